@@ -1,0 +1,222 @@
+//! Element types and NumPy 2 promotion.
+//!
+//! Invariant: `DType` and the Rust type of a buffer's elements always agree; `Element::DTYPE` is the only bridge.
+
+use std::fmt::{self, Debug};
+
+/// The element type of an array.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum DType {
+    F32,
+    F64,
+    I64,
+    U8,
+    Bool,
+}
+
+impl DType {
+    pub const ALL: [DType; 5] = [DType::F32, DType::F64, DType::I64, DType::U8, DType::Bool];
+
+    /// Bytes per element.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F64 | DType::I64 => 8,
+            DType::U8 | DType::Bool => 1,
+        }
+    }
+
+    /// NumPy's name: `float32`, `float64`, `int64`, `uint8`, `bool`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "float32",
+            DType::F64 => "float64",
+            DType::I64 => "int64",
+            DType::U8 => "uint8",
+            DType::Bool => "bool",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<DType> {
+        Self::ALL.into_iter().find(|d| d.name() == name)
+    }
+
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F64)
+    }
+
+    /// NumPy 2 promotion of two array types.
+    pub fn promote(self, other: DType) -> DType {
+        use DType::*;
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Bool, x) | (x, Bool) => x,
+            (F64, _) | (_, F64) => F64,
+            (F32, I64) | (I64, F32) => F64,
+            (F32, _) | (_, F32) => F32,
+            _ => I64,
+        }
+    }
+
+    /// NumPy 2 promotion with a Python scalar, which is weak: it only changes the kind, never the width.
+    pub fn promote_weak(self, scalar: Scalar) -> DType {
+        match scalar {
+            Scalar::Bool(_) => self,
+            Scalar::Int(_) if self == DType::Bool => DType::I64,
+            Scalar::Int(_) => self,
+            Scalar::Float(_) if self.is_float() => self,
+            Scalar::Float(_) => DType::F64,
+        }
+    }
+
+    /// The type a transcendental function returns: floats keep theirs, everything else becomes float64
+    /// (float32 for uint8 and bool, which it holds exactly).
+    pub fn to_float(self) -> DType {
+        match self {
+            DType::F32 | DType::F64 => self,
+            DType::I64 => DType::F64,
+            DType::U8 | DType::Bool => DType::F32,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A Python scalar: it has a kind but no width.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Scalar {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+}
+
+impl Scalar {
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Scalar::Bool(b) => b as u8 as f64,
+            Scalar::Int(i) => i as f64,
+            Scalar::Float(x) => x,
+        }
+    }
+}
+
+impl From<f64> for Scalar {
+    fn from(x: f64) -> Self {
+        Scalar::Float(x)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl Sealed for i64 {}
+    impl Sealed for u8 {}
+    impl Sealed for bool {}
+}
+
+/// A Rust type that can be the element of an array. Sealed: its bit patterns are what storage may hold.
+pub trait Element: sealed::Sealed + Copy + Send + Sync + PartialEq + PartialOrd + Default + Debug + 'static {
+    const DTYPE: DType;
+    const ONE: Self;
+    fn from_f64(x: f64) -> Self;
+    fn from_i64(x: i64) -> Self;
+    fn to_f64(self) -> f64;
+    fn to_i64(self) -> i64;
+
+    fn from_scalar(s: Scalar) -> Self {
+        match s {
+            Scalar::Bool(b) => Self::from_i64(b as i64),
+            Scalar::Int(i) => Self::from_i64(i),
+            Scalar::Float(x) => Self::from_f64(x),
+        }
+    }
+
+    fn to_scalar(self) -> Scalar {
+        match Self::DTYPE {
+            DType::Bool => Scalar::Bool(self.to_i64() != 0),
+            DType::I64 | DType::U8 => Scalar::Int(self.to_i64()),
+            _ => Scalar::Float(self.to_f64()),
+        }
+    }
+}
+
+macro_rules! number {
+    ($t:ty, $d:ident, $one:expr) => {
+        impl Element for $t {
+            const DTYPE: DType = DType::$d;
+            const ONE: Self = $one;
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn from_i64(x: i64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn to_i64(self) -> i64 {
+                self as i64
+            }
+        }
+    };
+}
+number!(f32, F32, 1.0);
+number!(f64, F64, 1.0);
+number!(i64, I64, 1);
+number!(u8, U8, 1);
+
+impl Element for bool {
+    const DTYPE: DType = DType::Bool;
+    const ONE: Self = true;
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x != 0.0
+    }
+    #[inline(always)]
+    fn from_i64(x: i64) -> Self {
+        x != 0
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self as u8 as f64
+    }
+    #[inline(always)]
+    fn to_i64(self) -> i64 {
+        self as i64
+    }
+}
+
+/// Runs `$body` with `$T` bound to the Rust type of a dtype. One generic body, no copies of code per type.
+#[macro_export]
+macro_rules! with_dtype {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::array::DType::F32 => { type $T = f32; $body }
+            $crate::array::DType::F64 => { type $T = f64; $body }
+            $crate::array::DType::I64 => { type $T = i64; $body }
+            $crate::array::DType::U8 => { type $T = u8; $body }
+            $crate::array::DType::Bool => { type $T = bool; $body }
+        }
+    };
+}
+
+/// Like [`with_dtype!`] for float32 and float64; `$other` answers for the rest.
+#[macro_export]
+macro_rules! with_float {
+    ($dtype:expr, $T:ident => $body:expr, else $other:expr) => {
+        match $dtype {
+            $crate::array::DType::F32 => { type $T = f32; $body }
+            $crate::array::DType::F64 => { type $T = f64; $body }
+            _ => $other,
+        }
+    };
+}

@@ -1,0 +1,178 @@
+//! Arrays: shared storage read through a layout. No arithmetic lives here.
+//!
+//! Invariant: an array is a value. Whoever holds one sees the same elements for ever; writing needs a unique owner
+//! ([`Array::as_mut_slice`]) or makes a copy first.
+
+pub mod dtype;
+mod pool;
+pub mod shape;
+mod storage;
+
+pub use dtype::{DType, Element, Scalar};
+pub use pool::{MemoryStats, empty_cache, memory_limit, memory_stats, set_cache_cap};
+pub use shape::{Dims, Layout, MAX_DIMS, Slice, normalize_axis};
+pub use storage::Buffer;
+
+use crate::{Result, bail};
+
+/// An n-dimensional array of one element type. Cloning shares the storage.
+#[derive(Clone)]
+pub struct Array {
+    buffer: Buffer,
+    layout: Layout,
+}
+
+impl Array {
+    /// An array with unspecified values, to be filled.
+    pub fn unfilled(dtype: DType, shape: Dims) -> Result<Array> {
+        let buffer = Buffer::new(dtype, shape.size()?)?;
+        Ok(Array { buffer, layout: Layout::contiguous(shape) })
+    }
+
+    pub fn full(shape: &[usize], value: Scalar, dtype: DType) -> Result<Array> {
+        let mut out = Array::unfilled(dtype, Dims::new(shape)?)?;
+        crate::with_dtype!(dtype, T => out.fresh::<T>().fill(T::from_scalar(value)));
+        Ok(out)
+    }
+
+    pub fn zeros(shape: &[usize], dtype: DType) -> Result<Array> {
+        Array::full(shape, Scalar::Int(0), dtype)
+    }
+
+    pub fn scalar<T: Element>(value: T) -> Result<Array> {
+        Array::from_slice(&[], &[value])
+    }
+
+    /// Copies `data`, in row-major order.
+    pub fn from_slice<T: Element>(shape: &[usize], data: &[T]) -> Result<Array> {
+        let shape = Dims::new(shape)?;
+        if shape.size()? != data.len() {
+            bail!(Value, "array: expected {} elements for shape {shape}, got {}", shape.size()?, data.len());
+        }
+        let mut out = Array::unfilled(T::DTYPE, shape)?;
+        out.fresh::<T>().copy_from_slice(data);
+        Ok(out)
+    }
+
+    #[inline]
+    pub fn dtype(&self) -> DType {
+        self.buffer.dtype()
+    }
+
+    #[inline]
+    pub fn shape(&self) -> &Dims {
+        &self.layout.shape
+    }
+
+    #[inline]
+    pub fn ndim(&self) -> usize {
+        self.layout.shape.len()
+    }
+
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.layout.size()
+    }
+
+    #[inline]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// The whole buffer; read it through `layout()`. Panics if `T` is not the element type.
+    #[inline]
+    pub fn data<T: Element>(&self) -> &[T] {
+        self.buffer.slice()
+    }
+
+    /// The elements in row-major order, if they lie so.
+    #[inline]
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        let range = self.layout.offset..self.layout.offset + self.size();
+        if self.layout.is_contiguous() { self.data().get(range) } else { None }
+    }
+
+    /// The elements for writing, if they lie in row-major order and nobody shares them.
+    #[inline]
+    pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
+        let range = self.layout.offset..self.layout.offset + self.size();
+        if self.layout.is_contiguous() { self.buffer.slice_mut()?.get_mut(range) } else { None }
+    }
+
+    /// The elements of an array that was just made: unique and contiguous by construction.
+    #[inline]
+    pub fn fresh<T: Element>(&mut self) -> &mut [T] {
+        self.as_mut_slice().expect("a fresh array is unique and contiguous")
+    }
+
+    pub fn is_contiguous(&self) -> bool {
+        self.layout.is_contiguous()
+    }
+
+    /// Whether writing in place would change nobody else's value.
+    pub fn is_unique(&self) -> bool {
+        self.buffer.is_unique()
+    }
+
+    /// The same storage under another layout. The layout must come from this array's own.
+    fn with_layout(&self, layout: Layout) -> Array {
+        Array { buffer: self.buffer.clone(), layout }
+    }
+
+    /// A view with axes in the given order.
+    pub fn permute(&self, order: &[usize]) -> Array {
+        self.with_layout(self.layout.permute(order))
+    }
+
+    /// A view with two axes exchanged.
+    pub fn swap_axes(&self, a: usize, b: usize) -> Array {
+        let mut order: smallvec::SmallVec<[usize; MAX_DIMS]> = (0..self.ndim()).collect();
+        order.swap(a, b);
+        self.permute(&order)
+    }
+
+    pub fn broadcast_to(&self, shape: &Dims) -> Result<Array> {
+        Ok(self.with_layout(self.layout.broadcast_to(shape, "broadcast_to")?))
+    }
+
+    /// A view under another shape of the same size, if strides can express it.
+    pub fn reshape_view(&self, shape: Dims) -> Option<Array> {
+        Some(self.with_layout(self.layout.reshape(shape)?))
+    }
+
+    /// A view of part of one axis. Panics if out of range: callers check and name the op.
+    pub fn slice(&self, axis: usize, slice: Slice) -> Array {
+        if slice.len > 0 {
+            let last = slice.start as isize + (slice.len as isize - 1) * slice.step;
+            let n = self.shape()[axis];
+            assert!(slice.start < n && (0..n as isize).contains(&last), "slice out of range");
+        }
+        self.with_layout(self.layout.slice(axis, slice))
+    }
+
+    pub fn insert_axis(&self, at: usize) -> Result<Array> {
+        Ok(self.with_layout(self.layout.insert_axis(at)?))
+    }
+
+    /// A view of element `index` of one axis, without that axis.
+    pub fn select(&self, axis: usize, index: usize) -> Array {
+        let view = self.slice(axis, Slice { start: index, len: 1, step: 1 });
+        view.with_layout(view.layout.remove_axis(axis))
+    }
+
+    /// Drops an axis of size one.
+    pub fn squeeze(&self, axis: usize) -> Array {
+        assert!(self.shape()[axis] == 1, "only an axis of size 1 can be squeezed");
+        self.with_layout(self.layout.remove_axis(axis))
+    }
+}
+
+impl std::fmt::Debug for Array {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Array({}, shape={})", self.dtype(), self.shape())
+    }
+}

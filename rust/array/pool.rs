@@ -1,0 +1,341 @@
+//! The caching pool: blocks of memory by size class, reused instead of returned to the system.
+//!
+//! Invariants: every block handed out is 64-byte aligned, at least as large as asked, and every byte of it is initialised
+//! (fresh memory is zeroed, reused memory holds old values). No call here ever waits for a lock, so a forked child
+//! cannot hang on one that another thread held.
+
+use std::alloc::Layout as Memory;
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+
+pub(super) const ALIGN: usize = 64;
+/// Blocks of up to this many bytes are kept by the thread that freed them.
+const SMALL: usize = 256 << 10;
+/// Bytes that one thread keeps per size class.
+const SMALL_CAP: usize = 1 << 20;
+/// From here on blocks are maps of their own, aligned so that the kernel can back them with huge pages.
+const HUGE: usize = 2 << 20;
+const CLASSES: usize = 256;
+
+/// Size classes: four per power of two from 64 bytes on, so at most a quarter of a block is unused.
+fn class_of(bytes: usize) -> usize {
+    if bytes <= ALIGN {
+        return 0;
+    }
+    let log = (bytes - 1).ilog2() as usize;
+    let quarter = ((bytes - 1) >> (log - 2)) & 3;
+    (log - 6) * 4 + quarter + 1
+}
+
+fn class_bytes(class: usize) -> usize {
+    if class == 0 {
+        return ALIGN;
+    }
+    let (log, quarter) = ((class - 1) / 4 + 6, (class - 1) % 4);
+    ((1 << log) + ((quarter + 1) << (log - 2))).next_multiple_of(ALIGN)
+}
+
+/// A block of memory and its size class.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub ptr: NonNull<u8>,
+    pub class: u16,
+}
+// SAFETY: a block is plain memory owned by whoever holds the value; nothing in it is tied to a thread.
+unsafe impl Send for Block {}
+
+impl Block {
+    fn bytes(self) -> usize {
+        class_bytes(self.class as usize)
+    }
+
+    fn from_system(class: usize) -> Option<Block> {
+        let bytes = class_bytes(class);
+        let ptr = if bytes >= HUGE { map_huge(bytes)? } else { allocate(bytes)? };
+        Some(Block { ptr, class: class as u16 })
+    }
+
+    fn to_system(self) {
+        let bytes = self.bytes();
+        if bytes >= HUGE && cfg!(target_os = "linux") {
+            // SAFETY: `ptr` is a private map of exactly `bytes.next_multiple_of(HUGE)` bytes made by `map_huge`.
+            #[cfg(target_os = "linux")]
+            unsafe {
+                libc::munmap(self.ptr.as_ptr().cast(), bytes.next_multiple_of(HUGE));
+            }
+        } else {
+            // SAFETY: `ptr` came from `allocate` with this very layout.
+            unsafe { std::alloc::dealloc(self.ptr.as_ptr(), memory(bytes)) }
+        }
+    }
+}
+
+fn memory(bytes: usize) -> Memory {
+    Memory::from_size_align(bytes, ALIGN).expect("class sizes are far below isize::MAX")
+}
+
+fn allocate(bytes: usize) -> Option<NonNull<u8>> {
+    // SAFETY: the layout has a size above zero.
+    NonNull::new(unsafe { std::alloc::alloc_zeroed(memory(bytes)) })
+}
+
+/// An anonymous map aligned to the huge page size.
+#[cfg(target_os = "linux")]
+fn map_huge(bytes: usize) -> Option<NonNull<u8>> {
+    let size = bytes.next_multiple_of(HUGE);
+    // SAFETY: a fresh private map; the parts cut off lie inside it and are never used.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let base = libc::mmap(std::ptr::null_mut(), size + HUGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if base == libc::MAP_FAILED {
+            return None;
+        }
+        let start = (base as usize).next_multiple_of(HUGE);
+        let (head, tail) = (start - base as usize, base as usize + HUGE - start);
+        if head > 0 {
+            libc::munmap(base, head);
+        }
+        if tail > 0 {
+            libc::munmap((start + size) as *mut _, tail);
+        }
+        libc::madvise(start as *mut _, size, libc::MADV_HUGEPAGE);
+        NonNull::new(start as *mut u8)
+    }
+}
+#[cfg(not(target_os = "linux"))]
+fn map_huge(bytes: usize) -> Option<NonNull<u8>> {
+    allocate(bytes)
+}
+
+/// Counters of one thread. Only their owner writes them, so no locked instruction is needed; anyone may read.
+#[derive(Default)]
+struct Counters {
+    live_blocks: AtomicI64,
+    live_bytes: AtomicI64,
+    hits: AtomicI64,
+    misses: AtomicI64,
+}
+
+fn bump(counter: &AtomicI64, by: i64) {
+    counter.store(counter.load(Relaxed) + by, Relaxed);
+}
+
+struct Local {
+    lists: Vec<Vec<Block>>,
+    counters: Arc<Counters>,
+}
+
+impl Local {
+    fn new() -> Local {
+        let counters = Arc::new(Counters::default());
+        if let Some(mut all) = shared() {
+            all.threads.push(counters.clone());
+        }
+        Local { lists: Vec::new(), counters }
+    }
+
+    fn list(&mut self, class: usize) -> &mut Vec<Block> {
+        if self.lists.len() <= class {
+            self.lists.resize_with(class + 1, Vec::new);
+        }
+        &mut self.lists[class]
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        for block in self.lists.drain(..).flatten() {
+            give_shared(block);
+        }
+    }
+}
+
+thread_local! {
+    static LOCAL: RefCell<Local> = RefCell::new(Local::new());
+}
+
+struct Shared {
+    lists: Vec<Vec<Block>>,
+    cached: usize,
+    threads: Vec<Arc<Counters>>,
+    /// Sums of threads that have ended.
+    retired: [i64; 4],
+}
+
+static SHARED: Mutex<Shared> =
+    Mutex::new(Shared { lists: Vec::new(), cached: 0, threads: Vec::new(), retired: [0; 4] });
+/// Bytes the shared lists may hold; 0 means a quarter of the machine's memory.
+static CAP: AtomicUsize = AtomicUsize::new(0);
+
+/// The shared lists, unless another thread holds them right now.
+fn shared() -> Option<MutexGuard<'static, Shared>> {
+    for _ in 0..64 {
+        if let Ok(guard) = SHARED.try_lock() {
+            return Some(guard);
+        }
+        std::hint::spin_loop();
+    }
+    None
+}
+
+/// Bytes of memory this process may use: the machine's, or its control group's limit where that is lower.
+pub fn memory_limit() -> usize {
+    static LIMIT: LazyLock<usize> = LazyLock::new(|| {
+        // SAFETY: sysconf only reads.
+        let machine = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES).max(0) * libc::sysconf(libc::_SC_PAGESIZE).max(0) };
+        let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+            .iter()
+            .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok())
+            .min();
+        group.unwrap_or(usize::MAX).min(if machine > 0 { machine as usize } else { usize::MAX })
+    });
+    *LIMIT
+}
+
+fn cap() -> usize {
+    match CAP.load(Relaxed) {
+        0 => memory_limit() / 4,
+        n => n,
+    }
+}
+
+fn take_shared(class: usize) -> Option<Block> {
+    let mut all = shared()?;
+    let block = all.lists.get_mut(class)?.pop()?;
+    all.cached -= block.bytes();
+    Some(block)
+}
+
+fn give_shared(block: Block) {
+    let bytes = block.bytes();
+    if let Some(mut all) = shared()
+        && all.cached + bytes <= cap()
+    {
+        if all.lists.is_empty() {
+            all.lists.resize_with(CLASSES, Vec::new);
+        }
+        all.lists[block.class as usize].push(block);
+        all.cached += bytes;
+    } else {
+        block.to_system();
+    }
+}
+
+/// A block of at least `bytes` bytes, or `None` when there is not that much memory.
+pub(super) fn take(bytes: usize) -> Option<Block> {
+    if bytes > memory_limit() {
+        return None;
+    }
+    let class = class_of(bytes);
+    let size = class_bytes(class);
+    let cached = |local: &mut Local| if size <= SMALL { local.lists.get_mut(class)?.pop() } else { None };
+    LOCAL
+        .try_with(|local| {
+            let mut local = local.borrow_mut();
+            let found = cached(&mut local).or_else(|| take_shared(class));
+            bump(if found.is_some() { &local.counters.hits } else { &local.counters.misses }, 1);
+            let block = match found {
+                Some(block) => block,
+                None => Block::from_system(class)?,
+            };
+            bump(&local.counters.live_blocks, 1);
+            bump(&local.counters.live_bytes, size as i64);
+            Some(block)
+        })
+        .unwrap_or_else(|_| Block::from_system(class))
+}
+
+/// Gives a block back.
+pub(super) fn give(block: Block) {
+    let (class, size) = (block.class as usize, block.bytes());
+    let kept = LOCAL.try_with(|local| {
+        let mut local = local.borrow_mut();
+        bump(&local.counters.live_blocks, -1);
+        bump(&local.counters.live_bytes, -(size as i64));
+        let room = size <= SMALL && local.list(class).len() < (SMALL_CAP / size).clamp(4, 512);
+        if room {
+            local.list(class).push(block);
+        }
+        room
+    });
+    if kept != Ok(true) {
+        give_shared(block);
+    }
+}
+
+/// What the pool holds and how well it does.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct MemoryStats {
+    /// Blocks in use.
+    pub live_blocks: i64,
+    /// Bytes in use, rounded up to size classes.
+    pub live_bytes: i64,
+    /// Bytes in the shared lists, ready for reuse.
+    pub cached_bytes: i64,
+    /// Blocks served from the pool.
+    pub hits: i64,
+    /// Blocks that had to come from the system.
+    pub misses: i64,
+    /// Bytes the shared lists may keep.
+    pub cap_bytes: i64,
+}
+
+/// Reads the pool's counters, summed over threads.
+pub fn memory_stats() -> MemoryStats {
+    let Some(mut all) = shared() else {
+        return MemoryStats::default();
+    };
+    let read = |c: &Counters| [&c.live_blocks, &c.live_bytes, &c.hits, &c.misses].map(|x| x.load(Relaxed));
+    let all = &mut *all;
+    all.threads.retain(|counters| {
+        let alive = Arc::strong_count(counters) > 1;
+        if !alive {
+            all.retired.iter_mut().zip(read(counters)).for_each(|(sum, x)| *sum += x);
+        }
+        alive
+    });
+    let mut sums = all.retired;
+    for counters in &all.threads {
+        sums.iter_mut().zip(read(counters)).for_each(|(sum, x)| *sum += x);
+    }
+    let [live_blocks, live_bytes, hits, misses] = sums;
+    MemoryStats { live_blocks, live_bytes, cached_bytes: all.cached as i64, hits, misses, cap_bytes: cap() as i64 }
+}
+
+/// Returns the cached blocks of this thread and the shared lists to the system.
+pub fn empty_cache() {
+    let mine = LOCAL.try_with(|local| std::mem::take(&mut local.borrow_mut().lists)).unwrap_or_default();
+    let others = shared().map(|mut all| {
+        all.cached = 0;
+        std::mem::take(&mut all.lists)
+    });
+    mine.into_iter().chain(others.unwrap_or_default()).flatten().for_each(Block::to_system);
+}
+
+/// Sets how many bytes the shared lists may keep; 0 restores the default, a quarter of the memory there is.
+pub fn set_cache_cap(bytes: usize) {
+    CAP.store(bytes, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_cover_and_waste_at_most_a_quarter() {
+        let mut last = 0;
+        for class in 0..160 {
+            let bytes = class_bytes(class);
+            assert!(bytes >= last);
+            last = bytes;
+        }
+        for bytes in (1..5000).chain([65536, 65537, 1 << 20, (1 << 20) + 1, 3 << 30, 1 << 40]) {
+            let class = class_of(bytes);
+            assert!(class_bytes(class) >= bytes, "{bytes}");
+            assert!(class < CLASSES);
+            assert!(bytes < 512 || class_bytes(class) * 4 <= bytes * 5 + 256, "{bytes} in {}", class_bytes(class));
+        }
+    }
+}

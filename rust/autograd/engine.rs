@@ -1,0 +1,192 @@
+//! Backward: one ordered sweep from the latest node down.
+//!
+//! Invariant: nodes are numbered in the order they were made, so when the highest pending number is taken, every gradient it
+//! will ever get has arrived. No recursion, no visited set. Leaves are written only when the whole sweep has succeeded.
+
+use super::linear::{accumulate, cast, sum_to};
+use super::mode::with_recording;
+use super::node::{Edge, Inputs, Leaf, Node};
+use super::tensor::Tensor;
+use crate::array::{Array, Scalar};
+use crate::{Error, Result, bail};
+use smallvec::SmallVec;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+/// Numbers are already distinct and dense: no need to scramble them much.
+#[derive(Default)]
+struct IdHasher(u64);
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 keys are hashed");
+    }
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+type Ids<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+
+struct Ready(Arc<Node>);
+impl PartialEq for Ready {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+impl Eq for Ready {}
+impl PartialOrd for Ready {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Ready {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}
+
+#[derive(Default)]
+struct Sweep {
+    /// Gradients that have arrived, by number of node or leaf.
+    pending: Ids<Tensor>,
+    ready: BinaryHeap<Ready>,
+    /// Leaves in the order they were first reached.
+    leaves: Vec<Arc<Leaf>>,
+}
+
+impl Sweep {
+    /// Adds a gradient to what `edge` has got so far.
+    fn arrive(&mut self, edge: &Edge, gradient: Tensor) -> Result<()> {
+        let (Some(id), Some((shape, dtype))) = (edge.id(), edge.meta()) else {
+            return Ok(());
+        };
+        let gradient = cast(&sum_to(&gradient, shape)?, dtype)?;
+        match self.pending.remove(&id) {
+            Some(sum) => {
+                self.pending.insert(id, accumulate(sum, &gradient)?);
+            }
+            None => {
+                self.pending.insert(id, gradient);
+                match edge {
+                    Edge::Node(node) => self.ready.push(Ready(node.clone())),
+                    Edge::Leaf(leaf) => self.leaves.push(leaf.clone()),
+                    Edge::Off => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs every node down to the leaves. `keep` names nodes whose gradient is an answer and stays in `pending`;
+    /// nodes made before `oldest` are not entered.
+    fn run(&mut self, keep: &[u64], oldest: u64, retain: bool, recording: bool) -> Result<()> {
+        while let Some(Ready(node)) = self.ready.pop() {
+            let gradient = self.pending.remove(&node.id).expect("a ready node has a gradient");
+            if keep.contains(&node.id) {
+                self.pending.insert(node.id, gradient.clone());
+            }
+            if node.id <= oldest {
+                continue;
+            }
+            let body = node.body(retain).ok_or_else(|| {
+                Error::Graph(format!(
+                    "backward: expected a graph that is still whole, got one already freed at `{}`; pass retain_graph=True the first time",
+                    node.name
+                ))
+            })?;
+            let mut inputs = Inputs {
+                edges: &body.inputs,
+                output: if recording { Edge::Node(node.clone()) } else { Edge::Off },
+                recording,
+                grads: SmallVec::from_elem(None, body.inputs.len()),
+            };
+            body.op.backward(&gradient, &mut inputs)?;
+            let grads = std::mem::take(&mut inputs.grads);
+            drop(gradient);
+            for (edge, grad) in body.inputs.iter().zip(grads) {
+                if let Some(grad) = grad {
+                    self.arrive(edge, grad)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The gradient backward starts from: ones for a single element, otherwise what was given.
+fn seed(y: &Tensor, gradient: Option<Tensor>, op: &str) -> Result<Tensor> {
+    let Some(g) = gradient else {
+        if y.size() != 1 {
+            bail!(Value, "{op}: expected a gradient for an output of shape {}, got none; only a single element has a default", y.shape());
+        }
+        return Ok(Tensor::constant(Array::full(y.shape(), Scalar::Int(1), y.dtype())?));
+    };
+    if g.shape() != y.shape() {
+        bail!(Value, "{op}: expected a gradient of shape {}, got {}", y.shape(), g.shape());
+    }
+    if !g.dtype().is_float() {
+        bail!(Type, "{op}: expected a float gradient, got {}", g.dtype());
+    }
+    cast(&g, y.dtype())
+}
+
+fn check_on_tape(y: &Tensor, op: &str) -> Result<()> {
+    if !y.requires_grad() {
+        bail!(Graph, "{op}: expected a tensor that requires grad, got one that was not recorded");
+    }
+    Ok(())
+}
+
+/// See [`Tensor::backward`].
+pub(super) fn backward(y: &Tensor, gradient: Option<Tensor>, retain: bool, create: bool) -> Result<()> {
+    check_on_tape(y, "backward")?;
+    let gradient = seed(y, gradient, "backward")?;
+    let mut sweep = Sweep::default();
+    with_recording(create, || {
+        sweep.arrive(y.edge(), gradient)?;
+        sweep.run(&[], 0, retain || create, create)?;
+        for leaf in &sweep.leaves {
+            let fresh = sweep.pending.remove(&leaf.id).expect("a reached leaf has a gradient");
+            let mut slot = leaf.grad();
+            *slot = Some(match slot.take() {
+                Some(sum) => accumulate(sum, &fresh)?,
+                None => fresh,
+            });
+        }
+        Ok(())
+    })
+}
+
+/// Gradients of `outputs` with respect to `inputs`, leaving every `.grad` alone. `None` for an input that was not used.
+/// `grad_outputs` has one entry per output; `None` entries need outputs of one element.
+pub fn grad(
+    outputs: &[Tensor],
+    inputs: &[Tensor],
+    grad_outputs: Option<&[Option<Tensor>]>,
+    retain: bool,
+    create: bool,
+) -> Result<Vec<Option<Tensor>>> {
+    if let Some(given) = grad_outputs
+        && given.len() != outputs.len()
+    {
+        bail!(Value, "grad: expected {} grad_outputs, one per output, got {}", outputs.len(), given.len());
+    }
+    inputs.iter().try_for_each(|x| check_on_tape(x, "grad"))?;
+    let mut sweep = Sweep::default();
+    with_recording(create, || {
+        for (i, y) in outputs.iter().enumerate() {
+            let given = grad_outputs.and_then(|g| g[i].clone());
+            let gradient = seed(y, given, "grad")?;
+            sweep.arrive(y.edge(), gradient)?;
+        }
+        let keep: Vec<u64> = inputs.iter().filter_map(|x| x.edge().id()).collect();
+        // Nothing older than the oldest input can lead to one; only where all are nodes does that spare work.
+        let all_nodes = inputs.iter().all(|x| matches!(x.edge(), Edge::Node(_)));
+        let oldest = if all_nodes { keep.iter().copied().min().unwrap_or(u64::MAX) } else { 0 };
+        sweep.run(&keep, oldest, retain || create, create)?;
+        Ok(keep.iter().map(|id| sweep.pending.get(id).cloned()).collect())
+    })
+}

@@ -1,0 +1,215 @@
+//! The tape: nodes numbered in the order they were made, which is already topological.
+//!
+//! Invariants: a node's inputs have smaller numbers than the node; a node holds values ([`Array`]s) and edges to its inputs,
+//! never its own output, so there are no cycles; dropping a graph of any depth uses constant stack.
+
+use super::tensor::Tensor;
+use crate::Result;
+use crate::array::{Array, DType, Dims};
+use smallvec::SmallVec;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// An operation that was recorded: its fields are exactly what it saved.
+pub trait Op: Send + Sync + 'static {
+    /// The op's name, as users see it in `grad_fn` and in errors.
+    fn name(&self) -> &'static str;
+
+    /// Gives each input that wants one its gradient: `dx.give(i, || …)`. Written over tensors, so that it is recorded
+    /// itself when a gradient of the gradient was asked for.
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()>;
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+fn next_id() -> u64 {
+    NEXT.fetch_add(1, Relaxed)
+}
+
+/// Recorded operations that are still held by some tensor or node.
+pub fn live_nodes() -> i64 {
+    LIVE.load(Relaxed)
+}
+
+/// A tensor that gradients are accumulated for: where the tape begins.
+pub struct Leaf {
+    pub(super) id: u64,
+    pub(super) shape: Dims,
+    pub(super) dtype: DType,
+    grad: Mutex<Option<Tensor>>,
+}
+
+impl Leaf {
+    pub(super) fn new(shape: Dims, dtype: DType) -> Leaf {
+        Leaf { id: next_id(), shape, dtype, grad: Mutex::new(None) }
+    }
+
+    /// The accumulated gradient.
+    pub fn grad(&self) -> MutexGuard<'_, Option<Tensor>> {
+        self.grad.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One recorded operation.
+pub struct Node {
+    pub(super) id: u64,
+    pub(super) name: &'static str,
+    /// Shape and type of the output.
+    pub(super) shape: Dims,
+    pub(super) dtype: DType,
+    body: Mutex<Option<Arc<Body>>>,
+}
+
+/// What backward needs; freed when backward has passed.
+pub(super) struct Body<O: ?Sized = dyn Op> {
+    pub(super) inputs: SmallVec<[Edge; 3]>,
+    pub(super) op: O,
+}
+
+impl Node {
+    pub(super) fn new<O: Op>(output: &Array, inputs: SmallVec<[Edge; 3]>, op: O) -> Node {
+        LIVE.fetch_add(1, Relaxed);
+        let name = op.name();
+        let body: Arc<Body> = Arc::new(Body { inputs, op });
+        Node { id: next_id(), name, shape: *output.shape(), dtype: output.dtype(), body: Mutex::new(Some(body)) }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Body>>> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body, left in place with `retain`; `None` if it was freed before.
+    pub(super) fn body(&self, retain: bool) -> Option<Arc<Body>> {
+        let mut slot = self.slot();
+        if retain { slot.clone() } else { slot.take() }
+    }
+}
+
+/// Bodies waiting to be dropped by the outermost drop of this thread.
+struct Doomed {
+    active: bool,
+    bodies: Vec<Arc<Body>>,
+}
+
+thread_local! {
+    static DOOMED: RefCell<Doomed> = const { RefCell::new(Doomed { active: false, bodies: Vec::new() }) };
+}
+
+impl Drop for Node {
+    /// Dropping a body may drop the nodes before it. Instead of recursing, inner drops queue their bodies for the outermost.
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Relaxed);
+        let Some(body) = self.slot().take() else { return };
+        if Arc::strong_count(&body) > 1 {
+            return;
+        }
+        let mut body = Some(body);
+        let outermost = DOOMED.try_with(|doomed| {
+            let mut doomed = doomed.borrow_mut();
+            doomed.bodies.extend(body.take());
+            !std::mem::replace(&mut doomed.active, true)
+        });
+        if outermost != Ok(true) {
+            return;
+        }
+        while let Some(body) = DOOMED.with(|doomed| doomed.borrow_mut().bodies.pop()) {
+            drop(body);
+        }
+        DOOMED.with(|doomed| doomed.borrow_mut().active = false);
+    }
+}
+
+/// Where a tensor's gradient goes.
+#[derive(Clone)]
+pub enum Edge {
+    /// Nowhere: the tensor needs none.
+    Off,
+    Leaf(Arc<Leaf>),
+    Node(Arc<Node>),
+}
+
+impl Edge {
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        !matches!(self, Edge::Off)
+    }
+
+    pub(super) fn id(&self) -> Option<u64> {
+        match self {
+            Edge::Off => None,
+            Edge::Leaf(leaf) => Some(leaf.id),
+            Edge::Node(node) => Some(node.id),
+        }
+    }
+
+    pub(super) fn meta(&self) -> Option<(&Dims, DType)> {
+        match self {
+            Edge::Off => None,
+            Edge::Leaf(leaf) => Some((&leaf.shape, leaf.dtype)),
+            Edge::Node(node) => Some((&node.shape, node.dtype)),
+        }
+    }
+}
+
+/// What an op's backward sees of its node: which inputs want a gradient, its saved values as tensors, and where to give.
+pub struct Inputs<'a> {
+    pub(super) edges: &'a [Edge],
+    pub(super) output: Edge,
+    pub(super) recording: bool,
+    pub(super) grads: SmallVec<[Option<Tensor>; 3]>,
+}
+
+impl Inputs<'_> {
+    /// Whether input `i` wants a gradient.
+    pub fn wants(&self, i: usize) -> bool {
+        self.edges[i].is_on()
+    }
+
+    /// Whether this backward is itself recorded (`create_graph`).
+    pub fn recording(&self) -> bool {
+        self.recording
+    }
+
+    /// Gives input `i` its gradient, evaluated only if it is wanted. It may still be broadcast against the input's shape
+    /// or wider in type: the engine undoes both.
+    pub fn give(&mut self, i: usize, gradient: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+        if self.wants(i) {
+            self.grads[i] = Some(gradient()?);
+        }
+        Ok(())
+    }
+
+    /// A saved input as a tensor: still attached to the graph when backward is recorded.
+    pub fn input(&self, i: usize, saved: &Array) -> Tensor {
+        let edge = if self.recording { self.edges[i].clone() } else { Edge::Off };
+        Tensor::with_edge(saved.clone(), edge)
+    }
+
+    /// The saved output as a tensor: attached likewise.
+    pub fn output(&self, saved: &Array) -> Tensor {
+        let edge = if self.recording { self.output.clone() } else { Edge::Off };
+        Tensor::with_edge(saved.clone(), edge)
+    }
+
+    /// Gives every input its gradient through a composed definition of the op: how fused ops get their second derivative.
+    /// `saved` holds the value of each input in order; `composed` recomputes the output from them.
+    pub fn give_through(
+        &mut self,
+        dy: &Tensor,
+        saved: &[&Array],
+        composed: impl FnOnce(&[Tensor]) -> Result<Tensor>,
+    ) -> Result<()> {
+        let inputs: Vec<Tensor> =
+            saved.iter().enumerate().map(|(i, x)| super::linear::identity(&self.input(i, x))).collect();
+        let y = composed(&inputs)?;
+        let wanted: Vec<usize> = (0..saved.len()).filter(|&i| self.wants(i)).collect();
+        let targets: Vec<Tensor> = wanted.iter().map(|&i| inputs[i].clone()).collect();
+        let grads = super::engine::grad(&[y], &targets, Some(&[Some(dy.clone())]), true, self.recording)?;
+        for (i, grad) in wanted.into_iter().zip(grads) {
+            self.grads[i] = grad;
+        }
+        Ok(())
+    }
+}

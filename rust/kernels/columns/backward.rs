@@ -1,0 +1,297 @@
+//! dx, dw and db from dy and x.
+
+use super::forward::{for_chunks_backwards, for_flat};
+use super::layout::{Planes, Rows, for_runs, for_tiles};
+use super::runs::{self, Lanes};
+use super::stats::{Few, Stats, expand, merge};
+use super::tiles::{self, Channels};
+use super::{CACHED, Options, SPAN, strip_width, sweep_rows};
+use crate::kernels::parallel::{self, Chunks, ColumnsMut};
+use crate::kernels::simd::Float;
+use crate::simd;
+use smallvec::SmallVec;
+use std::ops::Range;
+
+/// Where gradients go: those that are wanted. `dx` is contiguous, of x's shape; `dw` and `db` have shape (C,).
+#[derive(Debug, Default)]
+pub struct Gradients<'a, T> {
+    pub dx: Option<&'a mut [T]>,
+    pub dw: Option<&'a mut [T]>,
+    pub db: Option<&'a mut [T]>,
+}
+
+fn work_ns(elements: usize) -> usize {
+    elements / 4
+}
+
+/// Σ dy and Σ dy·(x − m) per channel; on the stack where channels are few.
+type Sums = SmallVec<[f64; 256]>;
+
+/// Gradients through the batch statistics that `forward_train` left in `stats`.
+pub fn backward_train<T: Float>(
+    dy: &Planes<T>,
+    x: &Planes<T>,
+    options: &Options<T>,
+    stats: &Stats<T>,
+    out: Gradients<T>,
+) {
+    backward(dy, x, options, stats, out, false);
+}
+
+/// Gradients under given statistics, which are constants.
+pub fn backward_eval<T: Float>(
+    dy: &Planes<T>,
+    x: &Planes<T>,
+    mean: &[T],
+    var: &[T],
+    options: &Options<T>,
+    out: Gradients<T>,
+) {
+    backward(dy, x, options, &Stats::given(mean, var, options.eps), out, true);
+}
+
+fn backward<T: Float>(
+    dy: &Planes<T>,
+    x: &Planes<T>,
+    options: &Options<T>,
+    stats: &Stats<T>,
+    out: Gradients<T>,
+    frozen: bool,
+) {
+    assert_eq!((dy.n, dy.c, dy.l), (x.n, x.c, x.l), "batch_norm: dy must have x's shape");
+    let Gradients { mut dx, dw, db } = out;
+    if x.len() == 0 || (stats.count == 0 && !frozen) {
+        return [dx, dw, db].into_iter().flatten().for_each(|d| d.fill(T::ZERO));
+    }
+    let mut s1: Sums = SmallVec::from_elem(0.0, x.c);
+    let mut s2: Sums = SmallVec::from_elem(0.0, x.c);
+    let problem = Problem { dy, x, options, stats };
+    let fused = !frozen && dx.as_deref_mut().is_some_and(|dx| problem.fused(dx, &mut s1, &mut s2));
+    if !fused && (!frozen || dw.is_some() || db.is_some()) {
+        problem.sums(&mut s1, &mut s2);
+    }
+    if let Some(dx) = dx.filter(|_| !fused) {
+        problem.dx(&s1, &s2, frozen, dx);
+    }
+    if let Some(db) = db {
+        db.iter_mut().zip(&s1).for_each(|(db, &s)| *db = T::from_f64(s));
+    }
+    if let Some(dw) = dw {
+        let terms = s2.iter().zip(&stats.invstd);
+        dw.iter_mut().zip(terms).for_each(|(dw, (&s, invstd))| *dw = T::from_f64(s * invstd.to_f64()));
+    }
+}
+
+struct Problem<'a, T: Float> {
+    dy: &'a Planes<'a, T>,
+    x: &'a Planes<'a, T>,
+    options: &'a Options<'a, T>,
+    stats: &'a Stats<T>,
+}
+
+simd! {
+    /// What a channel's sums add to its dx: −scale·mean(dy) and, per unit of x̂, −scale·mean(dy·x̂).
+    fn pull<T: Float>(
+        count: f64, invstd: &[T], scale: &[T], s1: &[f64], s2: &[f64], constant: &mut [T], slope: &mut [T],
+    ) {
+        let c = constant.len();
+        let (s1, s2, slope, invstd, scale) = (&s1[..c], &s2[..c], &mut slope[..c], &invstd[..c], &scale[..c]);
+        let part = -1.0 / count;
+        for j in 0..c {
+            let scale = scale[j].to_f64() * part;
+            constant[j] = T::from_f64(scale * s1[j]);
+            slope[j] = T::from_f64(scale * (s2[j] * invstd[j].to_f64()));
+        }
+    }
+}
+
+impl<'a, T: Float> Problem<'a, T> {
+    /// Sums and dx of strips or channels that stay in the cache between the two. Answers false if none would.
+    fn fused(&self, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) -> bool {
+        let x = self.x;
+        if !x.walks_rows(self.options.mask.is_some()) {
+            let fits = 2 * x.positions() * size_of::<T>() <= CACHED;
+            if fits {
+                self.channel_by_channel(dx, s1, s2);
+            }
+            return fits;
+        }
+        let width = strip_width(x.n, x.c, 2 * size_of::<T>()).filter(|_| x.l == 1);
+        if let Some(width) = width {
+            self.strips(width, dx, s1, s2);
+        }
+        width.is_some()
+    }
+
+    fn strips(&self, width: usize, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) {
+        let (dy, x, keep) = (self.dy.rows(), self.x.rows(), self.options.mask);
+        let parts =
+            (ColumnsMut::new(dx, x.cols, width), Chunks { slice: s1, chunk: width }, Chunks { slice: s2, chunk: width });
+        parallel::drive(parts, 2 * work_ns(self.x.len()), |first, (mut dx, s1, s2)| {
+            let sums = s1.slice.chunks_mut(width).zip(s2.slice.chunks_mut(width));
+            for (i, (s1, s2)) in sums.enumerate() {
+                let mut dx = dx.chunk_mut(i);
+                let left = (first + i) * width;
+                let cols = left..left + dx.cols();
+                let columns = self.stats.columns(self.options, cols.clone(), 1);
+                let channels = columns.all();
+                add_sums(&dy, &x, 0..x.rows, cols.clone(), keep, channels, s1, s2);
+                let mut constant: Few<T> = SmallVec::from_elem(T::ZERO, cols.len());
+                let mut slope: Few<T> = SmallVec::from_elem(T::ZERO, cols.len());
+                let count = self.stats.count as f64;
+                pull(count, channels.invstd, channels.scale, s1, s2, &mut constant, &mut slope);
+                let pull = tiles::Pull { constant: &constant, slope: &slope };
+                gradient(&dy, &x, 0..x.rows, cols, keep, channels, Some(pull), &mut dx);
+            }
+        });
+    }
+
+    fn channel_by_channel(&self, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) {
+        let (dy, x, keep) = (self.dy, self.x, self.options.mask);
+        let parts =
+            (ColumnsMut::new(dx, x.c * x.l, x.l), Chunks { slice: s1, chunk: 1 }, Chunks { slice: s2, chunk: 1 });
+        parallel::drive(parts, 2 * work_ns(x.len()), |first, (mut dx, s1, s2)| {
+            for (i, (s1, s2)) in s1.slice.iter_mut().zip(s2.slice).enumerate() {
+                let mut dx = dx.chunk_mut(i);
+                let c = first + i;
+                (*s1, *s2) = self.run_sums(c, 0..x.positions());
+                let pull = self.run_pull(c, *s1, *s2);
+                let channel = self.stats.channel(self.options, c);
+                for_runs([dy, x], c, 0..x.positions(), |n, first, [dy, run]| {
+                    let keep = keep.map(|k| &k[n * x.l + first..][..run.len()]);
+                    runs::gradient(dy, run, keep, channel, Some(pull), &mut dx.row_mut(n)[first..first + run.len()]);
+                });
+            }
+        });
+    }
+
+    fn run_sums(&self, c: usize, span: Range<usize>) -> (f64, f64) {
+        let mut lanes = Lanes::new();
+        let channel = self.stats.channel(self.options, c);
+        for_runs([self.dy, self.x], c, span, |n, first, [dy, run]| {
+            let keep = self.options.mask.map(|k| &k[n * self.x.l + first..][..run.len()]);
+            runs::sums(dy, run, keep, channel, &mut lanes);
+        });
+        lanes.total()
+    }
+
+    fn run_pull(&self, c: usize, s1: f64, s2: f64) -> runs::Pull<T> {
+        let (mut constant, mut slope) = ([T::ZERO], [T::ZERO]);
+        let runs::Channel { invstd, scale, .. } = self.stats.channel(self.options, c);
+        pull(self.stats.count as f64, &[invstd], &[scale], &[s1], &[s2], &mut constant, &mut slope);
+        runs::Pull { constant: constant[0], slope: slope[0] }
+    }
+
+    /// Sums over everything, in blocks merged in order.
+    fn sums(&self, s1: &mut [f64], s2: &mut [f64]) {
+        let (dy, x) = (self.dy, self.x);
+        if x.walks_rows(self.options.mask.is_some()) {
+            return self.sum_rows(&dy.rows(), &x.rows(), s1, s2);
+        }
+        if x.strides[2] != 1
+            && let (Some(dy), Some(x)) = (dy.channels_last(), x.channels_last())
+        {
+            return self.sum_rows(&dy, &x, s1, s2);
+        }
+        let spans = x.positions().div_ceil(SPAN);
+        let mut partials = vec![(0.0, 0.0); x.c * spans];
+        parallel::for_chunks(&mut partials, 1, work_ns(x.len()), |i, sums| {
+            let (c, at) = (i / spans, i % spans * SPAN);
+            sums[0] = self.run_sums(c, at..(at + SPAN).min(x.positions()));
+        });
+        for (c, sums) in partials.chunks(spans).enumerate() {
+            (s1[c], s2[c]) = sums.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+        }
+    }
+
+    fn sum_rows(&self, dy: &Rows<T>, x: &Rows<T>, s1: &mut [f64], s2: &mut [f64]) {
+        let columns = self.stats.columns(self.options, 0..self.x.c, x.l);
+        let channels = columns.all();
+        let (cols, block) = (x.cols, sweep_rows(x.rows, 2 * x.cols * size_of::<T>()));
+        let mut partials = vec![0.0; x.rows.div_ceil(block) * 2 * cols];
+        parallel::for_chunks(&mut partials, 2 * cols, work_ns(self.x.len()), |i, sums| {
+            let (s1, s2) = sums.split_at_mut(cols);
+            let span = i * block..((i + 1) * block).min(x.rows);
+            add_sums(dy, x, span, 0..cols, self.options.mask, channels, s1, s2);
+        });
+        merge(&partials, x.l, s1, s2);
+    }
+
+    /// dx from finished sums. It runs from the end, where the sweep for the sums left the cache warm.
+    fn dx(&self, s1: &[f64], s2: &[f64], frozen: bool, dx: &mut [T]) {
+        let (dy, x, keep) = (self.dy, self.x, self.options.mask);
+        if x.walks_rows(keep.is_some()) {
+            return self.dx_by_rows(s1, s2, frozen, dx);
+        }
+        for_chunks_backwards(dx, SPAN, work_ns(x.len()), |i, dx| {
+            for_flat(x, i * SPAN, dx, |c, positions, dx| {
+                let pull = (!frozen).then(|| self.run_pull(c, s1[c], s2[c]));
+                let (channel, start) = (self.stats.channel(self.options, c), positions.start);
+                for_runs([dy, x], c, positions, |n, first, [dy, run]| {
+                    let at = n * x.l + first;
+                    let keep = keep.map(|k| &k[at..at + run.len()]);
+                    runs::gradient(dy, run, keep, channel, pull, &mut dx[at - start..][..run.len()]);
+                });
+            });
+        });
+    }
+
+    fn dx_by_rows(&self, s1: &[f64], s2: &[f64], frozen: bool, dx: &mut [T]) {
+        let (dy, x, keep) = (self.dy.rows(), self.x.rows(), self.options.mask);
+        let columns = self.stats.columns(self.options, 0..self.x.c, x.l);
+        let channels = columns.all();
+        let (mut constant, mut slope) = (Few::from_elem(T::ZERO, x.cols), Few::from_elem(T::ZERO, x.cols));
+        if !frozen {
+            let (s1, s2) = (expand(s1, x.l), expand(s2, x.l));
+            let count = self.stats.count as f64;
+            pull(count, channels.invstd, channels.scale, &s1, &s2, &mut constant, &mut slope);
+        }
+        let pull = (!frozen).then_some(tiles::Pull { constant: &constant, slope: &slope });
+        let block = sweep_rows(x.rows, 2 * x.cols * size_of::<T>());
+        for_chunks_backwards(dx, block * x.cols, work_ns(self.x.len()), |i, dx| {
+            let span = i * block..((i + 1) * block).min(x.rows);
+            let mut dx = ColumnsMut::new(dx, x.cols, x.cols);
+            gradient(&dy, &x, span, 0..x.cols, keep, channels, pull, &mut dx);
+        });
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn add_sums<T: Float>(
+    dy: &Rows<T>,
+    x: &Rows<T>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    keep: Option<&[bool]>,
+    channels: Channels<T>,
+    s1: &mut [f64],
+    s2: &mut [f64],
+) {
+    let left = cols.start;
+    for_tiles([dy, x], rows, cols, |r, c, [dy, x]| {
+        let c = c.start - left..c.end - left;
+        let keep = keep.map(|k| &k[r.clone()]);
+        tiles::sums(dy, x, r.len(), keep, channels.part(c.clone()), &mut s1[c.clone()], &mut s2[c]);
+    });
+}
+
+/// dx of a block of rows and columns; `dx` holds that block alone.
+#[allow(clippy::too_many_arguments)]
+fn gradient<T: Float>(
+    dy: &Rows<T>,
+    x: &Rows<T>,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    keep: Option<&[bool]>,
+    channels: Channels<T>,
+    pull: Option<tiles::Pull<T>>,
+    dx: &mut ColumnsMut<T>,
+) {
+    let (top, left) = (rows.start, cols.start);
+    for_tiles([dy, x], rows, cols, |r, c, [dy, x]| {
+        let c = c.start - left..c.end - left;
+        let keep = keep.map(|k| &k[r.clone()]);
+        let pull = pull.map(|p| tiles::Pull { constant: &p.constant[c.clone()], slope: &p.slope[c.clone()] });
+        tiles::gradient(dy, x, r.len(), keep, channels.part(c.clone()), pull, dx, r.start - top, c.start);
+    });
+}

@@ -1,0 +1,395 @@
+//! Element-wise kernels over any layouts: dimensions are merged, then inner loops run on slices.
+//!
+//! Invariant: the output is fresh and contiguous; each output element depends only on the input elements at its own index,
+//! so neither merging nor threads can change a bit.
+
+use super::parallel;
+use super::simd::Isa;
+use crate::Result;
+use crate::array::{Array, DType, Dims, Element, Layout, MAX_DIMS};
+use crate::{simd, with_dtype};
+use smallvec::SmallVec;
+
+/// Elements per block of a long inner loop; also the size of the buffers that strided operands are gathered into.
+const BLOCK: usize = 4096;
+const GATHER: usize = 256;
+
+/// A function of one element.
+pub trait Unary<T: Element, R: Element>: Copy + Sync {
+    /// Rough cost in tenths of a nanosecond, for deciding whether threads pay.
+    const COST: usize = 2;
+    fn apply<I: Isa>(self, x: T) -> R;
+}
+
+/// A function of two elements.
+pub trait Binary<T: Element, R: Element>: Copy + Sync {
+    const COST: usize = 3;
+    fn apply<I: Isa>(self, a: T, b: T) -> R;
+}
+
+/// The dimensions of an output merged as far as all operands allow, innermost last.
+pub struct Plan<const K: usize> {
+    /// Sizes of the outer dimensions, then the inner length.
+    sizes: SmallVec<[usize; MAX_DIMS]>,
+    strides: [SmallVec<[isize; MAX_DIMS]>; K],
+    offsets: [usize; K],
+}
+
+impl<const K: usize> Plan<K> {
+    /// All layouts must have the same shape.
+    pub fn new(layouts: [&Layout; K]) -> Plan<K> {
+        let shape = layouts[0].shape;
+        let mut plan = Plan {
+            sizes: SmallVec::new(),
+            strides: std::array::from_fn(|_| SmallVec::new()),
+            offsets: layouts.map(|l| l.offset),
+        };
+        for axis in 0..shape.len() {
+            let n = shape[axis];
+            if n == 1 {
+                continue;
+            }
+            let merges = !plan.sizes.is_empty()
+                && (0..K).all(|k| *plan.strides[k].last().unwrap() == layouts[k].strides()[axis] * n as isize);
+            if merges {
+                *plan.sizes.last_mut().unwrap() *= n;
+            } else {
+                plan.sizes.push(n);
+            }
+            for (k, strides) in plan.strides.iter_mut().enumerate() {
+                if merges {
+                    strides.pop();
+                }
+                strides.push(layouts[k].strides()[axis]);
+            }
+        }
+        if plan.sizes.is_empty() {
+            plan.sizes.push(1);
+            plan.strides.iter_mut().for_each(|s| s.push(0));
+        }
+        plan
+    }
+
+    pub fn inner(&self) -> usize {
+        *self.sizes.last().unwrap()
+    }
+
+    pub fn inner_stride(&self, k: usize) -> isize {
+        *self.strides[k].last().unwrap()
+    }
+
+    /// Calls `f(offsets, first, len)` for pieces of inner rows that together are the output range `start..start + len`;
+    /// `first` counts from `start`.
+    pub fn for_range(&self, start: usize, len: usize, mut f: impl FnMut([usize; K], usize, usize)) {
+        self.walk(start, len, |at, first, n| f(at.map(|a| a as usize), first, n));
+    }
+
+    /// Like `for_range`, with offsets that may be negative: those of a layout that is only part of one.
+    pub fn walk(&self, start: usize, len: usize, mut f: impl FnMut([isize; K], usize, usize)) {
+        let (inner, outer) = (self.inner(), self.sizes.len() - 1);
+        let (mut row, mut at) = (start / inner, start % inner);
+        let mut index: SmallVec<[usize; MAX_DIMS]> = SmallVec::from_elem(0, outer);
+        let mut base: [isize; K] = std::array::from_fn(|k| self.offsets[k] as isize);
+        for axis in (0..outer).rev() {
+            index[axis] = row % self.sizes[axis];
+            row /= self.sizes[axis];
+            for (b, strides) in base.iter_mut().zip(&self.strides) {
+                *b += index[axis] as isize * strides[axis];
+            }
+        }
+        let mut done = 0;
+        while done < len {
+            let n = (inner - at).min(len - done);
+            f(std::array::from_fn(|k| base[k] + at as isize * self.inner_stride(k)), done, n);
+            done += n;
+            at = 0;
+            for axis in (0..outer).rev() {
+                index[axis] += 1;
+                let wrap = index[axis] == self.sizes[axis];
+                for (b, strides) in base.iter_mut().zip(&self.strides) {
+                    *b += if wrap { strides[axis] * (1 - self.sizes[axis] as isize) } else { strides[axis] };
+                }
+                if !wrap {
+                    break;
+                }
+                index[axis] = 0;
+            }
+        }
+    }
+}
+
+simd! {
+    fn unary_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = f.apply::<I>(x);
+        }
+    }
+
+    fn binary_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
+        for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *o = f.apply::<I>(a, b);
+        }
+    }
+
+    fn binary_left_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: T, b: &[T], out: &mut [R]) {
+        for (o, &b) in out.iter_mut().zip(b) {
+            *o = f.apply::<I>(a, b);
+        }
+    }
+
+    fn binary_right_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: T, out: &mut [R]) {
+        for (o, &a) in out.iter_mut().zip(a) {
+            *o = f.apply::<I>(a, b);
+        }
+    }
+
+    fn unary_in_place_run<T: Element, F: Unary<T, T>>(f: F, x: &mut [T]) {
+        for x in x {
+            *x = f.apply::<I>(*x);
+        }
+    }
+
+    fn binary_in_place_run<T: Element, F: Binary<T, T>>(f: F, a: &mut [T], b: &[T]) {
+        for (a, &b) in a.iter_mut().zip(b) {
+            *a = f.apply::<I>(*a, b);
+        }
+    }
+}
+
+/// Reads `out.len()` elements, `stride` apart, into `out`.
+#[inline]
+fn gather<T: Element>(data: &[T], offset: usize, stride: isize, out: &mut [T]) {
+    match stride {
+        0 => out.fill(data[offset]),
+        1 => out.copy_from_slice(&data[offset..offset + out.len()]),
+        s if s > 0 => out.iter_mut().zip(data[offset..].iter().step_by(s as usize)).for_each(|(o, &x)| *o = x),
+        s => out.iter_mut().enumerate().for_each(|(i, o)| *o = data[(offset as isize + i as isize * s) as usize]),
+    }
+}
+
+fn nanoseconds(n: usize, tenths: usize) -> usize {
+    n.saturating_mul(tenths) / 10
+}
+
+/// `f` of every element.
+pub fn unary<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &Array) -> Result<Array> {
+    let mut out = Array::unfilled(R::DTYPE, *x.shape())?;
+    let y = out.fresh::<R>();
+    let work = nanoseconds(y.len(), F::COST);
+    if let Some(x) = x.as_slice::<T>() {
+        if work < parallel::WORTH_SHARING_NS {
+            unary_run(f, x, y);
+        } else {
+            parallel::for_chunks(y, BLOCK, work, |i, y| unary_run(f, &x[i * BLOCK..i * BLOCK + y.len()], y));
+        }
+        return Ok(out);
+    }
+    let (plan, data) = (Plan::new([x.layout()]), x.data::<T>());
+    parallel::for_chunks(y, BLOCK, work.saturating_mul(4), |i, y| {
+        plan.for_range(i * BLOCK, y.len(), |[at], first, n| {
+            unary_strided(f, data, at, plan.inner_stride(0), &mut y[first..first + n]);
+        });
+    });
+    Ok(out)
+}
+
+fn unary_strided<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], at: usize, stride: isize, y: &mut [R]) {
+    if stride == 1 {
+        return unary_run(f, &x[at..at + y.len()], y);
+    }
+    let mut part = [T::default(); GATHER];
+    for (i, y) in y.chunks_mut(GATHER).enumerate() {
+        let at = (at as isize + (i * GATHER) as isize * stride) as usize;
+        gather(x, at, stride, &mut part[..y.len()]);
+        unary_run(f, &part[..y.len()], y);
+    }
+}
+
+/// `f` of every pair of elements, with broadcasting. `op` names the operation in the error.
+pub fn binary<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &Array, b: &Array, op: &str) -> Result<Array> {
+    if a.shape() == b.shape()
+        && let (Some(x), Some(z)) = (a.as_slice::<T>(), b.as_slice::<T>())
+    {
+        let mut out = Array::unfilled(R::DTYPE, *a.shape())?;
+        let y = out.fresh::<R>();
+        let work = nanoseconds(y.len(), F::COST);
+        if work < parallel::WORTH_SHARING_NS {
+            binary_run(f, x, z, y);
+        } else {
+            parallel::for_chunks(y, BLOCK, work, |i, y| {
+                let range = i * BLOCK..i * BLOCK + y.len();
+                binary_run(f, &x[range.clone()], &z[range], y);
+            });
+        }
+        return Ok(out);
+    }
+    let shape = a.shape().broadcast(b.shape(), op)?;
+    let mut out = Array::unfilled(R::DTYPE, shape)?;
+    let y = out.fresh::<R>();
+    let plan = Plan::new([&a.layout().broadcast_to(&shape, op)?, &b.layout().broadcast_to(&shape, op)?]);
+    let (x, z) = (a.data::<T>(), b.data::<T>());
+    parallel::for_chunks(y, BLOCK, nanoseconds(shape.size()?, F::COST * 2), |i, y| {
+        plan.for_range(i * BLOCK, y.len(), |at, first, n| {
+            binary_strided(f, (x, at[0], plan.inner_stride(0)), (z, at[1], plan.inner_stride(1)), &mut y[first..first + n]);
+        });
+    });
+    Ok(out)
+}
+
+type Run<'a, T> = (&'a [T], usize, isize);
+
+fn binary_strided<T: Element, R: Element, F: Binary<T, R>>(f: F, a: Run<T>, b: Run<T>, y: &mut [R]) {
+    let n = y.len();
+    match (a, b) {
+        ((a, i, 1), (b, j, 1)) => binary_run(f, &a[i..i + n], &b[j..j + n], y),
+        ((a, i, 1), (b, j, 0)) => binary_right_run(f, &a[i..i + n], b[j], y),
+        ((a, i, 0), (b, j, 1)) => binary_left_run(f, a[i], &b[j..j + n], y),
+        ((a, i, s), (b, j, t)) => {
+            let (mut left, mut right) = ([T::default(); GATHER], [T::default(); GATHER]);
+            for (k, y) in y.chunks_mut(GATHER).enumerate() {
+                let (k, n) = ((k * GATHER) as isize, y.len());
+                gather(a, (i as isize + k * s) as usize, s, &mut left[..n]);
+                gather(b, (j as isize + k * t) as usize, t, &mut right[..n]);
+                binary_run(f, &left[..n], &right[..n], y);
+            }
+        }
+    }
+}
+
+/// `f` of every element, written over `x` where nobody else can see it.
+pub fn unary_owned<T: Element, F: Unary<T, T>>(f: F, mut x: Array) -> Result<Array> {
+    let work = nanoseconds(x.size(), F::COST);
+    match x.as_mut_slice::<T>() {
+        Some(y) => parallel::for_chunks(y, BLOCK, work, |_, y| unary_in_place_run(f, y)),
+        None => return unary(f, &x),
+    }
+    Ok(x)
+}
+
+/// `f` of every pair, written over `a` where nobody else can see it and shapes and layouts match.
+pub fn binary_owned<T: Element, F: Binary<T, T>>(f: F, mut a: Array, b: &Array, op: &str) -> Result<Array> {
+    if a.shape() == b.shape()
+        && let Some(z) = b.as_slice::<T>()
+    {
+        let work = nanoseconds(a.size(), F::COST);
+        if let Some(y) = a.as_mut_slice::<T>() {
+            parallel::for_chunks(y, BLOCK, work, |i, y| binary_in_place_run(f, y, &z[i * BLOCK..i * BLOCK + y.len()]));
+            return Ok(a);
+        }
+    }
+    binary(f, &a, b, op)
+}
+
+/// `condition ? a : b`, with broadcasting of all three. `a` and `b` have one element type.
+pub fn select<T: Element>(condition: &Array, a: &Array, b: &Array) -> Result<Array> {
+    let shape = condition.shape().broadcast(a.shape(), "where")?.broadcast(b.shape(), "where")?;
+    let mut out = Array::unfilled(T::DTYPE, shape)?;
+    let layouts = [condition, a, b].map(|x| x.layout().broadcast_to(&shape, "where"));
+    let [lc, la, lb] = layouts;
+    let plan = Plan::new([&lc?, &la?, &lb?]);
+    let (c, x, z) = (condition.data::<bool>(), a.data::<T>(), b.data::<T>());
+    let y = out.fresh::<T>();
+    let [sc, sx, sz] = [0, 1, 2].map(|k| plan.inner_stride(k));
+    parallel::for_chunks(y, BLOCK, nanoseconds(shape.size()?, 15), |i, y| {
+        plan.for_range(i * BLOCK, y.len(), |at, first, n| {
+            let step = |at: usize, stride: isize, i: usize| (at as isize + i as isize * stride) as usize;
+            for (i, y) in y[first..first + n].iter_mut().enumerate() {
+                *y = if c[step(at[0], sc, i)] { x[step(at[1], sx, i)] } else { z[step(at[2], sz, i)] };
+            }
+        });
+    });
+    Ok(out)
+}
+
+#[derive(Clone, Copy)]
+struct Convert;
+impl<T: Element, R: Element> Unary<T, R> for Convert {
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T) -> R {
+        match (T::DTYPE, R::DTYPE) {
+            (DType::I64 | DType::U8 | DType::Bool, DType::I64 | DType::U8) => R::from_i64(x.to_i64()),
+            _ => R::from_f64(x.to_f64()),
+        }
+    }
+}
+
+/// The same values as another element type; shares storage when it is the same.
+pub fn cast(x: &Array, dtype: DType) -> Result<Array> {
+    if x.dtype() == dtype {
+        return Ok(x.clone());
+    }
+    with_dtype!(x.dtype(), T => with_dtype!(dtype, R => unary::<T, R, _>(Convert, x)))
+}
+
+/// The same values in row-major order; shares storage when they already lie so.
+pub fn contiguous(x: &Array) -> Result<Array> {
+    if x.is_contiguous() { Ok(x.clone()) } else { copy(x) }
+}
+
+/// A copy in storage of its own, in row-major order.
+pub fn copy(x: &Array) -> Result<Array> {
+    let mut out = Array::unfilled(x.dtype(), *x.shape())?;
+    with_dtype!(x.dtype(), T => copy_into::<T>(x, out.fresh::<T>()));
+    Ok(out)
+}
+
+/// Writes the elements of `x` in row-major order to `y`, which has as many.
+pub fn copy_into<T: Element>(x: &Array, y: &mut [T]) {
+    if y.is_empty() {
+        return;
+    }
+    let work = nanoseconds(y.len(), 3);
+    if let Some(x) = x.as_slice::<T>() {
+        return parallel::for_chunks(y, BLOCK, work, |i, y| y.copy_from_slice(&x[i * BLOCK..i * BLOCK + y.len()]));
+    }
+    let (plan, data) = (Plan::new([x.layout()]), x.data::<T>());
+    if plan.sizes.len() >= 2 && plan.inner_stride(0) != 1 && plan.strides[0][plan.sizes.len() - 2] == 1 {
+        return copy_transposed(&plan, data, y);
+    }
+    parallel::for_chunks(y, BLOCK, work.saturating_mul(3), |i, y| {
+        plan.for_range(i * BLOCK, y.len(), |[at], first, n| {
+            gather(data, at, plan.inner_stride(0), &mut y[first..first + n]);
+        });
+    });
+}
+
+/// A copy whose last two merged axes are stored the other way round: tile by tile, so that both sides use whole cache lines.
+fn copy_transposed<T: Element>(plan: &Plan<1>, data: &[T], y: &mut [T]) {
+    const TILE: usize = 16;
+    let (rows, cols) = (plan.sizes[plan.sizes.len() - 2], plan.inner());
+    let stride = plan.inner_stride(0);
+    let work = nanoseconds(y.len(), 10);
+    let bands = rows.div_ceil(TILE);
+    let outer = y.len() / (rows * cols);
+    for plane in 0..outer {
+        let mut base = 0;
+        plan.for_range(plane * rows * cols, 1, |[at], _, _| base = at);
+        let y = &mut y[plane * rows * cols..(plane + 1) * rows * cols];
+        parallel::for_chunks(y, TILE * cols, if bands > 1 { work / outer } else { 0 }, |band, y| {
+            for (left, tile) in (0..cols).step_by(TILE).map(|left| (left, (cols - left).min(TILE))) {
+                for c in left..left + tile {
+                    let from = (base as isize + c as isize * stride) as usize + band * TILE;
+                    let height = y.len() / cols;
+                    for (r, &x) in data[from..from + height].iter().enumerate() {
+                        y[r * cols + c] = x;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Fills a fresh array from a function of the element's position.
+pub fn from_index<T: Element>(shape: Dims, f: impl Fn(usize) -> T + Sync) -> Result<Array> {
+    let mut out = Array::unfilled(T::DTYPE, shape)?;
+    out.fresh::<T>().iter_mut().enumerate().for_each(|(i, y)| *y = f(i));
+    Ok(out)
+}
+
+/// The elements of `x` for writing: in place where nobody else can see it, otherwise in a copy that `x` becomes.
+pub fn writable<T: Element>(x: &mut Array) -> Result<&mut [T]> {
+    if !(x.is_unique() && x.is_contiguous()) {
+        *x = copy(x)?;
+    }
+    Ok(x.as_mut_slice().expect("unique and contiguous by now"))
+}

@@ -1,0 +1,407 @@
+//! Reductions along any axes of any layout.
+//!
+//! Invariant: a reduction is cut into blocks fixed by shape; a block is folded over a fixed number of lanes, and blocks are
+//! merged in order. Neither threads nor the vector width decide the order of summation.
+
+use super::map::{Plan, cast, contiguous};
+use super::parallel;
+use super::simd::{Float, LANES};
+use crate::array::{Array, DType, Dims, Element, MAX_DIMS};
+use crate::{Result, bail, simd, with_dtype, with_float};
+use smallvec::SmallVec;
+
+/// Elements folded in `T` before they are merged into the wide accumulator.
+const BLOCK: usize = 4096;
+/// Elements of one output that one unit of parallel work folds.
+const SPAN: usize = 1 << 16;
+/// Columns of one tile when the kept axis is the contiguous one.
+const TILE: usize = 256;
+/// Rows folded in `T` before they are merged into the wide accumulator.
+const ROWS: usize = 128;
+
+/// An associative fold: `step` runs in `T` over a short block, `merge` in a wider type over blocks.
+pub trait Fold<T: Element>: Copy + Sync {
+    type Wide: Copy + Send + Sync;
+    fn id() -> T;
+    fn wide_id() -> Self::Wide;
+    fn step(a: T, x: T) -> T;
+    fn widen(x: T) -> Self::Wide;
+    fn merge(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn finish(a: Self::Wide) -> T;
+}
+
+#[derive(Clone, Copy)]
+pub struct Sum;
+#[derive(Clone, Copy)]
+pub struct Prod;
+#[derive(Clone, Copy)]
+pub struct Max;
+#[derive(Clone, Copy)]
+pub struct Min;
+
+macro_rules! fold_float {
+    ($t:ty) => {
+        impl Fold<$t> for Sum {
+            type Wide = f64;
+            #[inline(always)]
+            fn id() -> $t { 0.0 }
+            #[inline(always)]
+            fn wide_id() -> f64 { 0.0 }
+            #[inline(always)]
+            fn step(a: $t, x: $t) -> $t { a + x }
+            #[inline(always)]
+            fn widen(x: $t) -> f64 { x as f64 }
+            #[inline(always)]
+            fn merge(a: f64, b: f64) -> f64 { a + b }
+            #[inline(always)]
+            fn finish(a: f64) -> $t { a as $t }
+        }
+        impl Fold<$t> for Prod {
+            type Wide = f64;
+            #[inline(always)]
+            fn id() -> $t { 1.0 }
+            #[inline(always)]
+            fn wide_id() -> f64 { 1.0 }
+            #[inline(always)]
+            fn step(a: $t, x: $t) -> $t { a * x }
+            #[inline(always)]
+            fn widen(x: $t) -> f64 { x as f64 }
+            #[inline(always)]
+            fn merge(a: f64, b: f64) -> f64 { a * b }
+            #[inline(always)]
+            fn finish(a: f64) -> $t { a as $t }
+        }
+        fold_extreme!(Max, $t, <$t>::NEG_INFINITY, |a, x| if x > a || x.is_nan() { x } else { a });
+        fold_extreme!(Min, $t, <$t>::INFINITY, |a, x| if x < a || x.is_nan() { x } else { a });
+    };
+}
+
+/// Folds whose accumulator is the element type itself.
+macro_rules! fold_extreme {
+    ($fold:ident, $t:ty, $id:expr, |$a:ident, $x:ident| $step:expr) => {
+        impl Fold<$t> for $fold {
+            type Wide = $t;
+            #[inline(always)]
+            fn id() -> $t { $id }
+            #[inline(always)]
+            fn wide_id() -> $t { $id }
+            #[inline(always)]
+            fn step($a: $t, $x: $t) -> $t { $step }
+            #[inline(always)]
+            fn widen(x: $t) -> $t { x }
+            #[inline(always)]
+            fn merge($a: $t, $x: $t) -> $t { $step }
+            #[inline(always)]
+            fn finish(a: $t) -> $t { a }
+        }
+    };
+}
+
+fold_float!(f32);
+fold_float!(f64);
+fold_extreme!(Sum, i64, 0, |a, x| a.wrapping_add(x));
+fold_extreme!(Prod, i64, 1, |a, x| a.wrapping_mul(x));
+fold_extreme!(Max, i64, i64::MIN, |a, x| a.max(x));
+fold_extreme!(Min, i64, i64::MAX, |a, x| a.min(x));
+fold_extreme!(Max, u8, 0, |a, x| a.max(x));
+fold_extreme!(Min, u8, 255, |a, x| a.min(x));
+fold_extreme!(Max, bool, false, |a, x| a | x);
+fold_extreme!(Min, bool, true, |a, x| a & x);
+
+simd! {
+    /// Folds a row over `LANES` lanes, block by block.
+    fn fold_row<T: Element, F: Fold<T>>(f: F, x: &[T]) -> F::Wide {
+        let _ = f;
+        let mut total = F::wide_id();
+        for block in x.chunks(BLOCK) {
+            let mut lanes = [F::id(); LANES];
+            let (whole, rest) = block.as_chunks::<LANES>();
+            for chunk in whole {
+                for (a, &x) in lanes.iter_mut().zip(chunk) {
+                    *a = F::step(*a, x);
+                }
+            }
+            for (a, &x) in lanes.iter_mut().zip(rest) {
+                *a = F::step(*a, x);
+            }
+            for a in lanes {
+                total = F::merge(total, F::widen(a));
+            }
+        }
+        total
+    }
+
+    /// Steps a row of accumulators with a row of elements.
+    fn fold_columns<T: Element, F: Fold<T>>(f: F, acc: &mut [T], x: &[T]) {
+        let _ = f;
+        for (a, &x) in acc.iter_mut().zip(x) {
+            *a = F::step(*a, x);
+        }
+    }
+}
+
+/// The axes of a reduction: sorted, distinct, in range. `None` means all.
+pub fn reduced_axes(axes: Option<&[isize]>, ndim: usize, op: &str) -> Result<SmallVec<[usize; MAX_DIMS]>> {
+    let Some(axes) = axes else {
+        return Ok((0..ndim).collect());
+    };
+    let mut out: SmallVec<[usize; MAX_DIMS]> = SmallVec::new();
+    for &axis in axes {
+        let axis = crate::array::normalize_axis(axis, ndim, op)?;
+        if out.contains(&axis) {
+            bail!(Value, "{op}: expected distinct axes, got axis {axis} twice");
+        }
+        out.push(axis);
+    }
+    out.sort_unstable();
+    Ok(out)
+}
+
+/// The shape left after reducing `axes`: without them, or with size 1 in their place.
+pub fn reduced_shape(shape: &Dims, axes: &[usize], keepdims: bool) -> Dims {
+    let mut out = *shape;
+    for &axis in axes.iter().rev() {
+        if keepdims {
+            out[axis] = 1;
+        } else {
+            out.remove(axis);
+        }
+    }
+    out
+}
+
+/// Folds `x` along `axes` (sorted and distinct). The result has the kept axes, or all with `keepdims`.
+fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
+    let kept: SmallVec<[usize; MAX_DIMS]> = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
+    let mut out = Array::unfilled(T::DTYPE, reduced_shape(x.shape(), axes, keepdims))?;
+    let y = out.fresh::<T>();
+    let span: usize = axes.iter().map(|&a| x.shape()[a]).product();
+    if y.is_empty() {
+        return Ok(out);
+    }
+    if span == 0 {
+        y.fill(F::finish(F::wide_id()));
+        return Ok(out);
+    }
+    if let (Some(data), true) = (x.as_slice::<T>(), kept.is_empty()) && span <= SPAN {
+        y[0] = F::finish(fold_row(f, data));
+        return Ok(out);
+    }
+    let outer = Plan::new([&sub_layout(x, &kept, true)]);
+    let inner = Plan::new([&sub_layout(x, axes, false)]);
+    if inner.inner_stride(0) != 1 && outer.inner_stride(0) == 1 && outer.inner() > 1 {
+        fold_by_columns(f, x.data(), (&outer, &inner), span, y);
+    } else {
+        fold_by_rows(f, x.data(), (&outer, &inner), span, y);
+    }
+    Ok(out)
+}
+
+/// The layout of some axes of `x` alone; the offset goes to the kept ones.
+fn sub_layout(x: &Array, axes: &[usize], with_offset: bool) -> crate::array::Layout {
+    let mut layout = *x.layout();
+    for axis in (0..x.ndim()).rev().filter(|a| !axes.contains(a)) {
+        layout = layout.remove_axis(axis);
+    }
+    layout.offset = if with_offset { x.layout().offset } else { 0 };
+    layout
+}
+
+type Plans<'a> = (&'a Plan<1>, &'a Plan<1>);
+
+fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans, span: usize, y: &mut [T]) {
+    let start = |o: usize| {
+        let mut at = 0;
+        outer.for_range(o, 1, |[a], _, _| at = a);
+        at as isize
+    };
+    let piece = |o: usize, first: usize, len: usize| {
+        let (base, stride) = (start(o), inner.inner_stride(0));
+        let mut total = F::wide_id();
+        inner.walk(first, len, |[at], _, n| {
+            let at = base + at;
+            let part = match stride {
+                1 => fold_row(f, &data[at as usize..at as usize + n]),
+                _ => fold_strided(f, data, at, stride, n),
+            };
+            total = F::merge(total, part);
+        });
+        total
+    };
+    let work = y.len().saturating_mul(span) / 4;
+    let pieces = span.div_ceil(SPAN);
+    if pieces == 1 {
+        let group = (SPAN / span).max(1);
+        return parallel::for_chunks(y, group, work, |g, y| {
+            y.iter_mut().enumerate().for_each(|(i, y)| *y = F::finish(piece(g * group + i, 0, span)));
+        });
+    }
+    let mut parts = vec![F::wide_id(); y.len() * pieces];
+    parallel::for_chunks(&mut parts, 1, work, |i, part| {
+        let first = i % pieces * SPAN;
+        part[0] = piece(i / pieces, first, SPAN.min(span - first));
+    });
+    for (y, parts) in y.iter_mut().zip(parts.chunks(pieces)) {
+        *y = F::finish(parts.iter().copied().fold(F::wide_id(), F::merge));
+    }
+}
+
+fn fold_strided<T: Element, F: Fold<T>>(f: F, data: &[T], at: isize, stride: isize, n: usize) -> F::Wide {
+    let mut total = F::wide_id();
+    let mut part = [T::default(); 256];
+    for first in (0..n).step_by(part.len()) {
+        let len = part.len().min(n - first);
+        for (i, p) in part[..len].iter_mut().enumerate() {
+            *p = data[(at + (first + i) as isize * stride) as usize];
+        }
+        total = F::merge(total, fold_row(f, &part[..len]));
+    }
+    total
+}
+
+fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans, span: usize, y: &mut [T]) {
+    let width = outer.inner();
+    let work = y.len().saturating_mul(span) / 4;
+    // Row blocks are cut only where there is more than one span of work, by shape alone.
+    let rows = (SPAN / width.min(TILE)).max(ROWS);
+    let (tiles, blocks) = (width.div_ceil(TILE), span.div_ceil(rows));
+    let mut parts = vec![F::wide_id(); if blocks > 1 { y.len() * blocks } else { 0 }];
+    let tile_of = |y_first: usize, block: usize, out: &mut [F::Wide]| {
+        let mut base = 0;
+        outer.for_range(y_first, 1, |[at], _, _| base = at as isize);
+        let mut acc = [F::id(); TILE];
+        let acc = &mut acc[..out.len()];
+        let mut pending = 0;
+        let mut flush = |acc: &mut [T]| {
+            out.iter_mut().zip(acc.iter()).for_each(|(o, &a)| *o = F::merge(*o, F::widen(a)));
+            acc.fill(F::id());
+        };
+        let (stride, first) = (inner.inner_stride(0), block * rows);
+        inner.walk(first, rows.min(span - first), |[at], _, n| {
+            for i in 0..n {
+                let at = (base + at + i as isize * stride) as usize;
+                fold_columns(f, acc, &data[at..at + acc.len()]);
+                pending += 1;
+                if pending == ROWS {
+                    flush(acc);
+                    pending = 0;
+                }
+            }
+        });
+        flush(acc);
+    };
+    if blocks == 1 {
+        // One unit of work is a row of tiles of one outer index.
+        return parallel::for_chunks(y, width, work, |o, y| {
+            for (t, y) in y.chunks_mut(TILE).enumerate() {
+                let mut wide = [F::wide_id(); TILE];
+                let wide = &mut wide[..y.len()];
+                tile_of(o * width + t * TILE, 0, wide);
+                y.iter_mut().zip(wide).for_each(|(y, w)| *y = F::finish(*w));
+            }
+        });
+    }
+    let outers = y.len() / width;
+    parallel::for_chunks(&mut parts, width, work, |i, parts| {
+        for (t, part) in (0..tiles).zip(parts.chunks_mut(TILE)) {
+            tile_of(i / blocks * width + t * TILE, i % blocks, part);
+        }
+    });
+    for o in 0..outers {
+        for c in 0..width {
+            let column = (0..blocks).map(|b| parts[(o * blocks + b) * width + c]);
+            y[o * width + c] = F::finish(column.fold(F::wide_id(), F::merge));
+        }
+    }
+}
+
+/// Sum along `axes`. Bool and uint8 are summed as int64.
+pub fn sum(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
+    match x.dtype() {
+        DType::F32 => fold::<f32, _>(Sum, x, axes, keepdims),
+        DType::F64 => fold::<f64, _>(Sum, x, axes, keepdims),
+        _ => fold::<i64, _>(Sum, &cast(x, DType::I64)?, axes, keepdims),
+    }
+}
+
+/// Product along `axes`. Bool and uint8 are multiplied as int64.
+pub fn prod(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
+    match x.dtype() {
+        DType::F32 => fold::<f32, _>(Prod, x, axes, keepdims),
+        DType::F64 => fold::<f64, _>(Prod, x, axes, keepdims),
+        _ => fold::<i64, _>(Prod, &cast(x, DType::I64)?, axes, keepdims),
+    }
+}
+
+fn check_not_empty(x: &Array, axes: &[usize], op: &str) -> Result<()> {
+    if axes.iter().any(|&a| x.shape()[a] == 0) {
+        bail!(Value, "{op}: expected at least one element to reduce, got shape {}", x.shape());
+    }
+    Ok(())
+}
+
+/// Largest element along `axes`; NaN if there is one.
+pub fn max(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
+    check_not_empty(x, axes, "max")?;
+    with_dtype!(x.dtype(), T => fold::<T, _>(Max, x, axes, keepdims))
+}
+
+/// Smallest element along `axes`; NaN if there is one.
+pub fn min(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
+    check_not_empty(x, axes, "min")?;
+    with_dtype!(x.dtype(), T => fold::<T, _>(Min, x, axes, keepdims))
+}
+
+/// Whether any element (`every == false`) or every element is non-zero, along `axes`.
+pub fn truth(x: &Array, axes: &[usize], keepdims: bool, every: bool) -> Result<Array> {
+    let x = cast(x, DType::Bool)?;
+    if every { fold::<bool, _>(Min, &x, axes, keepdims) } else { fold::<bool, _>(Max, &x, axes, keepdims) }
+}
+
+/// Index (int64) of the first largest or smallest element along one axis; a NaN counts as both.
+pub fn arg_extreme(x: &Array, axis: usize, keepdims: bool, largest: bool) -> Result<Array> {
+    check_not_empty(x, &[axis], if largest { "argmax" } else { "argmin" })?;
+    let mut order: SmallVec<[usize; MAX_DIMS]> = (0..x.ndim()).filter(|&a| a != axis).collect();
+    order.push(axis);
+    let rows = contiguous(&x.permute(&order))?;
+    let mut out = Array::unfilled(DType::I64, reduced_shape(x.shape(), &[axis], keepdims))?;
+    let n = x.shape()[axis];
+    with_dtype!(x.dtype(), T => {
+        let data = rows.as_slice::<T>().expect("made contiguous");
+        let group = (SPAN / n).max(1);
+        parallel::for_chunks(out.fresh::<i64>(), group, data.len(), |g, out| {
+            for (i, out) in out.iter_mut().enumerate() {
+                let row = &data[(g * group + i) * n..][..n];
+                *out = first_extreme(row, largest) as i64;
+            }
+        });
+    });
+    Ok(out)
+}
+
+fn first_extreme<T: Element>(row: &[T], largest: bool) -> usize {
+    let mut best = 0;
+    for (i, x) in row.iter().enumerate().skip(1) {
+        let held = &row[best];
+        #[allow(clippy::eq_op)]
+        let (held_nan, x_nan) = (held != held, x != x);
+        if !held_nan && (x_nan || if largest { x > held } else { x < held }) {
+            best = i;
+        }
+    }
+    best
+}
+
+/// Sum of all elements in float64, for norms and checks.
+pub fn total<T: Float>(x: &[T]) -> f64
+where
+    Sum: Fold<T, Wide = f64>,
+{
+    x.chunks(SPAN).map(|part| fold_row(Sum, part)).sum()
+}
+
+/// Whether every element is finite.
+pub fn all_finite(x: &Array) -> Result<bool> {
+    let x = contiguous(x)?;
+    Ok(with_float!(x.dtype(), T => x.as_slice::<T>().expect("made contiguous").iter().all(|x| x.is_finite()), else true))
+}

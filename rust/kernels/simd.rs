@@ -1,0 +1,187 @@
+//! SIMD by stamping: a plain loop is compiled once per instruction set and chosen once, at run time.
+//!
+//! Invariant: an instance compiled for an instruction set runs only after the CPU said it has it.
+//! Sums use a fixed number of lanes ([`LANES`]) so that the vector width never decides the order of summation.
+
+use crate::array::Element;
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Independent accumulators of every sum, whatever the instruction set.
+pub const LANES: usize = 32;
+
+/// An instruction set a kernel can be stamped for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Level {
+    /// What every CPU of the target has: SSE2 on x86-64, NEON on aarch64.
+    Baseline = 1,
+    Avx2 = 2,
+    Avx512 = 3,
+}
+
+impl Level {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Baseline if cfg!(target_arch = "aarch64") => "neon",
+            Level::Baseline => "baseline",
+            Level::Avx2 => "avx2+fma",
+            Level::Avx512 => "avx512",
+        }
+    }
+}
+
+/// Compile-time facts about the instruction set a kernel body is stamped for.
+pub trait Isa: Copy + 'static {
+    /// Whether `a * b + c` is one instruction. Without it `mul_add` would be a library call.
+    const FMA: bool;
+}
+#[derive(Clone, Copy)]
+pub struct Baseline;
+#[derive(Clone, Copy)]
+pub struct Fma;
+impl Isa for Baseline {
+    const FMA: bool = cfg!(target_arch = "aarch64");
+}
+impl Isa for Fma {
+    const FMA: bool = true;
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+fn detect() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw");
+        if avx2 && avx512 {
+            return Level::Avx512;
+        }
+        if avx2 {
+            return Level::Avx2;
+        }
+    }
+    Level::Baseline
+}
+
+/// The instruction set in use.
+#[inline]
+pub fn level() -> Level {
+    match LEVEL.load(Ordering::Relaxed) {
+        3 => Level::Avx512,
+        2 => Level::Avx2,
+        1 => Level::Baseline,
+        _ => {
+            let found = detect();
+            LEVEL.store(found as u8, Ordering::Relaxed);
+            found
+        }
+    }
+}
+
+/// Lowers the instruction set, for tests that compare instances. Returns what is in use afterwards:
+/// never more than the CPU has.
+pub fn limit_level(wanted: Level) -> Level {
+    let given = wanted.min(detect());
+    LEVEL.store(given as u8, Ordering::Relaxed);
+    given
+}
+
+/// Stamps a function into one instance per instruction set. Inside the body the type `I` is the [`Isa`].
+///
+/// The body must be a plain loop over slices whose callees are `#[inline(always)]`.
+#[macro_export]
+macro_rules! simd {
+    ($($(#[$m:meta])* $vis:vis fn $name:ident $(<$($g:ident : $b:path),+ $(,)?>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)+) => {$(
+        $(#[$m])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(unused_mut)]
+            fn body<I: $crate::kernels::simd::Isa $(, $($g: $b),+)?>($(mut $arg: $ty),*) $(-> $ret)? {
+                let _ = ::std::marker::PhantomData::<I>;
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+            fn avx512 $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::kernels::simd::Fma $(, $($g),+)?>($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2 $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::kernels::simd::Fma $(, $($g),+)?>($($arg),*)
+            }
+            match $crate::kernels::simd::level() {
+                // SAFETY: `level()` answers Avx512 or Avx2 only after `detect` saw those features on this CPU.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::simd::Level::Avx512 => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::kernels::simd::Level::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                _ => body::<$crate::kernels::simd::Baseline $(, $($g),+)?>($($arg),*),
+            }
+        }
+    )+};
+}
+
+/// float32 or float64.
+pub trait Float:
+    Element
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + std::iter::Sum
+{
+    const ZERO: Self;
+    const INFINITY: Self;
+    const NAN: Self;
+    const EPSILON: Self;
+    fn sqrt(self) -> Self;
+    fn abs(self) -> Self;
+    fn is_finite(self) -> bool;
+    fn is_nan(self) -> bool;
+    /// `self * b + c`: fused where the instruction set has it, two roundings elsewhere.
+    fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self;
+}
+
+macro_rules! float {
+    ($t:ident) => {
+        impl Float for $t {
+            const ZERO: Self = 0.0;
+            const INFINITY: Self = $t::INFINITY;
+            const NAN: Self = $t::NAN;
+            const EPSILON: Self = $t::EPSILON;
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                $t::sqrt(self)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                $t::abs(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                $t::is_finite(self)
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                $t::is_nan(self)
+            }
+            #[inline(always)]
+            fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self {
+                if I::FMA { self.mul_add(b, c) } else { self * b + c }
+            }
+        }
+    };
+}
+float!(f32);
+float!(f64);

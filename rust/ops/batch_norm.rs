@@ -1,0 +1,308 @@
+//! Batch normalisation (Ioffe & Szegedy 2015), per channel c over batch and positions:
+//!
+//! m = mean x, v = mean (x − m)², x̂ = (x − m)/√(v + eps), y = w x̂ + b;
+//! db = Σ dy, dw = Σ dy x̂, dx = w/√(v + eps) · (dy − db/n − x̂ dw/n); in eval m and v are constants: dx = w/√(v + eps) · dy.
+//!
+//! Invariant: nothing moves before every check has passed; the running statistics are never on the tape and never
+//! become non-finite.
+
+use super::binary::{add, choose, div, match_weak, mul, sub};
+use super::reduce::sum;
+use super::{shape, unary};
+use crate::array::{Array, DType, Dims, Scalar};
+use crate::autograd::{Inputs, Op, Tensor, linear, mode};
+use crate::kernels::columns::{self, Gradients, Options, Planes, Stats};
+use crate::kernels::map::{cast, contiguous, writable};
+use crate::kernels::simd::Float;
+use crate::{Result, bail, with_float};
+
+/// What a layer was configured to do.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormConfig {
+    /// Normalise with batch statistics (and update the running ones) rather than with the running ones.
+    pub training: bool,
+    /// Weight of the new batch in the running statistics; `None` averages over all batches.
+    pub momentum: Option<f64>,
+    pub eps: f64,
+    /// Whether the running variance takes n/(n − 1) times the batch variance, as PyTorch does.
+    pub unbiased: bool,
+    /// Apply max(y, 0) in the same sweep.
+    pub relu: bool,
+}
+
+/// The statistics a layer keeps.
+pub struct Running<'a> {
+    pub mean: &'a mut Array,
+    pub var: &'a mut Array,
+    /// int64 scalar: how many batches went in.
+    pub batches: Option<&'a mut Array>,
+}
+
+struct BatchNorm<T> {
+    x: Array,
+    w: Option<Array>,
+    b: Option<Array>,
+    mask: Option<Array>,
+    stats: Stats<T>,
+    /// Mean and variance that were given (eval); `None` where they are the batch's own.
+    given: Option<(Array, Array)>,
+    eps: f64,
+    relu: bool,
+}
+
+fn slice<T: Float>(x: &Option<Array>) -> Option<&[T]> {
+    x.as_ref().map(|x| x.as_slice::<T>().expect("made contiguous"))
+}
+
+/// x as (N, C, L) planes; two dimensions have L = 1.
+fn planes<T: Float>(x: &Array) -> Planes<'_, T> {
+    let (shape, strides) = (x.shape(), x.layout().strides());
+    let (l, step) = if x.ndim() == 3 { (shape[2], strides[2]) } else { (1, 1) };
+    Planes { data: x.data(), n: shape[0], c: shape[1], l, strides: [strides[0], strides[1], step], offset: x.layout().offset }
+}
+
+impl<T: Float> BatchNorm<T> {
+    fn options(&self) -> Options<'_, T> {
+        let mask = self.mask.as_ref().map(|m| m.as_slice::<bool>().expect("made contiguous"));
+        Options { weight: slice(&self.w), bias: slice(&self.b), eps: self.eps, mask, relu: self.relu }
+    }
+
+    fn fused(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+        let c = Dims::new(&[self.x.shape()[1]])?;
+        let (iw, ib) = (1, 1 + self.w.is_some() as usize);
+        let make = |want: bool, shape: Dims| if want { Array::unfilled(T::DTYPE, shape).map(Some) } else { Ok(None) };
+        let mut gx = make(dx.wants(0), *self.x.shape())?;
+        let mut gw = make(self.w.is_some() && dx.wants(iw), c)?;
+        let mut gb = make(self.b.is_some() && dx.wants(ib), c)?;
+        let out = Gradients {
+            dx: gx.as_mut().map(Array::fresh),
+            dw: gw.as_mut().map(Array::fresh),
+            db: gb.as_mut().map(Array::fresh),
+        };
+        match &self.given {
+            None => columns::backward_train(&planes(dy), &planes(&self.x), &self.options(), &self.stats, out),
+            Some((mean, var)) => {
+                let (mean, var) = (mean.as_slice().expect("made contiguous"), var.as_slice().expect("made contiguous"));
+                columns::backward_eval(&planes(dy), &planes(&self.x), mean, var, &self.options(), out);
+            }
+        }
+        for (i, g) in [(0, gx), (iw, gw), (ib, gb)] {
+            if let Some(g) = g {
+                dx.give(i, || Ok(Tensor::constant(g)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Float> Op for BatchNorm<T> {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        if !dx.recording() {
+            return self.fused(dy.array(), dx);
+        }
+        let saved: Vec<&Array> = std::iter::once(&self.x).chain(&self.w).chain(&self.b).collect();
+        let (has_w, has_b) = (self.w.is_some(), self.b.is_some());
+        dx.give_through(dy, &saved, |i| {
+            let (w, b) = (has_w.then(|| &i[1]), has_b.then(|| &i[1 + has_w as usize]));
+            let given = self.given.as_ref().map(|(m, v)| (Tensor::constant(m.clone()), Tensor::constant(v.clone())));
+            let mask = self.mask.clone().map(Tensor::constant);
+            composed(&i[0], w, b, given, mask.as_ref(), self.eps, self.relu)
+        })
+    }
+}
+
+/// The definition, over tensors; `given` are the statistics to use instead of the batch's.
+pub fn composed(
+    x: &Tensor,
+    w: Option<&Tensor>,
+    b: Option<&Tensor>,
+    given: Option<(Tensor, Tensor)>,
+    mask: Option<&Tensor>,
+    eps: f64,
+    relu: bool,
+) -> Result<Tensor> {
+    let flat = x.ndim() == 2;
+    let axes: &[isize] = if flat { &[0] } else { &[0, 2] };
+    let per_channel = |t: &Tensor| shape::reshape(t, if flat { &[1, -1] } else { &[1, -1, 1] });
+    let keep = mask.map(|m| shape::unsqueeze(m, 1)).transpose()?;
+    let zero = match_weak(Scalar::Float(0.0), x.dtype())?;
+    let kept = |t: Tensor| match &keep {
+        Some(keep) => choose(keep, &t, &zero),
+        None => Ok(t),
+    };
+    let n = mask.map_or(Ok((x.size() / x.shape()[1].max(1)) as f64), |m| sum(m, None, false)?.item())?;
+    let n = match_weak(Scalar::Float(n), x.dtype())?;
+    let (centred, var) = match given {
+        Some((mean, var)) => (sub(x, &per_channel(&mean)?)?, per_channel(&var)?),
+        None => {
+            let mean = div(&sum(&kept(x.clone())?, Some(axes), true)?, &n)?;
+            let centred = kept(sub(x, &mean)?)?;
+            let var = div(&sum(&unary::square(&centred)?, Some(axes), true)?, &n)?;
+            (centred, var)
+        }
+    };
+    let deviation = unary::sqrt(&add(&var, &match_weak(Scalar::Float(eps), x.dtype())?)?)?;
+    let mut y = div(&centred, &deviation)?;
+    if let Some(w) = w {
+        y = mul(&per_channel(w)?, &y)?;
+    }
+    if let Some(b) = b {
+        y = add(&y, &per_channel(b)?)?;
+    }
+    if relu {
+        y = unary::relu(&y)?;
+    }
+    kept(y)
+}
+
+fn check(x: &Tensor, per_channel: &[(&str, Option<&Array>)], mask: Option<&Tensor>) -> Result<()> {
+    if !matches!(x.ndim(), 2 | 3) {
+        bail!(Value, "batch_norm: expected shape (N, C) or (N, C, L), got {}", x.shape());
+    }
+    if !x.dtype().is_float() {
+        bail!(Type, "batch_norm: expected float32 or float64, got {}", x.dtype());
+    }
+    for (what, given) in per_channel {
+        if let Some(given) = given
+            && given.shape()[..] != x.shape()[1..2]
+        {
+            if given.ndim() == 1 {
+                bail!(Value, "batch_norm: expected {} channels, got {} in shape {}", given.shape()[0], x.shape()[1], x.shape());
+            }
+            bail!(Value, "batch_norm: expected a {what} of shape ({},), got {}", x.shape()[1], given.shape());
+        }
+    }
+    let Some(mask) = mask else { return Ok(()) };
+    let positions = [&x.shape()[..1], &x.shape()[2..]].concat();
+    if mask.dtype() != DType::Bool || mask.shape()[..] != positions[..] {
+        let want = Dims::new(&positions)?;
+        bail!(Value, "batch_norm: expected a bool mask of shape {want}, got {} of shape {}", mask.dtype(), mask.shape());
+    }
+    Ok(())
+}
+
+/// Normalises `x` (N, C) or (N, C, L) per channel and updates `running` in place when training.
+///
+/// Returns the output and the number of channels whose batch statistics were not finite; those keep their last finite
+/// running statistics. Without `running`, batch statistics are used in eval as well.
+pub fn batch_norm(
+    x: &Tensor,
+    w: Option<&Tensor>,
+    b: Option<&Tensor>,
+    running: Option<Running<'_>>,
+    mask: Option<&Tensor>,
+    config: BatchNormConfig,
+) -> Result<(Tensor, usize)> {
+    let arrays = [
+        ("running mean", running.as_ref().map(|r| &*r.mean)),
+        ("running variance", running.as_ref().map(|r| &*r.var)),
+        ("weight", w.map(Tensor::array)),
+        ("bias", b.map(Tensor::array)),
+    ];
+    check(x, &arrays, mask)?;
+    let mut dtype = x.dtype();
+    for t in [w, b].into_iter().flatten() {
+        dtype = dtype.promote(t.dtype());
+    }
+    let x = linear::cast(x, dtype)?;
+    let plain = |t: Option<&Tensor>| -> Result<Option<Tensor>> { t.map(|t| linear::cast(t, dtype)).transpose() };
+    let (w, b) = (plain(w)?, plain(b)?);
+    with_float!(dtype, T => run::<T>(&x, w.as_ref(), b.as_ref(), running, mask, config), else bail!(Type, "batch_norm: expected float parameters, got {dtype}"))
+}
+
+fn run<T: Float>(
+    x: &Tensor,
+    w: Option<&Tensor>,
+    b: Option<&Tensor>,
+    running: Option<Running<'_>>,
+    mask: Option<&Tensor>,
+    config: BatchNormConfig,
+) -> Result<(Tensor, usize)> {
+    let c = x.shape()[1];
+    let packed = |t: Option<&Tensor>| t.map(|t| contiguous(t.array())).transpose();
+    let batch_statistics = config.training || running.is_none();
+    let given = match &running {
+        Some(r) if !batch_statistics => Some((contiguous(&cast(r.mean, T::DTYPE)?)?, contiguous(&cast(r.var, T::DTYPE)?)?)),
+        _ => None,
+    };
+    let mut op = BatchNorm::<T> {
+        x: x.array().clone(),
+        w: packed(w)?,
+        b: packed(b)?,
+        mask: packed(mask)?,
+        stats: Stats::new(if batch_statistics { c } else { 0 }),
+        given,
+        eps: config.eps,
+        relu: config.relu,
+    };
+    if batch_statistics && x.size() > 0 {
+        check_count(x, mask)?;
+    }
+    let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
+    let mut stats = std::mem::replace(&mut op.stats, Stats::new(0));
+    match &op.given {
+        Some((mean, var)) => {
+            let (mean, var) = (mean.as_slice().expect("made contiguous"), var.as_slice().expect("made contiguous"));
+            columns::forward_eval(&planes(x.array()), mean, var, &op.options(), y.fresh());
+        }
+        None => columns::forward_train(&planes(x.array()), &op.options(), y.fresh(), &mut stats),
+    }
+    let mut broken = 0;
+    if let Some(running) = running
+        && config.training
+        && x.size() > 0
+        && !mode::is_recomputing()
+    {
+        broken = update(running, &stats, config)?;
+    }
+    op.stats = stats;
+    let inputs: smallvec::SmallVec<[&Tensor; 3]> = std::iter::once(x).chain(w).chain(b).collect();
+    Ok((Tensor::record(y, &inputs, || op), broken))
+}
+
+fn check_count(x: &Tensor, mask: Option<&Tensor>) -> Result<()> {
+    let kept = match mask {
+        Some(mask) => sum(mask, None, false)?.item()? as usize,
+        None => x.size() / x.shape()[1],
+    };
+    if kept < 2 {
+        let masked = if mask.is_some() { format!(" with {kept} kept positions") } else { String::new() };
+        bail!(
+            Value,
+            "batch_norm: training needs more than one value per channel, got shape {}{masked}; use drop_last=True in the DataLoader, or eval()",
+            x.shape()
+        );
+    }
+    Ok(())
+}
+
+/// r ← (1 − momentum)·r + momentum·batch, where the result is finite. Returns the number of channels that were not.
+fn update<T: Float>(running: Running<'_>, stats: &Stats<T>, config: BatchNormConfig) -> Result<usize> {
+    let mut momentum = config.momentum;
+    if let Some(batches) = running.batches {
+        let count = writable::<i64>(batches)?;
+        count[0] = count[0].wrapping_add(1);
+        momentum = momentum.or(Some(1.0 / count[0] as f64));
+    }
+    let factor = momentum.unwrap_or(1.0);
+    let n = stats.count as f64;
+    let spread = if config.unbiased { n / (n - 1.0) } else { 1.0 };
+    let dtype = running.mean.dtype();
+    with_float!(dtype, R => {
+        let (mean, var) = (writable::<R>(running.mean)?, writable::<R>(running.var)?);
+        let mut broken = 0;
+        for (i, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
+            let blend = |old: R, new: f64| ((1.0 - factor) * (old as f64) + factor * new) as R;
+            let (next_mean, next_var) = (blend(*mean, stats.mean[i]), blend(*var, stats.var[i] * spread));
+            if next_mean.is_finite() && next_var.is_finite() {
+                (*mean, *var) = (next_mean, next_var);
+            } else {
+                broken += 1;
+            }
+        }
+        Ok(broken)
+    }, else bail!(Type, "batch_norm: expected float running statistics, got {dtype}"))
+}

@@ -1,0 +1,153 @@
+//! y = a b; da = dy bᵀ, db = aᵀ dy. And the affine map of a layer, y = x wᵀ + b, as one node.
+
+use super::shape::{reshape, swapaxes, unsqueeze};
+use crate::array::{Array, DType, Dims};
+use crate::autograd::{Inputs, Op, Tensor, linear as maps};
+use crate::kernels::gemm::{self, Gemm, as_matrix};
+use crate::kernels::{map, reduce};
+use crate::{Result, bail, with_float};
+
+struct Matmul {
+    a: Array,
+    b: Array,
+}
+impl Op for Matmul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        let (a, b) = (dx.input(0, &self.a), dx.input(1, &self.b));
+        dx.give(0, || product(dy, &swapaxes(&b, -1, -2)?))?;
+        dx.give(1, || product(&swapaxes(&a, -1, -2)?, dy))
+    }
+}
+
+fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let y = gemm::matmul(a.array(), b.array())?;
+    Ok(Tensor::record(y, &[a, b], || Matmul { a: a.array().clone(), b: b.array().clone() }))
+}
+
+/// Matrix product as NumPy's `@`: one-dimensional operands are rows (left) or columns (right), leading axes broadcast.
+pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.ndim() == 0 || b.ndim() == 0 {
+        bail!(Value, "matmul: expected at least one dimension, got shapes {} and {}", a.shape(), b.shape());
+    }
+    let dtype = a.dtype().promote(b.dtype());
+    let dtype = if dtype.is_float() { dtype } else { DType::I64 };
+    let (row, column) = (a.ndim() == 1, b.ndim() == 1);
+    let inner = (a.shape()[a.ndim() - 1], b.shape()[b.ndim() - if column { 1 } else { 2 }]);
+    if inner.0 != inner.1 {
+        bail!(Value, "matmul: inner dimensions differ, got {} @ {}", a.shape(), b.shape());
+    }
+    let (a, b) = (maps::cast(a, dtype)?, maps::cast(b, dtype)?);
+    if !row && !column {
+        return product(&a, &b);
+    }
+    let left = if row { unsqueeze(&a, 0)? } else { a };
+    let right = if column { unsqueeze(&b, -1)? } else { b };
+    let y = product(&left, &right)?;
+    let keep = y.ndim() - 2;
+    let mut sizes: Vec<isize> = y.shape()[..keep].iter().map(|&n| n as isize).collect();
+    if !row {
+        sizes.push(y.shape()[keep] as isize);
+    }
+    if !column {
+        sizes.push(y.shape()[keep + 1] as isize);
+    }
+    reshape(&y, &sizes)
+}
+
+/// y (n, out) = x (n, in) wᵀ + b; dx = dy w, dw = dyᵀ x, db = Σₙ dy.
+struct Linear {
+    x: Array,
+    w: Array,
+    b: Option<Array>,
+}
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        if dx.recording() {
+            let saved: Vec<&Array> = [&self.x, &self.w].into_iter().chain(&self.b).collect();
+            return dx.give_through(dy, &saved, |i| composed(&i[0], &i[1], i.get(2)));
+        }
+        let dy = map::contiguous(dy.array())?;
+        with_float!(dy.dtype(), T => self.gradients::<T>(&dy, dx), else unreachable!("only floats are recorded"))
+    }
+}
+
+impl Linear {
+    fn gradients<T: Gemm>(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+        let (x, w, g) = (as_matrix::<T>(&self.x), as_matrix::<T>(&self.w), as_matrix::<T>(dy));
+        let of = |rows: usize, cols: usize, a, b| -> Result<Tensor> {
+            let mut out = Array::unfilled(T::DTYPE, Dims::new(&[rows, cols])?)?;
+            gemm::gemm_into(out.fresh::<T>(), a, b, false);
+            Ok(Tensor::constant(out))
+        };
+        dx.give(0, || of(x.rows, x.cols, g, w))?;
+        dx.give(1, || of(w.rows, w.cols, g.transposed(), x))?;
+        if self.b.is_some() {
+            dx.give(2, || Ok(Tensor::constant(reduce::sum(dy, &[0], false)?)))?;
+        }
+        Ok(())
+    }
+}
+
+/// The definition: `x @ wᵀ + b`.
+pub fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let y = matmul(x, &swapaxes(w, 0, 1)?)?;
+    match b {
+        Some(b) => super::binary::add(&y, b),
+        None => Ok(y),
+    }
+}
+
+/// `x (…, in) wᵀ + b` for `w (out, in)` and `b (out,)`, as one node.
+pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    if w.ndim() != 2 || x.ndim() == 0 || x.shape()[x.ndim() - 1] != w.shape()[1] {
+        let want = if w.ndim() == 2 { format!("(..., {})", w.shape()[1]) } else { "a weight of shape (out, in)".into() };
+        bail!(Value, "linear: expected {want}, got {} with weight {}", x.shape(), w.shape());
+    }
+    if let Some(b) = b
+        && b.shape()[..] != w.shape()[..1]
+    {
+        bail!(Value, "linear: expected a bias of shape ({},), got {}", w.shape()[0], b.shape());
+    }
+    let mut dtype = x.dtype().promote(w.dtype());
+    dtype = b.map_or(dtype, |b| dtype.promote(b.dtype()));
+    if !dtype.is_float() {
+        bail!(Type, "linear: expected float32 or float64, got {} with weight {}", x.dtype(), w.dtype());
+    }
+    let (x, w) = (maps::cast(x, dtype)?, maps::cast(w, dtype)?);
+    let b = b.map(|b| maps::cast(b, dtype)).transpose()?;
+    if x.ndim() != 2 {
+        let rows = reshape(&x, &[x.shape()[..x.ndim() - 1].iter().product::<usize>() as isize, w.shape()[1] as isize])?;
+        let y = linear(&rows, &w, b.as_ref())?;
+        let mut sizes: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
+        *sizes.last_mut().expect("checked above") = w.shape()[0] as isize;
+        return reshape(&y, &sizes);
+    }
+    let y = with_float!(dtype, T => forward::<T>(x.array(), w.array(), b.as_ref().map(Tensor::array)), else unreachable!("checked above"))?;
+    let saved = || Linear { x: x.array().clone(), w: w.array().clone(), b: b.as_ref().map(|b| b.array().clone()) };
+    Ok(match &b {
+        Some(b) => Tensor::record(y, &[&x, &w, b], saved),
+        None => Tensor::record(y, &[&x, &w], saved),
+    })
+}
+
+/// The bias is written first and the product added to it: one sweep less over the output.
+fn forward<T: Gemm>(x: &Array, w: &Array, b: Option<&Array>) -> Result<Array> {
+    let (n, out) = (x.shape()[0], w.shape()[0]);
+    let mut y = Array::unfilled(T::DTYPE, Dims::new(&[n, out])?)?;
+    let rows = y.fresh::<T>();
+    if let Some(b) = b {
+        let b = map::contiguous(b)?;
+        let b = b.as_slice::<T>().expect("made contiguous");
+        if out > 0 {
+            rows.chunks_exact_mut(out).for_each(|row| row.copy_from_slice(b));
+        }
+    }
+    gemm::gemm_into(rows, as_matrix(x), as_matrix(w).transposed(), b.is_some());
+    Ok(y)
+}

@@ -1,0 +1,23 @@
+//! Ops: the only place where a forward meets its backward. One file per op or family.
+
+pub mod batch_norm;
+pub mod binary;
+pub mod index;
+pub mod loss;
+pub mod matmul;
+pub mod reduce;
+pub mod shape;
+pub mod softmax;
+pub mod unary;
+pub mod value;
+
+pub use crate::autograd::linear::cast;
+pub use batch_norm::{BatchNormConfig, Running, batch_norm};
+pub use binary::*;
+pub use index::{Index, embedding, gather, get, index_add, one_hot, set, take, take_scaled};
+pub use loss::{ClassLoss, Reduction, bce_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss};
+pub use matmul::{linear, matmul};
+pub use reduce::*;
+pub use shape::*;
+pub use softmax::{log_softmax, softmax};
+pub use unary::*;

@@ -1,0 +1,294 @@
+//! Shape ops: the same elements under another shape. All but a reshape of a scattered view are O(1).
+
+use crate::array::{Dims, MAX_DIMS, Slice, normalize_axis};
+use crate::autograd::{Inputs, Op, Tensor, linear};
+use crate::kernels::map;
+use crate::{Result, bail, with_dtype};
+use smallvec::SmallVec;
+
+type Axes = SmallVec<[usize; MAX_DIMS]>;
+
+struct Reshape {
+    from: Dims,
+}
+impl Op for Reshape {
+    fn name(&self) -> &'static str {
+        "reshape"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(0, || to_shape(dy, self.from))
+    }
+}
+
+fn to_shape(x: &Tensor, shape: Dims) -> Result<Tensor> {
+    if *x.shape() == shape {
+        return Ok(x.clone());
+    }
+    let y = match x.array().reshape_view(shape) {
+        Some(view) => view,
+        None => map::copy(x.array())?.reshape_view(shape).expect("a copy is contiguous"),
+    };
+    Ok(Tensor::record(y, &[x], || Reshape { from: *x.shape() }))
+}
+
+/// The same elements in the same order under another shape; one size may be −1 and is inferred.
+pub fn reshape(x: &Tensor, sizes: &[isize]) -> Result<Tensor> {
+    let wanted = || format!("({})", sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let known = sizes.iter().filter(|&&s| s != -1).try_fold(1usize, |n, &s| n.checked_mul(usize::try_from(s).ok()?));
+    let Some(known) = known else {
+        bail!(Value, "reshape: expected sizes of at least 0 (or one -1), got {}", wanted());
+    };
+    let holes = sizes.iter().filter(|&&s| s == -1).count();
+    let fits = match holes {
+        0 => known == x.size(),
+        1 => known > 0 && x.size().is_multiple_of(known),
+        _ => bail!(Value, "reshape: expected at most one -1, got {}", wanted()),
+    };
+    if !fits {
+        bail!(Value, "reshape: expected a shape of {} elements for {}, got {}", x.size(), x.shape(), wanted());
+    }
+    let filled: Axes = sizes.iter().map(|&s| if s == -1 { x.size() / known } else { s as usize }).collect();
+    to_shape(x, Dims::new(&filled)?)
+}
+
+/// Axes `start..=end` merged into one.
+pub fn flatten(x: &Tensor, start: isize, end: isize) -> Result<Tensor> {
+    if x.ndim() == 0 {
+        return reshape(x, &[1]);
+    }
+    let (start, end) = (normalize_axis(start, x.ndim(), "flatten")?, normalize_axis(end, x.ndim(), "flatten")?);
+    if start > end {
+        bail!(Value, "flatten: expected start ≤ end, got axes {start} and {end}");
+    }
+    let shape = x.shape();
+    let merged = [&shape[..start], &[shape[start..=end].iter().product()], &shape[end + 1..]].concat();
+    to_shape(x, Dims::new(&merged)?)
+}
+
+/// y = x with axes in another order; dx = dy with the order undone.
+struct Permute {
+    order: Axes,
+}
+impl Op for Permute {
+    fn name(&self) -> &'static str {
+        "permute"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        let mut inverse: Axes = SmallVec::from_elem(0, self.order.len());
+        self.order.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+        dx.give(0, || Ok(ordered(dy, inverse)))
+    }
+}
+
+fn ordered(x: &Tensor, order: Axes) -> Tensor {
+    Tensor::record(x.array().permute(&order), &[x], || Permute { order })
+}
+
+/// The axes in the given order.
+pub fn permute(x: &Tensor, axes: &[isize]) -> Result<Tensor> {
+    let mut order = Axes::new();
+    for &axis in axes {
+        let axis = normalize_axis(axis, x.ndim(), "permute")?;
+        if order.contains(&axis) {
+            bail!(Value, "permute: expected distinct axes, got axis {axis} twice");
+        }
+        order.push(axis);
+    }
+    if order.len() != x.ndim() {
+        bail!(Value, "permute: expected {} axes for shape {}, got {}", x.ndim(), x.shape(), order.len());
+    }
+    Ok(ordered(x, order))
+}
+
+/// The axes in reverse order.
+pub fn transpose(x: &Tensor) -> Tensor {
+    ordered(x, (0..x.ndim()).rev().collect())
+}
+
+/// Two axes exchanged.
+pub fn swapaxes(x: &Tensor, a: isize, b: isize) -> Result<Tensor> {
+    let (a, b) = (normalize_axis(a, x.ndim(), "swapaxes")?, normalize_axis(b, x.ndim(), "swapaxes")?);
+    let mut order: Axes = (0..x.ndim()).collect();
+    order.swap(a, b);
+    Ok(ordered(x, order))
+}
+
+/// A view broadcast to `shape`.
+pub fn broadcast_to(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    let shape = Dims::new(shape)?;
+    shape.size()?;
+    linear::broadcast_to(x, &shape)
+}
+
+/// Without the axes of size one: those given, or all.
+pub fn squeeze(x: &Tensor, axes: Option<&[isize]>) -> Result<Tensor> {
+    let mut shape = *x.shape();
+    let axes: Axes = match axes {
+        None => (0..x.ndim()).filter(|&a| x.shape()[a] == 1).collect(),
+        Some(_) => crate::kernels::reduce::reduced_axes(axes, x.ndim(), "squeeze")?,
+    };
+    for &axis in axes.iter().rev() {
+        if x.shape()[axis] != 1 {
+            bail!(Value, "squeeze: expected size 1 at axis {axis}, got shape {}", x.shape());
+        }
+        shape.remove(axis);
+    }
+    to_shape(x, shape)
+}
+
+/// With an axis of size one at `axis`.
+pub fn unsqueeze(x: &Tensor, axis: isize) -> Result<Tensor> {
+    let axis = normalize_axis(axis, x.ndim() + 1, "unsqueeze")?;
+    let mut shape = *x.shape();
+    shape.insert(axis, 1)?;
+    to_shape(x, shape)
+}
+
+/// y = part of x along each axis; dx = dy put back where it came from, zeros elsewhere.
+struct SliceOp {
+    from: Dims,
+    parts: SmallVec<[Slice; MAX_DIMS]>,
+}
+impl Op for SliceOp {
+    fn name(&self) -> &'static str {
+        "slice"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(0, || place(dy, self.from, self.parts.clone()))
+    }
+}
+
+/// y = zeros with x at some slices; dx = those slices of dy.
+struct Place {
+    parts: SmallVec<[Slice; MAX_DIMS]>,
+}
+impl Op for Place {
+    fn name(&self) -> &'static str {
+        "place"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(0, || slice(dy, &self.parts))
+    }
+}
+
+/// One slice per axis (all in range).
+pub fn slice(x: &Tensor, parts: &[Slice]) -> Result<Tensor> {
+    assert!(parts.len() == x.ndim(), "one slice per axis");
+    let view = parts.iter().enumerate().fold(x.array().clone(), |view, (axis, &part)| view.slice(axis, part));
+    Ok(Tensor::record(view, &[x], || SliceOp { from: *x.shape(), parts: parts.into() }))
+}
+
+/// Zeros of shape `shape` with `x` at the given slices.
+fn place(x: &Tensor, shape: Dims, parts: SmallVec<[Slice; MAX_DIMS]>) -> Result<Tensor> {
+    let zeros = crate::array::Array::zeros(&shape, x.dtype())?;
+    let y = super::index::write_slices(zeros, &parts, x.array())?;
+    Ok(Tensor::record(y, &[x], || Place { parts }))
+}
+
+/// The order of elements reversed along `axes` (all if `None`).
+pub fn flip(x: &Tensor, axes: Option<&[isize]>) -> Result<Tensor> {
+    let axes = crate::kernels::reduce::reduced_axes(axes, x.ndim(), "flip")?;
+    let whole = |(axis, &n): (usize, &usize)| {
+        if axes.contains(&axis) { Slice { start: n.max(1) - 1, len: n, step: -1 } } else { Slice { start: 0, len: n, step: 1 } }
+    };
+    slice(x, &x.shape().iter().enumerate().map(whole).collect::<SmallVec<[Slice; MAX_DIMS]>>())
+}
+
+/// `len` elements of one axis from `start` on.
+pub fn narrow(x: &Tensor, axis: usize, start: usize, len: usize) -> Result<Tensor> {
+    let mut parts: SmallVec<[Slice; MAX_DIMS]> = x.shape().iter().map(|&n| Slice { start: 0, len: n, step: 1 }).collect();
+    parts[axis] = Slice { start, len, step: 1 };
+    slice(x, &parts)
+}
+
+/// y = the inputs one after another along an axis; each dx = its part of dy.
+struct Concatenate {
+    axis: usize,
+    sizes: Vec<usize>,
+}
+impl Op for Concatenate {
+    fn name(&self) -> &'static str {
+        "concatenate"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        let mut start = 0;
+        for (i, &len) in self.sizes.iter().enumerate() {
+            dx.give(i, || narrow(dy, self.axis, start, len))?;
+            start += len;
+        }
+        Ok(())
+    }
+}
+
+/// The tensors one after another along `axis`; other sizes must agree.
+pub fn concatenate(xs: &[Tensor], axis: isize) -> Result<Tensor> {
+    let Some(first) = xs.first() else {
+        bail!(Value, "concatenate: expected at least one tensor, got none");
+    };
+    let axis = normalize_axis(axis, first.ndim(), "concatenate")?;
+    let mut shape = *first.shape();
+    shape[axis] = 0;
+    let mut dtype = first.dtype();
+    for x in xs {
+        let same = x.ndim() == first.ndim() && (0..shape.len()).all(|a| a == axis || x.shape()[a] == shape[a]);
+        if !same {
+            bail!(Value, "concatenate: expected shapes equal outside axis {axis}, got {} and {}", first.shape(), x.shape());
+        }
+        shape[axis] += x.shape()[axis];
+        dtype = dtype.promote(x.dtype());
+    }
+    let xs = xs.iter().map(|x| linear::cast(x, dtype)).collect::<Result<Vec<_>>>()?;
+    let mut out = crate::array::Array::unfilled(dtype, shape)?;
+    let inner: usize = shape[axis + 1..].iter().product();
+    let stride = shape[axis] * inner;
+    with_dtype!(dtype, T => {
+        let y = out.fresh::<T>();
+        let mut start = 0;
+        for x in &xs {
+            let x = map::contiguous(x.array())?;
+            let len = x.shape()[axis] * inner;
+            if len == 0 || y.is_empty() {
+                continue;
+            }
+            let data = x.as_slice::<T>().expect("made contiguous");
+            for (y, x) in y.chunks_exact_mut(stride).zip(data.chunks_exact(len)) {
+                y[start..start + len].copy_from_slice(x);
+            }
+            start += len;
+        }
+    });
+    let refs: Vec<&Tensor> = xs.iter().collect();
+    let sizes = xs.iter().map(|x| x.shape()[axis]).collect();
+    Ok(Tensor::record(out, &refs, || Concatenate { axis, sizes }))
+}
+
+/// The tensors, all of one shape, along a new axis.
+pub fn stack(xs: &[Tensor], axis: isize) -> Result<Tensor> {
+    let Some(first) = xs.first() else {
+        bail!(Value, "stack: expected at least one tensor, got none");
+    };
+    if let Some(other) = xs.iter().find(|x| x.shape() != first.shape()) {
+        bail!(Value, "stack: expected tensors of one shape, got {} and {}", first.shape(), other.shape());
+    }
+    let at = normalize_axis(axis, first.ndim() + 1, "stack")? as isize;
+    let widened = xs.iter().map(|x| unsqueeze(x, at)).collect::<Result<Vec<_>>>()?;
+    concatenate(&widened, at)
+}
+
+/// Consecutive parts of the given sizes along one axis.
+pub fn split(x: &Tensor, sizes: &[usize], axis: isize) -> Result<Vec<Tensor>> {
+    let axis = normalize_axis(axis, x.ndim(), "split")?;
+    let total = sizes.iter().try_fold(0usize, |n, &s| n.checked_add(s));
+    if total != Some(x.shape()[axis]) {
+        bail!(Value, "split: expected sizes that add up to {}, got {sizes:?}", x.shape()[axis]);
+    }
+    let mut start = 0;
+    sizes
+        .iter()
+        .map(|&len| {
+            let part = narrow(x, axis, start, len);
+            start += len;
+            part
+        })
+        .collect()
+}

@@ -1,0 +1,390 @@
+//! From Python objects to core values and back.
+
+use super::tensor::PyTensor;
+use crate::array::{Array, DType, Dims, Element, Scalar};
+use crate::ops::{self, Index};
+use crate::{Tensor, with_dtype};
+use pyo3::basic::CompareOp;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyEllipsis, PyFloat, PyInt, PyList, PyModule, PySequence, PySlice, PyString, PyTuple, PyType};
+
+/// NumPy, imported once.
+pub fn numpy(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static NUMPY: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    NUMPY.get_or_try_init(py, || PyModule::import(py, "numpy").map(Bound::unbind)).map(|m| m.bind(py))
+}
+
+/// An element type: float32, float64, int64, uint8 or bool. Equal to its own name and to NumPy's dtype.
+#[pyclass(name = "DType", module = "treadle", frozen, skip_from_py_object)]
+#[derive(Clone, Copy)]
+pub struct PyDType(pub DType);
+
+#[pymethods]
+impl PyDType {
+    /// NumPy's name of the type.
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    /// Bytes per element.
+    #[getter]
+    fn itemsize(&self) -> usize {
+        self.0.size()
+    }
+    /// Whether tensors of this type can require a gradient.
+    #[getter]
+    fn is_floating_point(&self) -> bool {
+        self.0.is_float()
+    }
+    fn __repr__(&self) -> String {
+        format!("treadle.{}", self.0.name())
+    }
+    fn __str__(&self) -> &'static str {
+        self.0.name()
+    }
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        PyString::new(py, self.0.name()).hash()
+    }
+    fn __richcmp__(&self, other: &Bound<'_, PyAny>, op: CompareOp) -> Option<bool> {
+        let same = dtype(other).map(|d| d == self.0).unwrap_or(false);
+        match op {
+            CompareOp::Eq => Some(same),
+            CompareOp::Ne => Some(!same),
+            _ => None,
+        }
+    }
+    fn __reduce__(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, (&'static str,))> {
+        let lookup = PyModule::import(py, "treadle._core")?.getattr("_dtype")?;
+        Ok((lookup.unbind(), (self.0.name(),)))
+    }
+}
+
+/// The element type that a Python object names.
+pub fn dtype(object: &Bound<'_, PyAny>) -> PyResult<DType> {
+    if let Ok(d) = object.cast::<PyDType>() {
+        return Ok(d.get().0);
+    }
+    let name = if let Ok(name) = object.cast::<PyString>() {
+        name.to_string()
+    } else if let Ok(class) = object.cast::<PyType>() {
+        match class.name()?.to_string().as_str() {
+            "float" => "float32".into(),
+            "int" => "int64".into(),
+            other => other.trim_end_matches('_').to_string(),
+        }
+    } else {
+        match object.getattr("name").and_then(|n| n.extract::<String>()) {
+            Ok(name) => name,
+            Err(_) => object.repr()?.to_string(),
+        }
+    };
+    DType::from_name(&name).ok_or_else(|| {
+        PyTypeError::new_err(format!("dtype: expected float32, float64, int64, uint8 or bool, got {name}"))
+    })
+}
+
+pub fn optional_dtype(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<DType>> {
+    object.filter(|o| !o.is_none()).map(dtype).transpose()
+}
+
+/// `None` and `"cpu"` are the devices there are.
+pub fn check_device(device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    match device {
+        None => Ok(()),
+        Some(d) if d.is_none() => Ok(()),
+        Some(d) if d.str()?.to_string() == "cpu" => Ok(()),
+        Some(d) => Err(PyValueError::new_err(format!("device: expected None or \"cpu\" (treadle runs on the CPU), got {}", d.repr()?))),
+    }
+}
+
+/// A Python bool, int or float itself, not a subclass such as a NumPy scalar (those have a width).
+pub fn scalar(object: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
+    if object.is_exact_instance_of::<PyFloat>() {
+        return Ok(Some(Scalar::Float(object.extract()?)));
+    }
+    if object.is_exact_instance_of::<PyInt>() {
+        let value = object.extract::<i64>();
+        return value
+            .map(|i| Some(Scalar::Int(i)))
+            .map_err(|_| PyValueError::new_err(format!("scalar: expected an integer that fits int64, got {object}")));
+    }
+    Ok(object.is_exact_instance_of::<PyBool>().then(|| Scalar::Bool(object.is_truthy().unwrap_or(false))))
+}
+
+fn copy_buffer<T: pyo3::buffer::Element + Element>(array: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Array> {
+    let buffer = PyBuffer::<T>::get(array)?;
+    let mut out = Array::unfilled(T::DTYPE, Dims::new(shape)?)?;
+    buffer.copy_to_slice(array.py(), out.fresh::<T>())?;
+    Ok(out)
+}
+
+/// Copies a NumPy array. Integers become int64 (uint8 stays), float16 becomes float32; other types are refused.
+fn from_ndarray(array: &Bound<'_, PyAny>) -> PyResult<Array> {
+    let py = array.py();
+    let np_type = array.getattr("dtype")?;
+    let (kind, size): (char, usize) = (np_type.getattr("kind")?.extract()?, np_type.getattr("itemsize")?.extract()?);
+    let target = match (kind, size) {
+        ('f', 2 | 4) => DType::F32,
+        ('f', 8) => DType::F64,
+        ('u', 1) => DType::U8,
+        ('i', _) | ('u', 2 | 4) => DType::I64,
+        ('b', _) => DType::Bool,
+        _ => {
+            return Err(PyTypeError::new_err(format!(
+                "tensor: expected an array of floats, integers or bools, got dtype {np_type}"
+            )));
+        }
+    };
+    let shape: Vec<usize> = array.getattr("shape")?.extract()?;
+    // Through ascontiguousarray also for byte order and alignment; 0-d arrays would become 1-d there, so only if needed.
+    let plain = match target {
+        DType::Bool => array.call_method1("astype", ("uint8",))?,
+        _ => {
+            let options = PyDict::new(py);
+            options.set_item("copy", false)?;
+            array.call_method("astype", (target.name(),), Some(&options))?
+        }
+    };
+    match target {
+        DType::F32 => copy_buffer::<f32>(&plain, &shape),
+        DType::F64 => copy_buffer::<f64>(&plain, &shape),
+        DType::I64 => copy_buffer::<i64>(&plain, &shape),
+        DType::U8 => copy_buffer::<u8>(&plain, &shape),
+        DType::Bool => Ok(crate::kernels::map::cast(&copy_buffer::<u8>(&plain, &shape)?, DType::Bool)?),
+    }
+}
+
+/// Any array-like as a tensor: tensors as they are, arrays copied, Python floats (also in lists) as float32.
+pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult<Tensor> {
+    if let Ok(t) = object.cast::<PyTensor>() {
+        let t = t.get().tensor();
+        return Ok(match wanted {
+            Some(d) => ops::cast(&t, d)?,
+            None => t,
+        });
+    }
+    if let Some(s) = scalar(object)? {
+        let natural = match s {
+            Scalar::Bool(_) => DType::Bool,
+            Scalar::Int(_) => DType::I64,
+            Scalar::Float(_) => DType::F32,
+        };
+        return Ok(Tensor::constant(Array::full(&[], s, wanted.unwrap_or(natural))?));
+    }
+    let np = numpy(object.py())?;
+    let is_array = object.is_instance(&np.getattr("ndarray")?)? || object.is_instance(&np.getattr("generic")?)?;
+    if object.is_instance_of::<PyString>() || object.is_none() {
+        return Err(PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list, got {}", object.get_type().name()?)));
+    }
+    let made = np.call_method1("asarray", (object,)).map_err(|error| {
+        if error.is_instance_of::<PyValueError>(object.py()) { PyValueError::new_err(format!("tensor: expected a regular nested list, got {error}")) } else { error }
+    })?;
+    let array = from_ndarray(&made).map_err(|error| {
+        if is_array { error } else { PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list of numbers, got {}", object.get_type())) }
+    })?;
+    let from_lists = object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>();
+    let holds_arrays = from_lists && object.try_iter()?.next().is_some_and(|first| first.is_ok_and(|f| f.hasattr("dtype").unwrap_or(false)));
+    let natural = if from_lists && !holds_arrays && array.dtype() == DType::F64 { DType::F32 } else { array.dtype() };
+    Ok(Tensor::constant(crate::kernels::map::cast(&array, wanted.unwrap_or(natural))?))
+}
+
+/// The other operand of a tensor: a tensor, a weak Python scalar or an array-like.
+pub enum Other {
+    Tensor(Tensor),
+    Scalar(Scalar),
+}
+
+impl Other {
+    /// As a tensor beside one of type `partner`.
+    pub fn beside(self, partner: DType) -> PyResult<Tensor> {
+        match self {
+            Other::Tensor(t) => Ok(t),
+            Other::Scalar(s) => Ok(ops::match_weak(s, partner)?),
+        }
+    }
+
+    pub fn dtype(&self) -> Option<DType> {
+        match self {
+            Other::Tensor(t) => Some(t.dtype()),
+            Other::Scalar(_) => None,
+        }
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Other {
+    type Error = PyErr;
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let object: &Bound<'py, PyAny> = &object;
+        if let Ok(t) = object.cast::<PyTensor>() {
+            return Ok(Other::Tensor(t.get().tensor()));
+        }
+        match scalar(object)? {
+            Some(s) => Ok(Other::Scalar(s)),
+            None => Ok(Other::Tensor(tensor_like(object, None)?)),
+        }
+    }
+}
+
+/// Two operands, of which at most one is a weak scalar beside the other.
+pub fn pair(a: Other, b: Other) -> PyResult<(Tensor, Tensor)> {
+    let (da, db) = (a.dtype(), b.dtype());
+    let natural = |s: &Other| match s {
+        Other::Scalar(Scalar::Bool(_)) => DType::Bool,
+        Other::Scalar(Scalar::Int(_)) => DType::I64,
+        _ => DType::F32,
+    };
+    let (pa, pb) = (db.unwrap_or(natural(&a)), da.unwrap_or(natural(&b)));
+    Ok((a.beside(pa)?, b.beside(pb)?))
+}
+
+/// A tensor argument of a layer or loss: an array or number here is a mistake worth naming.
+pub fn only_tensor(object: &Bound<'_, PyAny>, op: &str) -> PyResult<Tensor> {
+    object.cast::<PyTensor>().map(|t| t.get().tensor()).map_err(|_| {
+        let kind = object.get_type().name().map(|n| n.to_string()).unwrap_or_default();
+        PyTypeError::new_err(format!("{op}: expected a Tensor, got {kind}; wrap it with treadle.tensor(...)"))
+    })
+}
+
+/// A shape given as one integer, several, or one sequence.
+pub fn shape_of(sizes: &Bound<'_, PyTuple>) -> PyResult<Vec<usize>> {
+    signed_shape_of(sizes)?
+        .into_iter()
+        .map(|n| usize::try_from(n).map_err(|_| PyValueError::new_err(format!("shape: expected sizes of at least 0, got {n}"))))
+        .collect()
+}
+
+pub fn signed_shape_of(sizes: &Bound<'_, PyTuple>) -> PyResult<Vec<isize>> {
+    let one = sizes.len() == 1 && !sizes.get_item(0)?.is_instance_of::<PyInt>();
+    if one {
+        let only = sizes.get_item(0)?;
+        if only.cast::<PySequence>().is_ok() && !only.is_instance_of::<PyString>() {
+            return integers(&only, "shape");
+        }
+    }
+    integers(sizes.as_any(), "shape")
+}
+
+fn integers(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<isize>> {
+    object.try_iter()?.map(|item| integer(&item?, what)).collect()
+}
+
+fn integer(object: &Bound<'_, PyAny>, what: &str) -> PyResult<isize> {
+    object.extract::<isize>().map_err(|e| {
+        if e.is_instance_of::<PyTypeError>(object.py()) {
+            PyTypeError::new_err(format!("{what}: expected integers, got {}", object.get_type()))
+        } else {
+            PyValueError::new_err(format!("{what}: expected integers that fit 64 bits, got {object}"))
+        }
+    })
+}
+
+/// `axis=`: one integer or several.
+pub struct Axes(pub Vec<isize>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Axes {
+    type Error = PyErr;
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let object: &Bound<'py, PyAny> = &object;
+        if object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>() {
+            return integers(object, "axis").map(Axes);
+        }
+        integer(object, "axis").map(|axis| Axes(vec![axis]))
+    }
+}
+
+/// What stands between the brackets of `x[...]`.
+pub fn index(object: &Bound<'_, PyAny>) -> PyResult<Vec<Index>> {
+    match object.cast::<PyTuple>() {
+        Ok(parts) => parts.iter().map(|part| index_entry(&part)).collect(),
+        Err(_) => Ok(vec![index_entry(object)?]),
+    }
+}
+
+fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
+    if object.is_none() {
+        return Ok(Index::NewAxis);
+    }
+    if object.is_exact_instance_of::<PyEllipsis>() {
+        return Ok(Index::Ellipsis);
+    }
+    if let Ok(slice) = object.cast::<PySlice>() {
+        let part = |name: &str| -> PyResult<Option<isize>> {
+            let value = slice.getattr(name)?;
+            if value.is_none() {
+                return Ok(None);
+            }
+            // Python clips slice bounds, so one beyond 64 bits is as good as the largest.
+            match value.extract::<isize>() {
+                Ok(i) => Ok(Some(i)),
+                Err(e) if e.is_instance_of::<pyo3::exceptions::PyOverflowError>(object.py()) => {
+                    Ok(Some(if value.lt(0)? { isize::MIN / 4 } else { isize::MAX / 4 }))
+                }
+                Err(e) => Err(e),
+            }
+        };
+        return Ok(Index::Slice { start: part("start")?, stop: part("stop")?, step: part("step")?.unwrap_or(1) });
+    }
+    if !object.is_instance_of::<PyBool>() && object.cast::<PyTensor>().is_err() && let Ok(i) = object.extract::<isize>() {
+        return Ok(Index::Int(i));
+    }
+    let t = tensor_like(object, None).map_err(|_| {
+        pyo3::exceptions::PyIndexError::new_err(format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type()))
+    })?;
+    if t.size() == 0 && t.dtype() == DType::F32 {
+        return Ok(Index::Array(ops::cast(&t, DType::I64)?));
+    }
+    if t.dtype().is_float() {
+        return Err(pyo3::exceptions::PyIndexError::new_err(format!("index: expected an integer or bool array, got {}", t.dtype())));
+    }
+    if t.ndim() == 0 && t.dtype() == DType::I64 {
+        return Ok(Index::Int(t.item()? as isize));
+    }
+    Ok(Index::Array(t))
+}
+
+/// A Python number from element `at` of an array.
+pub fn element<'py>(py: Python<'py>, array: &Array, at: usize) -> PyResult<Bound<'py, PyAny>> {
+    let value = with_dtype!(array.dtype(), T => array.data::<T>()[at].to_scalar());
+    Ok(match value {
+        Scalar::Bool(b) => PyBool::new(py, b).to_owned().into_any(),
+        Scalar::Int(i) => i.into_pyobject(py)?.into_any(),
+        Scalar::Float(x) => x.into_pyobject(py)?.into_any(),
+    })
+}
+
+/// Keeps an array's storage alive for NumPy and describes it. Because it shares the storage, an in-place update of the
+/// tensor copies first: the NumPy array never changes.
+#[pyclass(frozen)]
+pub struct ArrayView(pub Array);
+
+#[pymethods]
+impl ArrayView {
+    #[getter]
+    fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (array, size) = (&self.0, self.0.dtype().size());
+        let kind = match array.dtype() {
+            DType::F32 => "<f4",
+            DType::F64 => "<f8",
+            DType::I64 => "<i8",
+            DType::U8 => "|u1",
+            DType::Bool => "|b1",
+        };
+        let strides: Vec<isize> = array.layout().strides().iter().map(|s| s * size as isize).collect();
+        let address = array.buffer().address() as usize + array.layout().offset * size;
+        let out = PyDict::new(py);
+        out.set_item("version", 3)?;
+        out.set_item("typestr", kind)?;
+        out.set_item("shape", PyTuple::new(py, array.shape().iter())?)?;
+        out.set_item("strides", PyTuple::new(py, strides)?)?;
+        out.set_item("data", (address, true))?;
+        Ok(out)
+    }
+}
+
+/// A read-only NumPy array that shares the tensor's storage.
+pub fn to_numpy<'py>(py: Python<'py>, array: &Array) -> PyResult<Bound<'py, PyAny>> {
+    numpy(py)?.call_method1("asarray", (ArrayView(array.clone()),))
+}

@@ -1,0 +1,278 @@
+//! Operators and mathematical methods of `Tensor`. Every method named in [`METHODS`] is also a function of the module:
+//! `treadle.exp(x)` is `Tensor.exp(x)`.
+
+use super::convert::{Axes, Other};
+use super::tensor::{PyTensor, apply, apply2};
+use crate::array::{DType, Scalar};
+use crate::ops;
+use pyo3::basic::CompareOp;
+use pyo3::prelude::*;
+
+macro_rules! unary_methods {
+    ($($(#[$m:meta])* $name:ident),+ $(,)?) => {
+        #[pymethods]
+        impl PyTensor {
+            $($(#[$m])*
+            fn $name(&self, py: Python<'_>) -> PyResult<PyTensor> {
+                apply(py, self, ops::$name)
+            })+
+        }
+        const UNARY: &[&str] = &[$(stringify!($name)),+];
+    };
+}
+
+unary_methods! {
+    /// e to the power of each element.
+    exp,
+    /// exp(x) - 1, exact near zero.
+    expm1,
+    /// Natural logarithm.
+    log,
+    /// log(1 + x), exact near zero.
+    log1p,
+    /// Square root.
+    sqrt,
+    /// 1 / sqrt(x).
+    rsqrt,
+    /// x * x.
+    square,
+    /// 1 / x.
+    reciprocal,
+    /// Hyperbolic tangent.
+    tanh,
+    /// 1 / (1 + exp(-x)).
+    sigmoid,
+    /// max(x, 0).
+    relu,
+    /// x * Phi(x) with the exact normal distribution function (Hendrycks & Gimpel 2016).
+    gelu,
+    /// x * sigmoid(x).
+    silu,
+    /// log(1 + exp(x)), without overflow.
+    softplus,
+    /// log(sigmoid(x)), without overflow.
+    log_sigmoid,
+    /// Error function.
+    erf,
+    /// Sine of radians.
+    sin,
+    /// Cosine of radians.
+    cos,
+    /// -x.
+    neg,
+    /// |x|.
+    abs,
+    /// -1, 0 or 1.
+    sign,
+    /// Rounded down.
+    floor,
+    /// Rounded up.
+    ceil,
+    /// Rounded to the nearest integer, halves to even.
+    round,
+    /// Whether each element is NaN.
+    isnan,
+    /// Whether each element is infinite.
+    isinf,
+    /// Whether each element is finite.
+    isfinite,
+}
+
+macro_rules! reductions {
+    ($($(#[$m:meta])* $name:ident),+ $(,)?) => {
+        #[pymethods]
+        impl PyTensor {
+            $($(#[$m])*
+            #[pyo3(signature = (axis=None, keepdims=false))]
+            fn $name(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> PyResult<PyTensor> {
+                apply(py, self, move |x| ops::$name(x, axis.as_ref().map(|a| &a.0[..]), keepdims))
+            })+
+        }
+        const REDUCTIONS: &[&str] = &[$(stringify!($name)),+];
+    };
+}
+
+reductions! {
+    /// Sum along axes (all if None).
+    sum,
+    /// Mean along axes.
+    mean,
+    /// Product along axes.
+    prod,
+    /// Largest element along axes; ties share the gradient.
+    max,
+    /// Smallest element along axes; ties share the gradient.
+    min,
+    /// Whether any element is non-zero.
+    any,
+    /// Whether every element is non-zero.
+    all,
+    /// log(sum(exp(x))), without overflow.
+    logsumexp,
+}
+
+macro_rules! operators {
+    ($($slot:ident $reverse:ident $op:ident;)+) => {
+        #[pymethods]
+        impl PyTensor {
+            $(fn $slot(&self, py: Python<'_>, other: Other) -> PyResult<PyTensor> {
+                let a = self.tensor();
+                let b = other.beside(a.dtype())?;
+                apply2(py, a, b, ops::$op)
+            }
+            fn $reverse(&self, py: Python<'_>, other: Other) -> PyResult<PyTensor> {
+                let b = self.tensor();
+                let a = other.beside(b.dtype())?;
+                apply2(py, a, b, ops::$op)
+            })+
+        }
+    };
+}
+
+operators! {
+    __add__ __radd__ add;
+    __sub__ __rsub__ sub;
+    __mul__ __rmul__ mul;
+    __truediv__ __rtruediv__ div;
+    __floordiv__ __rfloordiv__ floor_divide;
+    __mod__ __rmod__ remainder;
+    __matmul__ __rmatmul__ matmul;
+    __and__ __rand__ logical_and;
+    __or__ __ror__ logical_or;
+    __xor__ __rxor__ logical_xor;
+}
+
+#[pymethods]
+impl PyTensor {
+    fn __pow__(&self, py: Python<'_>, other: Other, modulo: Option<&Bound<'_, PyAny>>) -> PyResult<PyTensor> {
+        if modulo.is_some() {
+            return Err(pyo3::exceptions::PyTypeError::new_err("pow: expected two operands, got a modulus"));
+        }
+        let a = self.tensor();
+        let b = exponent(other, a.dtype())?;
+        apply2(py, a, b, ops::pow)
+    }
+    fn __rpow__(&self, py: Python<'_>, other: Other, _modulo: Option<&Bound<'_, PyAny>>) -> PyResult<PyTensor> {
+        let b = self.tensor();
+        let a = other.beside(b.dtype())?;
+        apply2(py, a, b, ops::pow)
+    }
+    fn __neg__(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        apply(py, self, ops::neg)
+    }
+    fn __pos__(&self) -> PyTensor {
+        PyTensor::new(self.tensor())
+    }
+    fn __abs__(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        apply(py, self, ops::abs)
+    }
+    fn __invert__(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        apply(py, self, ops::logical_not)
+    }
+    fn __richcmp__(&self, py: Python<'_>, other: Other, op: CompareOp) -> PyResult<PyTensor> {
+        let a = self.tensor();
+        let b = other.beside(a.dtype())?;
+        let f = match op {
+            CompareOp::Lt => ops::less,
+            CompareOp::Le => ops::less_equal,
+            CompareOp::Gt => ops::greater,
+            CompareOp::Ge => ops::greater_equal,
+            CompareOp::Eq => ops::equal,
+            CompareOp::Ne => ops::not_equal,
+        };
+        apply2(py, a, b, f)
+    }
+
+    /// Variance along axes: sum((x - mean)**2) / (n - correction).
+    #[pyo3(signature = (axis=None, keepdims=false, correction=0.0))]
+    fn var(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool, correction: f64) -> PyResult<PyTensor> {
+        apply(py, self, move |x| ops::var(x, axis.as_ref().map(|a| &a.0[..]), keepdims, correction))
+    }
+    /// Standard deviation along axes: the square root of `var`.
+    #[pyo3(signature = (axis=None, keepdims=false, correction=0.0))]
+    fn std(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool, correction: f64) -> PyResult<PyTensor> {
+        apply(py, self, move |x| ops::std(x, axis.as_ref().map(|a| &a.0[..]), keepdims, correction))
+    }
+    /// Index of the first largest element along an axis, or of the flattened tensor.
+    #[pyo3(signature = (axis=None, keepdims=false))]
+    fn argmax(&self, py: Python<'_>, axis: Option<isize>, keepdims: bool) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::argmax(x, axis, keepdims))
+    }
+    /// Index of the first smallest element along an axis, or of the flattened tensor.
+    #[pyo3(signature = (axis=None, keepdims=false))]
+    fn argmin(&self, py: Python<'_>, axis: Option<isize>, keepdims: bool) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::argmin(x, axis, keepdims))
+    }
+    /// exp(x) / sum(exp(x)) along an axis.
+    #[pyo3(signature = (axis=-1))]
+    fn softmax(&self, py: Python<'_>, axis: isize) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::softmax(x, axis))
+    }
+    /// log(softmax(x)), exact where softmax underflows.
+    #[pyo3(signature = (axis=-1))]
+    fn log_softmax(&self, py: Python<'_>, axis: isize) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::log_softmax(x, axis))
+    }
+    /// x for x > 0, slope * x elsewhere.
+    #[pyo3(signature = (slope=0.01))]
+    fn leaky_relu(&self, py: Python<'_>, slope: f64) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::leaky_relu(x, slope))
+    }
+    /// x for x > 0, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016).
+    #[pyo3(signature = (alpha=1.0))]
+    fn elu(&self, py: Python<'_>, alpha: f64) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::elu(x, alpha))
+    }
+    /// Held within [low, high]; None leaves a side open.
+    #[pyo3(signature = (low=None, high=None))]
+    fn clip(&self, py: Python<'_>, low: Option<Bound<'_, PyAny>>, high: Option<Bound<'_, PyAny>>) -> PyResult<PyTensor> {
+        let bound = |b: Option<Bound<'_, PyAny>>| -> PyResult<Option<Scalar>> {
+            b.map(|b| match super::convert::scalar(&b)? {
+                Some(s) => Ok(s),
+                None => Ok(Scalar::Float(b.extract()?)),
+            })
+            .transpose()
+        };
+        let (low, high) = (bound(low)?, bound(high)?);
+        apply(py, self, move |x| ops::clip(x, low, high))
+    }
+    /// With `value` wherever `mask` (bool) holds.
+    fn masked_fill(&self, py: Python<'_>, mask: &Bound<'_, PyAny>, value: f64) -> PyResult<PyTensor> {
+        let mask = super::convert::tensor_like(mask, None)?;
+        apply(py, self, move |x| ops::masked_fill(x, &mask, value))
+    }
+    /// Elements at `index` (int64, any shape) along an axis.
+    #[pyo3(signature = (index, axis=0))]
+    fn take(&self, py: Python<'_>, index: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
+        let index = super::convert::tensor_like(index, None)?;
+        apply(py, self, move |x| ops::take(x, &index, axis))
+    }
+    /// NumPy's take_along_axis: `index` matches the shape except along `axis`.
+    fn gather(&self, py: Python<'_>, index: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
+        let index = super::convert::tensor_like(index, None)?;
+        apply(py, self, move |x| ops::gather(x, &index, axis))
+    }
+    /// With `src` added at `index` along an axis; repeated indices add up.
+    #[pyo3(signature = (index, src, axis=0))]
+    fn index_add(&self, py: Python<'_>, index: &Bound<'_, PyAny>, src: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
+        let (index, src) = (super::convert::tensor_like(index, None)?, super::convert::tensor_like(src, None)?);
+        apply(py, self, move |x| ops::index_add(x, &index, &src, axis))
+    }
+}
+
+/// A float base takes an integer scalar exponent as a float of its own type.
+pub fn exponent(other: Other, base: DType) -> PyResult<crate::Tensor> {
+    match other {
+        Other::Scalar(Scalar::Int(i)) if base.is_float() => Other::Scalar(Scalar::Float(i as f64)).beside(base),
+        other => other.beside(base),
+    }
+}
+
+/// Methods that are functions of the module as well.
+pub fn shared_names() -> impl Iterator<Item = &'static str> {
+    const OTHERS: &[&str] = &[
+        "var", "std", "argmax", "argmin", "softmax", "log_softmax", "leaky_relu", "elu", "clip", "masked_fill", "take", "gather",
+        "index_add", "reshape", "flatten", "permute", "transpose", "swapaxes", "broadcast_to", "squeeze", "unsqueeze", "flip", "split",
+    ];
+    UNARY.iter().chain(REDUCTIONS).chain(OTHERS).copied()
+}

@@ -200,11 +200,26 @@ impl Element for bool {
 macro_rules! with_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
-            $crate::array::DType::F32 => { type $T = f32; $body }
-            $crate::array::DType::F64 => { type $T = f64; $body }
-            $crate::array::DType::I64 => { type $T = i64; $body }
-            $crate::array::DType::U8 => { type $T = u8; $body }
-            $crate::array::DType::Bool => { type $T = bool; $body }
+            $crate::array::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::array::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            $crate::array::DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::array::DType::U8 => {
+                type $T = u8;
+                $body
+            }
+            $crate::array::DType::Bool => {
+                type $T = bool;
+                $body
+            }
         }
     };
 }
@@ -214,8 +229,14 @@ macro_rules! with_dtype {
 macro_rules! with_float {
     ($dtype:expr, $T:ident => $body:expr, else $other:expr) => {
         match $dtype {
-            $crate::array::DType::F32 => { type $T = f32; $body }
-            $crate::array::DType::F64 => { type $T = f64; $body }
+            $crate::array::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::array::DType::F64 => {
+                type $T = f64;
+                $body
+            }
             _ => $other,
         }
     };

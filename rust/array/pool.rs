@@ -164,8 +164,7 @@ struct Shared {
     retired: [i64; 4],
 }
 
-static SHARED: Mutex<Shared> =
-    Mutex::new(Shared { lists: Vec::new(), cached: 0, threads: Vec::new(), retired: [0; 4] });
+static SHARED: Mutex<Shared> = Mutex::new(Shared { lists: Vec::new(), cached: 0, threads: Vec::new(), retired: [0; 4] });
 /// Bytes the shared lists may hold; 0 means a quarter of the machine's memory.
 static CAP: AtomicUsize = AtomicUsize::new(0);
 

@@ -32,9 +32,9 @@ impl Buffer {
     /// A buffer of `len` elements with unspecified (but initialised) values; false for bool.
     pub fn new(dtype: DType, len: usize) -> Result<Buffer> {
         let wanted = len.checked_mul(dtype.size()).and_then(|n| n.checked_add(ALIGN));
-        let block = wanted.and_then(pool::take).ok_or_else(|| {
-            Error::Memory(format!("allocate: expected memory for {len} elements of {dtype}, got none of that size"))
-        })?;
+        let block = wanted
+            .and_then(pool::take)
+            .ok_or_else(|| Error::Memory(format!("allocate: expected memory for {len} elements of {dtype}, got none of that size")))?;
         let header = block.ptr.cast::<Header>();
         // SAFETY: the block is 64-byte aligned, at least `ALIGN` bytes long and owned by no one else.
         unsafe { header.write(Header { count: AtomicUsize::new(1), len, class: block.class, dtype }) };
@@ -110,9 +110,7 @@ impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
         // A sole owner needs no locked instruction: nobody else can change the count.
-        if self.head().count.load(Ordering::Acquire) != 1
-            && self.head().count.fetch_sub(1, Ordering::AcqRel) != 1
-        {
+        if self.head().count.load(Ordering::Acquire) != 1 && self.head().count.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
         pool::give(Block { ptr: self.header.cast(), class: self.head().class });

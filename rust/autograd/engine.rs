@@ -162,13 +162,7 @@ pub(super) fn backward(y: &Tensor, gradient: Option<Tensor>, retain: bool, creat
 
 /// Gradients of `outputs` with respect to `inputs`, leaving every `.grad` alone. `None` for an input that was not used.
 /// `grad_outputs` has one entry per output; `None` entries need outputs of one element.
-pub fn grad(
-    outputs: &[Tensor],
-    inputs: &[Tensor],
-    grad_outputs: Option<&[Option<Tensor>]>,
-    retain: bool,
-    create: bool,
-) -> Result<Vec<Option<Tensor>>> {
+pub fn grad(outputs: &[Tensor], inputs: &[Tensor], grad_outputs: Option<&[Option<Tensor>]>, retain: bool, create: bool) -> Result<Vec<Option<Tensor>>> {
     if let Some(given) = grad_outputs
         && given.len() != outputs.len()
     {

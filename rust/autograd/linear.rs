@@ -85,8 +85,7 @@ pub fn sum_to(x: &Tensor, shape: &Dims) -> Result<Tensor> {
         return Ok(x.clone());
     }
     let lead = x.ndim() - shape.len();
-    let axes: smallvec::SmallVec<[usize; 8]> =
-        (0..x.ndim()).filter(|&a| a < lead || (shape[a - lead] == 1 && x.shape()[a] != 1)).collect();
+    let axes: smallvec::SmallVec<[usize; 8]> = (0..x.ndim()).filter(|&a| a < lead || (shape[a - lead] == 1 && x.shape()[a] != 1)).collect();
     let sum = reduce::sum(x.array(), &axes, true)?;
     let sum = sum.reshape_view(*shape).expect("a fresh sum is contiguous");
     Ok(Tensor::record(sum, &[x], || SumTo { from: *x.shape() }))

@@ -195,14 +195,8 @@ impl Inputs<'_> {
 
     /// Gives every input its gradient through a composed definition of the op: how fused ops get their second derivative.
     /// `saved` holds the value of each input in order; `composed` recomputes the output from them.
-    pub fn give_through(
-        &mut self,
-        dy: &Tensor,
-        saved: &[&Array],
-        composed: impl FnOnce(&[Tensor]) -> Result<Tensor>,
-    ) -> Result<()> {
-        let inputs: Vec<Tensor> =
-            saved.iter().enumerate().map(|(i, x)| super::linear::identity(&self.input(i, x))).collect();
+    pub fn give_through(&mut self, dy: &Tensor, saved: &[&Array], composed: impl FnOnce(&[Tensor]) -> Result<Tensor>) -> Result<()> {
+        let inputs: Vec<Tensor> = saved.iter().enumerate().map(|(i, x)| super::linear::identity(&self.input(i, x))).collect();
         let y = composed(&inputs)?;
         let wanted: Vec<usize> = (0..saved.len()).filter(|&i| self.wants(i)).collect();
         let targets: Vec<Tensor> = wanted.iter().map(|&i| inputs[i].clone()).collect();

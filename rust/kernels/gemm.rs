@@ -35,11 +35,7 @@ impl<'a, T> Matrix<'a, T> {
 
     /// Rows (or columns) `from..to`.
     fn part(self, by_rows: bool, from: usize, to: usize) -> Self {
-        if by_rows {
-            Matrix { offset: self.at(from, 0), rows: to - from, ..self }
-        } else {
-            Matrix { offset: self.at(0, from), cols: to - from, ..self }
-        }
+        if by_rows { Matrix { offset: self.at(from, 0), rows: to - from, ..self } } else { Matrix { offset: self.at(0, from), cols: to - from, ..self } }
     }
 
     /// Panics unless every element lies inside the slice.
@@ -59,10 +55,25 @@ pub trait Gemm: Float {
         // SAFETY: the caller vouches for `c`; `check` saw that `a` and `b` lie inside their slices. `alpha` scales `c`.
         unsafe {
             gemm::gemm(
-                a.rows, b.cols, a.cols, c, strides.1, strides.0, accumulate,
-                a.data.as_ptr().add(a.offset), a.col_stride, a.row_stride,
-                b.data.as_ptr().add(b.offset), b.col_stride, b.row_stride,
-                Self::ONE, Self::ONE, false, false, false, gemm::Parallelism::None,
+                a.rows,
+                b.cols,
+                a.cols,
+                c,
+                strides.1,
+                strides.0,
+                accumulate,
+                a.data.as_ptr().add(a.offset),
+                a.col_stride,
+                a.row_stride,
+                b.data.as_ptr().add(b.offset),
+                b.col_stride,
+                b.row_stride,
+                Self::ONE,
+                Self::ONE,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
             );
         }
     }
@@ -167,14 +178,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
 /// The last two axes of an array as a matrix; `offset` selects the batch.
 fn matrix<'a, T: Element>(x: &'a Array, offset: usize) -> Matrix<'a, T> {
     let (shape, strides, d) = (x.shape(), x.layout().strides(), x.ndim());
-    Matrix {
-        data: x.data(),
-        offset,
-        rows: shape[d - 2],
-        cols: shape[d - 1],
-        row_stride: strides[d - 2],
-        col_stride: strides[d - 1],
-    }
+    Matrix { data: x.data(), offset, rows: shape[d - 2], cols: shape[d - 1], row_stride: strides[d - 2], col_stride: strides[d - 1] }
 }
 
 /// A two-dimensional array as a matrix. Panics on any other number of dimensions.

@@ -39,18 +39,13 @@ impl<const K: usize> Plan<K> {
     /// All layouts must have the same shape.
     pub fn new(layouts: [&Layout; K]) -> Plan<K> {
         let shape = layouts[0].shape;
-        let mut plan = Plan {
-            sizes: SmallVec::new(),
-            strides: std::array::from_fn(|_| SmallVec::new()),
-            offsets: layouts.map(|l| l.offset),
-        };
+        let mut plan = Plan { sizes: SmallVec::new(), strides: std::array::from_fn(|_| SmallVec::new()), offsets: layouts.map(|l| l.offset) };
         for axis in 0..shape.len() {
             let n = shape[axis];
             if n == 1 {
                 continue;
             }
-            let merges = !plan.sizes.is_empty()
-                && (0..K).all(|k| *plan.strides[k].last().unwrap() == layouts[k].strides()[axis] * n as isize);
+            let merges = !plan.sizes.is_empty() && (0..K).all(|k| *plan.strides[k].last().unwrap() == layouts[k].strides()[axis] * n as isize);
             if merges {
                 *plan.sizes.last_mut().unwrap() *= n;
             } else {

@@ -44,32 +44,56 @@ macro_rules! fold_float {
         impl Fold<$t> for Sum {
             type Wide = f64;
             #[inline(always)]
-            fn id() -> $t { 0.0 }
+            fn id() -> $t {
+                0.0
+            }
             #[inline(always)]
-            fn wide_id() -> f64 { 0.0 }
+            fn wide_id() -> f64 {
+                0.0
+            }
             #[inline(always)]
-            fn step(a: $t, x: $t) -> $t { a + x }
+            fn step(a: $t, x: $t) -> $t {
+                a + x
+            }
             #[inline(always)]
-            fn widen(x: $t) -> f64 { x as f64 }
+            fn widen(x: $t) -> f64 {
+                x as f64
+            }
             #[inline(always)]
-            fn merge(a: f64, b: f64) -> f64 { a + b }
+            fn merge(a: f64, b: f64) -> f64 {
+                a + b
+            }
             #[inline(always)]
-            fn finish(a: f64) -> $t { a as $t }
+            fn finish(a: f64) -> $t {
+                a as $t
+            }
         }
         impl Fold<$t> for Prod {
             type Wide = f64;
             #[inline(always)]
-            fn id() -> $t { 1.0 }
+            fn id() -> $t {
+                1.0
+            }
             #[inline(always)]
-            fn wide_id() -> f64 { 1.0 }
+            fn wide_id() -> f64 {
+                1.0
+            }
             #[inline(always)]
-            fn step(a: $t, x: $t) -> $t { a * x }
+            fn step(a: $t, x: $t) -> $t {
+                a * x
+            }
             #[inline(always)]
-            fn widen(x: $t) -> f64 { x as f64 }
+            fn widen(x: $t) -> f64 {
+                x as f64
+            }
             #[inline(always)]
-            fn merge(a: f64, b: f64) -> f64 { a * b }
+            fn merge(a: f64, b: f64) -> f64 {
+                a * b
+            }
             #[inline(always)]
-            fn finish(a: f64) -> $t { a as $t }
+            fn finish(a: f64) -> $t {
+                a as $t
+            }
         }
         fold_extreme!(Max, $t, <$t>::NEG_INFINITY, |a, x| if x > a || x.is_nan() { x } else { a });
         fold_extreme!(Min, $t, <$t>::INFINITY, |a, x| if x < a || x.is_nan() { x } else { a });
@@ -82,17 +106,29 @@ macro_rules! fold_extreme {
         impl Fold<$t> for $fold {
             type Wide = $t;
             #[inline(always)]
-            fn id() -> $t { $id }
+            fn id() -> $t {
+                $id
+            }
             #[inline(always)]
-            fn wide_id() -> $t { $id }
+            fn wide_id() -> $t {
+                $id
+            }
             #[inline(always)]
-            fn step($a: $t, $x: $t) -> $t { $step }
+            fn step($a: $t, $x: $t) -> $t {
+                $step
+            }
             #[inline(always)]
-            fn widen(x: $t) -> $t { x }
+            fn widen(x: $t) -> $t {
+                x
+            }
             #[inline(always)]
-            fn merge($a: $t, $x: $t) -> $t { $step }
+            fn merge($a: $t, $x: $t) -> $t {
+                $step
+            }
             #[inline(always)]
-            fn finish(a: $t) -> $t { a }
+            fn finish(a: $t) -> $t {
+                a
+            }
         }
     };
 }
@@ -183,7 +219,9 @@ fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool)
         y.fill(F::finish(F::wide_id()));
         return Ok(out);
     }
-    if let (Some(data), true) = (x.as_slice::<T>(), kept.is_empty()) && span <= SPAN {
+    if let (Some(data), true) = (x.as_slice::<T>(), kept.is_empty())
+        && span <= SPAN
+    {
         y[0] = F::finish(fold_row(f, data));
         return Ok(out);
     }

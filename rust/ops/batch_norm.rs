@@ -74,11 +74,7 @@ impl<T: Float> BatchNorm<T> {
         let mut gx = make(dx.wants(0), *self.x.shape())?;
         let mut gw = make(self.w.is_some() && dx.wants(iw), c)?;
         let mut gb = make(self.b.is_some() && dx.wants(ib), c)?;
-        let out = Gradients {
-            dx: gx.as_mut().map(Array::fresh),
-            dw: gw.as_mut().map(Array::fresh),
-            db: gb.as_mut().map(Array::fresh),
-        };
+        let out = Gradients { dx: gx.as_mut().map(Array::fresh), dw: gw.as_mut().map(Array::fresh), db: gb.as_mut().map(Array::fresh) };
         match &self.given {
             None => columns::backward_train(&planes(dy), &planes(&self.x), &self.options(), &self.stats, out),
             Some((mean, var)) => {

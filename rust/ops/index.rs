@@ -12,7 +12,11 @@ use smallvec::SmallVec;
 #[derive(Clone, Debug)]
 pub enum Index {
     Int(isize),
-    Slice { start: Option<isize>, stop: Option<isize>, step: isize },
+    Slice {
+        start: Option<isize>,
+        stop: Option<isize>,
+        step: isize,
+    },
     NewAxis,
     Ellipsis,
     /// An int64 array, or a bool array that stands for its true positions.
@@ -157,12 +161,7 @@ fn get_at(x: &Tensor, arrays: &[(usize, Tensor)]) -> Result<Tensor> {
     let flat = flat_positions(arrays.iter().map(|(_, index)| index), &sizes)?;
     let moved = shape::permute(x, &order)?;
     let shape = moved.shape();
-    let merged: Vec<isize> = shape[..at]
-        .iter()
-        .chain([&sizes.iter().product::<usize>()])
-        .chain(&shape[at + axes.len()..])
-        .map(|&n| n as isize)
-        .collect();
+    let merged: Vec<isize> = shape[..at].iter().chain([&sizes.iter().product::<usize>()]).chain(&shape[at + axes.len()..]).map(|&n| n as isize).collect();
     take(&shape::reshape(&moved, &merged)?, &flat, at as isize)
 }
 

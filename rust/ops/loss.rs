@@ -80,13 +80,7 @@ pub fn huber_loss(x: &Tensor, y: &Tensor, delta: f64, reduction: Reduction) -> R
 }
 
 /// Binary cross-entropy of logits: softplus(x) − x·y, with `pos_weight` on the positive term and `weight` on all.
-pub fn bce_with_logits(
-    x: &Tensor,
-    y: &Tensor,
-    weight: Option<&Tensor>,
-    pos_weight: Option<&Tensor>,
-    reduction: Reduction,
-) -> Result<Tensor> {
+pub fn bce_with_logits(x: &Tensor, y: &Tensor, weight: Option<&Tensor>, pos_weight: Option<&Tensor>, reduction: Reduction) -> Result<Tensor> {
     let y = same_shape(x, y, "bce_with_logits")?;
     let mut losses = match pos_weight {
         None => sub(&unary::softplus(x)?, &mul(x, &y)?)?,
@@ -117,7 +111,12 @@ pub struct ClassLoss {
 fn check_classes(scores: &Tensor, target: &Tensor, weight: Option<&Tensor>, ignore: i64, op: &str) -> Result<()> {
     let (n, c) = (scores.shape()[0], scores.shape()[1]);
     if target.dtype().is_float() || target.dtype() == DType::Bool {
-        bail!(Type, "{op}: expected int64 class numbers of shape ({n},) or probabilities of shape ({n}, {c}), got {} of shape {}", target.dtype(), target.shape());
+        bail!(
+            Type,
+            "{op}: expected int64 class numbers of shape ({n},) or probabilities of shape ({n}, {c}), got {} of shape {}",
+            target.dtype(),
+            target.shape()
+        );
     }
     if target.shape()[..] != [n] {
         bail!(Value, "{op}: expected a target of shape ({n},), got {}", target.shape());

@@ -3,9 +3,9 @@
 use super::binary::{mul, sub};
 use super::reduce::{logsumexp, sum};
 use super::unary;
+use crate::Result;
 use crate::array::{Array, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear, no_grad};
-use crate::Result;
 
 struct Softmax {
     y: Array,

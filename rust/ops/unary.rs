@@ -313,4 +313,3 @@ tests! {
     /// Whether x is finite.
     isfinite IsFinite |x| x.is_finite();
 }
-

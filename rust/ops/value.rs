@@ -12,9 +12,7 @@ use std::marker::PhantomData;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// What formulas of unary ops are written in.
-pub trait Value:
-    Clone + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
-{
+pub trait Value: Clone + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self> {
     /// A constant.
     fn c(x: f64) -> Self;
     fn exp(self) -> Self;
@@ -138,7 +136,13 @@ impl<T: Math, I: Isa> Value for Lane<T, I> {
     #[inline(always)]
     fn sign(self) -> Self {
         let x = self.0;
-        let sign = if x > T::ZERO { T::ONE } else if x < T::ZERO { -T::ONE } else { x };
+        let sign = if x > T::ZERO {
+            T::ONE
+        } else if x < T::ZERO {
+            -T::ONE
+        } else {
+            x
+        };
         Lane::new(sign)
     }
     #[inline(always)]

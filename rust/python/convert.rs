@@ -81,9 +81,7 @@ pub fn dtype(object: &Bound<'_, PyAny>) -> PyResult<DType> {
             Err(_) => object.repr()?.to_string(),
         }
     };
-    DType::from_name(&name).ok_or_else(|| {
-        PyTypeError::new_err(format!("dtype: expected float32, float64, int64, uint8 or bool, got {name}"))
-    })
+    DType::from_name(&name).ok_or_else(|| PyTypeError::new_err(format!("dtype: expected float32, float64, int64, uint8 or bool, got {name}")))
 }
 
 pub fn optional_dtype(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<DType>> {
@@ -107,9 +105,7 @@ pub fn scalar(object: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
     }
     if object.is_exact_instance_of::<PyInt>() {
         let value = object.extract::<i64>();
-        return value
-            .map(|i| Some(Scalar::Int(i)))
-            .map_err(|_| PyValueError::new_err(format!("scalar: expected an integer that fits int64, got {object}")));
+        return value.map(|i| Some(Scalar::Int(i))).map_err(|_| PyValueError::new_err(format!("scalar: expected an integer that fits int64, got {object}")));
     }
     Ok(object.is_exact_instance_of::<PyBool>().then(|| Scalar::Bool(object.is_truthy().unwrap_or(false))))
 }
@@ -133,9 +129,7 @@ fn from_ndarray(array: &Bound<'_, PyAny>) -> PyResult<Array> {
         ('i', _) | ('u', 2 | 4) => DType::I64,
         ('b', _) => DType::Bool,
         _ => {
-            return Err(PyTypeError::new_err(format!(
-                "tensor: expected an array of floats, integers or bools, got dtype {np_type}"
-            )));
+            return Err(PyTypeError::new_err(format!("tensor: expected an array of floats, integers or bools, got dtype {np_type}")));
         }
     };
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
@@ -180,10 +174,18 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
         return Err(PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list, got {}", object.get_type().name()?)));
     }
     let made = np.call_method1("asarray", (object,)).map_err(|error| {
-        if error.is_instance_of::<PyValueError>(object.py()) { PyValueError::new_err(format!("tensor: expected a regular nested list, got {error}")) } else { error }
+        if error.is_instance_of::<PyValueError>(object.py()) {
+            PyValueError::new_err(format!("tensor: expected a regular nested list, got {error}"))
+        } else {
+            error
+        }
     })?;
     let array = from_ndarray(&made).map_err(|error| {
-        if is_array { error } else { PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list of numbers, got {}", object.get_type())) }
+        if is_array {
+            error
+        } else {
+            PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list of numbers, got {}", object.get_type()))
+        }
     })?;
     let from_lists = object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>();
     let holds_arrays = from_lists && object.try_iter()?.next().is_some_and(|first| first.is_ok_and(|f| f.hasattr("dtype").unwrap_or(false)));
@@ -327,12 +329,14 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
         };
         return Ok(Index::Slice { start: part("start")?, stop: part("stop")?, step: part("step")?.unwrap_or(1) });
     }
-    if !object.is_instance_of::<PyBool>() && object.cast::<PyTensor>().is_err() && let Ok(i) = object.extract::<isize>() {
+    if !object.is_instance_of::<PyBool>()
+        && object.cast::<PyTensor>().is_err()
+        && let Ok(i) = object.extract::<isize>()
+    {
         return Ok(Index::Int(i));
     }
-    let t = tensor_like(object, None).map_err(|_| {
-        pyo3::exceptions::PyIndexError::new_err(format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type()))
-    })?;
+    let t = tensor_like(object, None)
+        .map_err(|_| pyo3::exceptions::PyIndexError::new_err(format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type())))?;
     if t.size() == 0 && t.dtype() == DType::F32 {
         return Ok(Index::Array(ops::cast(&t, DType::I64)?));
     }

@@ -61,17 +61,27 @@ fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<(Scalar, DType)> {
         Some(s) => s,
         None => Scalar::Float(value.extract().map_err(|_| PyTypeError::new_err(format!("full: expected a number to fill with, got {}", value.get_type())))?),
     };
-    Ok((s, match s {
-        Scalar::Bool(_) => DType::Bool,
-        Scalar::Int(_) => DType::I64,
-        Scalar::Float(_) => DType::F32,
-    }))
+    Ok((
+        s,
+        match s {
+            Scalar::Bool(_) => DType::Bool,
+            Scalar::Int(_) => DType::I64,
+            Scalar::Float(_) => DType::F32,
+        },
+    ))
 }
 
 /// One value everywhere; its kind decides the type unless `dtype` does.
 #[pyfunction]
 #[pyo3(signature = (shape, value, dtype=None, requires_grad=false, device=None))]
-fn full(py: Python<'_>, shape: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
+fn full(
+    py: Python<'_>,
+    shape: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    dtype: Object<'_, '_>,
+    requires_grad: bool,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
     check_device(device)?;
     let (value, natural) = fill_value(value)?;
     let sizes = shape_of(&PyTuple::new(py, [shape])?)?;
@@ -81,7 +91,14 @@ fn full(py: Python<'_>, shape: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, dtyp
 /// One value in the shape and type of a tensor.
 #[pyfunction]
 #[pyo3(signature = (x, value, dtype=None, requires_grad=false, device=None))]
-fn full_like(py: Python<'_>, x: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
+fn full_like(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    value: &Bound<'_, PyAny>,
+    dtype: Object<'_, '_>,
+    requires_grad: bool,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
     check_device(device)?;
     let x = tensor_like(x, None)?;
     filled(py, x.shape(), fill_value(value)?.0, optional_dtype(dtype)?.unwrap_or(x.dtype()), requires_grad)
@@ -90,7 +107,14 @@ fn full_like(py: Python<'_>, x: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, dty
 /// Evenly spaced numbers from `start` (0) up to but not including `stop`.
 #[pyfunction]
 #[pyo3(signature = (start, stop=None, step=None, dtype=None, requires_grad=false, device=None))]
-fn arange(start: &Bound<'_, PyAny>, stop: Object<'_, '_>, step: Object<'_, '_>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
+fn arange(
+    start: &Bound<'_, PyAny>,
+    stop: Object<'_, '_>,
+    step: Object<'_, '_>,
+    dtype: Object<'_, '_>,
+    requires_grad: bool,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
     check_device(device)?;
     let number = |o: &Bound<'_, PyAny>| -> PyResult<Scalar> { fill_value(o).map(|(s, _)| s) };
     let (from, to) = match stop {
@@ -302,7 +326,9 @@ fn grad(
     if let Some(i) = grads.iter().position(Option::is_none)
         && !allow_unused
     {
-        return Err(PyRuntimeError::new_err(format!("grad: expected inputs the outputs depend on, got an unused one at position {i}; pass allow_unused=True to get None")));
+        return Err(PyRuntimeError::new_err(format!(
+            "grad: expected inputs the outputs depend on, got an unused one at position {i}; pass allow_unused=True to get None"
+        )));
     }
     Ok(grads.into_iter().map(|g| g.map(PyTensor::new)).collect())
 }
@@ -329,8 +355,27 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
     }
     add_all!(
-        tensor, zeros, zeros_like, ones, ones_like, full, full_like, arange, eye, pow, logical_not, r#where, stack, concatenate, one_hot,
-        gather_rows, gather_rows_scaled, grad, is_grad_enabled, _set_grad_enabled, _dtype,
+        tensor,
+        zeros,
+        zeros_like,
+        ones,
+        ones_like,
+        full,
+        full_like,
+        arange,
+        eye,
+        pow,
+        logical_not,
+        r#where,
+        stack,
+        concatenate,
+        one_hot,
+        gather_rows,
+        gather_rows_scaled,
+        grad,
+        is_grad_enabled,
+        _set_grad_enabled,
+        _dtype,
     );
     let class = m.getattr("Tensor")?;
     for name in super::methods::shared_names() {

@@ -271,8 +271,29 @@ pub fn exponent(other: Other, base: DType) -> PyResult<crate::Tensor> {
 /// Methods that are functions of the module as well.
 pub fn shared_names() -> impl Iterator<Item = &'static str> {
     const OTHERS: &[&str] = &[
-        "var", "std", "argmax", "argmin", "softmax", "log_softmax", "leaky_relu", "elu", "clip", "masked_fill", "take", "gather",
-        "index_add", "reshape", "flatten", "permute", "transpose", "swapaxes", "broadcast_to", "squeeze", "unsqueeze", "flip", "split",
+        "var",
+        "std",
+        "argmax",
+        "argmin",
+        "softmax",
+        "log_softmax",
+        "leaky_relu",
+        "elu",
+        "clip",
+        "masked_fill",
+        "take",
+        "gather",
+        "index_add",
+        "reshape",
+        "flatten",
+        "permute",
+        "transpose",
+        "swapaxes",
+        "broadcast_to",
+        "squeeze",
+        "unsqueeze",
+        "flip",
+        "split",
     ];
     UNARY.iter().chain(REDUCTIONS).chain(OTHERS).copied()
 }

@@ -120,7 +120,14 @@ fn cross_entropy(
 /// Negative log-likelihood of log-probabilities (N, C) for class numbers (N,).
 #[pyfunction]
 #[pyo3(signature = (logp, target, weight=None, reduction="mean", ignore_index=-100))]
-fn nll_loss(py: Python<'_>, logp: &Bound<'_, PyAny>, target: &Bound<'_, PyAny>, weight: MaybeTensor<'_, '_>, reduction: &str, ignore_index: i64) -> PyResult<PyTensor> {
+fn nll_loss(
+    py: Python<'_>,
+    logp: &Bound<'_, PyAny>,
+    target: &Bound<'_, PyAny>,
+    weight: MaybeTensor<'_, '_>,
+    reduction: &str,
+    ignore_index: i64,
+) -> PyResult<PyTensor> {
     let (x, t, w) = (only_tensor(logp, "nll_loss")?, tensor_like(target, None)?, optional(weight));
     let how = class_loss(reduction, 0.0, ignore_index)?;
     run(py, x.size(), move || ops::nll_loss(&x, &t, w.as_ref(), how)).map(PyTensor::new)
@@ -156,7 +163,14 @@ fn huber_loss(py: Python<'_>, x: &Bound<'_, PyAny>, y: &Bound<'_, PyAny>, delta:
 /// Binary cross-entropy of logits, without overflow.
 #[pyfunction]
 #[pyo3(signature = (x, y, weight=None, pos_weight=None, reduction="mean"))]
-fn bce_with_logits(py: Python<'_>, x: &Bound<'_, PyAny>, y: &Bound<'_, PyAny>, weight: MaybeTensor<'_, '_>, pos_weight: MaybeTensor<'_, '_>, reduction: &str) -> PyResult<PyTensor> {
+fn bce_with_logits(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    y: &Bound<'_, PyAny>,
+    weight: MaybeTensor<'_, '_>,
+    pos_weight: MaybeTensor<'_, '_>,
+    reduction: &str,
+) -> PyResult<PyTensor> {
     let (x, y, reduction) = (only_tensor(x, "bce_with_logits")?, only_tensor(y, "bce_with_logits")?, Reduction::from_name(reduction)?);
     let (w, p) = (optional(weight), optional(pos_weight));
     run(py, x.size(), move || ops::bce_with_logits(&x, &y, w.as_ref(), p.as_ref(), reduction)).map(PyTensor::new)

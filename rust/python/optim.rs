@@ -141,7 +141,8 @@ fn rmsprop_step(
     let grads: Vec<Option<Array>> = params.iter().map(gradient).collect();
     for (i, g) in grads.iter().enumerate() {
         if let Some(g) = g {
-            let states = [("square average", Some(&square_avgs[i])), ("momentum buffer", momentum_buffers[i].as_ref()), ("gradient average", grad_avgs[i].as_ref())];
+            let states =
+                [("square average", Some(&square_avgs[i])), ("momentum buffer", momentum_buffers[i].as_ref()), ("gradient average", grad_avgs[i].as_ref())];
             check("rmsprop_step", &params[i], g, &states)?;
         }
     }

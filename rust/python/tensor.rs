@@ -70,12 +70,7 @@ pub fn apply2(py: Python<'_>, a: Tensor, b: Tensor, f: impl FnOnce(&Tensor, &Ten
 impl PyTensor {
     #[new]
     #[pyo3(signature = (data, dtype=None, requires_grad=false, device=None))]
-    fn build(
-        data: &Bound<'_, PyAny>,
-        dtype: Option<&Bound<'_, PyAny>>,
-        requires_grad: bool,
-        device: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<PyTensor> {
+    fn build(data: &Bound<'_, PyAny>, dtype: Option<&Bound<'_, PyAny>>, requires_grad: bool, device: Option<&Bound<'_, PyAny>>) -> PyResult<PyTensor> {
         check_device(device)?;
         let value = tensor_like(data, optional_dtype(dtype)?)?.detach();
         Ok(PyTensor::new(if requires_grad { value.requiring_grad()? } else { value }))
@@ -201,9 +196,10 @@ impl PyTensor {
             if t.op_name().is_some() {
                 return Err(PyRuntimeError::new_err("copy_: expected a leaf, got the result of a recorded operation; use detach() first"));
             }
-            let wide = value.array().broadcast_to(t.shape()).map_err(|_| {
-                PyValueError::new_err(format!("copy_: expected a value that broadcasts to {}, got {}", t.shape(), value.shape()))
-            })?;
+            let wide = value
+                .array()
+                .broadcast_to(t.shape())
+                .map_err(|_| PyValueError::new_err(format!("copy_: expected a value that broadcasts to {}, got {}", t.shape(), value.shape())))?;
             *t.array_mut() = crate::kernels::map::contiguous(&wide)?;
         }
         Ok(slf)
@@ -278,8 +274,7 @@ impl PyTensor {
     fn __dlpack__<'py>(&self, py: Python<'py>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let view = self.numpy(py)?;
         // Older consumers cannot be told that memory is read-only; they get a copy of their own.
-        view.call_method("__dlpack__", (), options)
-            .or_else(|_| view.call_method0("copy")?.call_method("__dlpack__", (), options))
+        view.call_method("__dlpack__", (), options).or_else(|_| view.call_method0("copy")?.call_method("__dlpack__", (), options))
     }
     fn __dlpack_device__(&self) -> (i32, i32) {
         (1, 0)
@@ -483,4 +478,3 @@ impl PyTensor {
         Ok(ops::split(&t, &sizes, axis)?.into_iter().map(PyTensor::new).collect())
     }
 }
-

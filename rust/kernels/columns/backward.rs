@@ -28,36 +28,16 @@ fn work_ns(elements: usize) -> usize {
 type Sums = SmallVec<[f64; 256]>;
 
 /// Gradients through the batch statistics that `forward_train` left in `stats`.
-pub fn backward_train<T: Float>(
-    dy: &Planes<T>,
-    x: &Planes<T>,
-    options: &Options<T>,
-    stats: &Stats<T>,
-    out: Gradients<T>,
-) {
+pub fn backward_train<T: Float>(dy: &Planes<T>, x: &Planes<T>, options: &Options<T>, stats: &Stats<T>, out: Gradients<T>) {
     backward(dy, x, options, stats, out, false);
 }
 
 /// Gradients under given statistics, which are constants.
-pub fn backward_eval<T: Float>(
-    dy: &Planes<T>,
-    x: &Planes<T>,
-    mean: &[T],
-    var: &[T],
-    options: &Options<T>,
-    out: Gradients<T>,
-) {
+pub fn backward_eval<T: Float>(dy: &Planes<T>, x: &Planes<T>, mean: &[T], var: &[T], options: &Options<T>, out: Gradients<T>) {
     backward(dy, x, options, &Stats::given(mean, var, options.eps), out, true);
 }
 
-fn backward<T: Float>(
-    dy: &Planes<T>,
-    x: &Planes<T>,
-    options: &Options<T>,
-    stats: &Stats<T>,
-    out: Gradients<T>,
-    frozen: bool,
-) {
+fn backward<T: Float>(dy: &Planes<T>, x: &Planes<T>, options: &Options<T>, stats: &Stats<T>, out: Gradients<T>, frozen: bool) {
     assert_eq!((dy.n, dy.c, dy.l), (x.n, x.c, x.l), "batch_norm: dy must have x's shape");
     let Gradients { mut dx, dw, db } = out;
     if x.len() == 0 || (stats.count == 0 && !frozen) {
@@ -125,8 +105,7 @@ impl<'a, T: Float> Problem<'a, T> {
 
     fn strips(&self, width: usize, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) {
         let (dy, x, keep) = (self.dy.rows(), self.x.rows(), self.options.mask);
-        let parts =
-            (ColumnsMut::new(dx, x.cols, width), Chunks { slice: s1, chunk: width }, Chunks { slice: s2, chunk: width });
+        let parts = (ColumnsMut::new(dx, x.cols, width), Chunks { slice: s1, chunk: width }, Chunks { slice: s2, chunk: width });
         parallel::drive(parts, 2 * work_ns(self.x.len()), |first, (mut dx, s1, s2)| {
             let sums = s1.slice.chunks_mut(width).zip(s2.slice.chunks_mut(width));
             for (i, (s1, s2)) in sums.enumerate() {
@@ -148,8 +127,7 @@ impl<'a, T: Float> Problem<'a, T> {
 
     fn channel_by_channel(&self, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) {
         let (dy, x, keep) = (self.dy, self.x, self.options.mask);
-        let parts =
-            (ColumnsMut::new(dx, x.c * x.l, x.l), Chunks { slice: s1, chunk: 1 }, Chunks { slice: s2, chunk: 1 });
+        let parts = (ColumnsMut::new(dx, x.c * x.l, x.l), Chunks { slice: s1, chunk: 1 }, Chunks { slice: s2, chunk: 1 });
         parallel::drive(parts, 2 * work_ns(x.len()), |first, (mut dx, s1, s2)| {
             for (i, (s1, s2)) in s1.slice.iter_mut().zip(s2.slice).enumerate() {
                 let mut dx = dx.chunk_mut(i);

@@ -77,16 +77,7 @@ fn train_strips<T: Float>(x: &Planes<T>, options: &Options<T>, width: usize, y: 
 }
 
 #[allow(clippy::too_many_arguments)]
-fn add_moments<T: Float>(
-    x: &Rows<T>,
-    rows: Range<usize>,
-    cols: Range<usize>,
-    keep: Option<&[bool]>,
-    wide: bool,
-    pivots: &[T],
-    s1: &mut [f64],
-    s2: &mut [f64],
-) {
+fn add_moments<T: Float>(x: &Rows<T>, rows: Range<usize>, cols: Range<usize>, keep: Option<&[bool]>, wide: bool, pivots: &[T], s1: &mut [f64], s2: &mut [f64]) {
     let left = cols.start;
     let add = if wide { tiles::moments_wide } else { tiles::moments };
     for_tiles([x], rows, cols, |r, c, [x]| {
@@ -113,14 +104,7 @@ fn sweep_rows_for_stats<T: Float>(x: &Planes<T>, rows: &Rows<T>, options: &Optio
     });
 }
 
-fn add_run_moments<T: Float>(
-    x: &Planes<T>,
-    c: usize,
-    span: Range<usize>,
-    keep: Option<&[bool]>,
-    wide: bool,
-    pivot: T,
-) -> (f64, f64) {
+fn add_run_moments<T: Float>(x: &Planes<T>, c: usize, span: Range<usize>, keep: Option<&[bool]>, wide: bool, pivot: T) -> (f64, f64) {
     let mut lanes = Lanes::new();
     let add = if wide { runs::moments_wide } else { runs::moments };
     for_runs([x], c, span, |n, first, [run]| {
@@ -201,12 +185,7 @@ fn normalise<T: Float>(x: &Planes<T>, options: &Options<T>, stats: &Stats<T>, y:
 }
 
 /// [`parallel::for_chunks`] with each part's chunks in reverse.
-pub(super) fn for_chunks_backwards<T: Float>(
-    out: &mut [T],
-    chunk: usize,
-    work_ns: usize,
-    f: impl Fn(usize, &mut [T]) + Sync,
-) {
+pub(super) fn for_chunks_backwards<T: Float>(out: &mut [T], chunk: usize, work_ns: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     parallel::drive(Chunks { slice: out, chunk }, work_ns, |first, part| {
         for (i, chunk) in part.slice.chunks_mut(part.chunk).enumerate().rev() {
             f(first + i, chunk);
@@ -216,12 +195,7 @@ pub(super) fn for_chunks_backwards<T: Float>(
 
 /// Cuts the contiguous piece of an (n, c, l) result that begins at `start` into pieces of one channel in one sample:
 /// `f(c, positions, piece)`.
-pub(super) fn for_flat<T: Float>(
-    x: &Planes<T>,
-    start: usize,
-    mut out: &mut [T],
-    mut f: impl FnMut(usize, Range<usize>, &mut [T]),
-) {
+pub(super) fn for_flat<T: Float>(x: &Planes<T>, start: usize, mut out: &mut [T], mut f: impl FnMut(usize, Range<usize>, &mut [T])) {
     let mut at = start;
     while !out.is_empty() {
         let (run, first) = (at / x.l, at % x.l);

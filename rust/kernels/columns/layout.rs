@@ -110,11 +110,7 @@ impl<'a, T: Float> Tile<'a, T> {
 impl<'a, T: Float> Rows<'a, T> {
     #[inline(always)]
     fn index(&self, r: usize, c: usize) -> usize {
-        let within = if self.l == 1 {
-            c as isize * self.channel
-        } else {
-            (c / self.l) as isize * self.channel + (c % self.l) as isize * self.inner
-        };
+        let within = if self.l == 1 { c as isize * self.channel } else { (c / self.l) as isize * self.channel + (c % self.l) as isize * self.inner };
         (self.start as isize + r as isize * self.row + within) as usize
     }
 
@@ -173,12 +169,7 @@ pub(super) fn for_tiles<T: Float, const K: usize>(
 }
 
 /// Calls `f(n, first_l, runs)` for contiguous runs that cover the `positions` of channel `c` in order.
-pub(super) fn for_runs<T: Float, const K: usize>(
-    planes: [&Planes<T>; K],
-    c: usize,
-    positions: Range<usize>,
-    mut f: impl FnMut(usize, usize, [&[T]; K]),
-) {
+pub(super) fn for_runs<T: Float, const K: usize>(planes: [&Planes<T>; K], c: usize, positions: Range<usize>, mut f: impl FnMut(usize, usize, [&[T]; K])) {
     let l = planes[0].l;
     let unit = |p: &Planes<T>| p.strides[2] == 1;
     let longest = if planes.iter().all(|p| unit(p)) { l } else { RUN };

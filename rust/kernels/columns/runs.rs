@@ -77,13 +77,7 @@ pub(super) struct Pull<T> {
 
 /// Takes every kept pair of `x` and `z` into its lane: `step(sum 1, sum 2, x, z)` answers the new sums.
 #[inline(always)]
-fn accumulate<T: Float>(
-    x: &[T],
-    z: &[T],
-    keep: Option<&[bool]>,
-    lanes: &mut Lanes<T>,
-    step: impl Fn(T, T, T, T) -> (T, T) + Copy,
-) {
+fn accumulate<T: Float>(x: &[T], z: &[T], keep: Option<&[bool]>, lanes: &mut Lanes<T>, step: impl Fn(T, T, T, T) -> (T, T) + Copy) {
     const SPAN: usize = LANES * TALL;
     for (i, (x, z)) in x.chunks(SPAN).zip(z.chunks(SPAN)).enumerate() {
         let (mut a1, mut a2) = (lanes.a1, lanes.a2);
@@ -100,13 +94,7 @@ fn accumulate<T: Float>(
 }
 
 #[inline(always)]
-fn take<T: Float>(
-    a1: &mut [T; LANES],
-    a2: &mut [T; LANES],
-    x: &[T],
-    z: &[T],
-    step: impl Fn(T, T, T, T) -> (T, T) + Copy,
-) {
+fn take<T: Float>(a1: &mut [T; LANES], a2: &mut [T; LANES], x: &[T], z: &[T], step: impl Fn(T, T, T, T) -> (T, T) + Copy) {
     let ((x, x_rest), (z, z_rest)) = (x.as_chunks::<LANES>(), z.as_chunks::<LANES>());
     for (x, z) in x.iter().zip(z) {
         for j in 0..LANES {
@@ -119,14 +107,7 @@ fn take<T: Float>(
 }
 
 #[inline(always)]
-fn take_kept<T: Float>(
-    a1: &mut [T; LANES],
-    a2: &mut [T; LANES],
-    x: &[T],
-    z: &[T],
-    keep: &[bool],
-    step: impl Fn(T, T, T, T) -> (T, T) + Copy,
-) {
+fn take_kept<T: Float>(a1: &mut [T; LANES], a2: &mut [T; LANES], x: &[T], z: &[T], keep: &[bool], step: impl Fn(T, T, T, T) -> (T, T) + Copy) {
     for (at, &on) in keep.iter().enumerate() {
         let j = at % LANES;
         let (b1, b2) = step(a1[j], a2[j], x[at], z[at]);
@@ -209,13 +190,7 @@ fn passed<I: Isa, T: Float, const RELU: bool>(dy: T, x: T, channel: &Channel<T>)
 }
 
 #[inline(always)]
-fn sum_terms<I: Isa, T: Float, const RELU: bool>(
-    dy: &[T],
-    x: &[T],
-    keep: Option<&[bool]>,
-    channel: Channel<T>,
-    lanes: &mut Lanes<T>,
-) {
+fn sum_terms<I: Isa, T: Float, const RELU: bool>(dy: &[T], x: &[T], keep: Option<&[bool]>, channel: Channel<T>, lanes: &mut Lanes<T>) {
     accumulate(x, dy, keep, lanes, |a1, a2, x, dy| {
         let (g, d) = passed::<I, T, RELU>(dy, x, &channel);
         (a1 + g, g.mul_add_on::<I>(d, a2))

@@ -55,7 +55,6 @@ impl<T: Float> Stats<T> {
         let Stats { hi, lo, invstd, mean, var, .. } = self;
         StatsMut { hi, lo, invstd, mean, var, chunk }
     }
-
 }
 
 /// Every value `l` times over.
@@ -78,14 +77,7 @@ pub(super) struct Columns<'a, T: Float> {
 
 impl<'a, T: Float> Columns<'a, T> {
     /// Of the channels `at`, whose statistics are given.
-    pub fn new(
-        options: &Options<'a, T>,
-        at: Range<usize>,
-        l: usize,
-        hi: &'a [T],
-        lo: &'a [T],
-        invstd: &'a [T],
-    ) -> Self {
+    pub fn new(options: &Options<'a, T>, at: Range<usize>, l: usize, hi: &'a [T], lo: &'a [T], invstd: &'a [T]) -> Self {
         let mut scale = Few::from_slice(invstd);
         if let Some(w) = options.weight {
             scale.iter_mut().zip(&w[at.clone()]).for_each(|(s, &w)| *s *= w);
@@ -182,12 +174,7 @@ pub(super) fn mean_of_eight<T: Float>(x: [T; 8]) -> T {
 /// Fills statistics from sums that `gather(wide, pivots, Σ(x − pivot), Σ(x − pivot)²)` adds up, the pivots being set already.
 /// They are gathered again, around the mean found, if a pivot was more than four standard deviations off (cancellation), and
 /// wholly in float64 if they overflowed.
-pub(super) fn settle<T: Float>(
-    stats: &mut StatsMut<T>,
-    count: usize,
-    eps: f64,
-    mut gather: impl FnMut(bool, &[T], &mut [f64], &mut [f64]),
-) {
+pub(super) fn settle<T: Float>(stats: &mut StatsMut<T>, count: usize, eps: f64, mut gather: impl FnMut(bool, &[T], &mut [f64], &mut [f64])) {
     let (mut wide, mut again) = (false, false);
     loop {
         stats.mean.fill(0.0);

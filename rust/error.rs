@@ -1,5 +1,7 @@
 //! Errors as users see them: `op: expected …, got …`, lower case, with both facts.
 
+use std::sync::Arc;
+
 /// What went wrong. The kind decides the Python exception, the message carries the facts.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -18,6 +20,25 @@ pub enum Error {
     /// More memory than there is: `MemoryError`.
     #[error("{0}")]
     Memory(String),
+    /// What a function given by the caller failed with: passed on as it is.
+    #[error("{0}")]
+    Foreign(Foreign),
+}
+
+/// Somebody else's error, on its way back to them.
+#[derive(Debug, Clone)]
+pub struct Foreign(pub Arc<dyn std::error::Error + Send + Sync>);
+
+impl PartialEq for Foreign {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

@@ -184,3 +184,38 @@ pub fn grad(outputs: &[Tensor], inputs: &[Tensor], grad_outputs: Option<&[Option
         Ok(keep.iter().map(|id| sweep.pending.get(id).cloned()).collect())
     })
 }
+
+/// Gradients of `y` at places on the tape that are older than `since`; nodes older than that are not entered.
+pub fn grad_at(y: &Tensor, edges: &[Edge], gradient: Tensor, since: u64, create: bool) -> Result<Vec<Option<Tensor>>> {
+    let mut sweep = Sweep::default();
+    with_recording(create, || {
+        sweep.arrive(y.edge(), gradient)?;
+        let keep: Vec<u64> = edges.iter().filter_map(Edge::id).collect();
+        sweep.run(&keep, since - 1, create, create)?;
+        Ok(edges.iter().map(|e| e.id().and_then(|id| sweep.pending.get(&id).cloned())).collect())
+    })
+}
+
+/// The places older than `since` that the graph of `y` leads to, each once, in the order of their making.
+pub fn boundary(y: &Tensor, since: u64) -> SmallVec<[Edge; 3]> {
+    let mut seen = Ids::<Option<Edge>>::default();
+    let mut open = vec![y.edge().clone()];
+    while let Some(edge) = open.pop() {
+        let Some(id) = edge.id() else { continue };
+        if seen.contains_key(&id) {
+            continue;
+        }
+        match &edge {
+            Edge::Node(node) if id >= since => {
+                open.extend(node.inputs());
+                seen.insert(id, None);
+            }
+            _ => {
+                seen.insert(id, Some(edge));
+            }
+        }
+    }
+    let mut found: SmallVec<[Edge; 3]> = seen.into_values().flatten().collect();
+    found.sort_by_key(|e| e.id());
+    found
+}

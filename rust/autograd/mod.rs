@@ -7,7 +7,7 @@ pub mod mode;
 mod node;
 mod tensor;
 
-pub use engine::grad;
+pub use engine::{boundary, grad, grad_at};
 pub use mode::{is_recording, no_grad, with_recording};
-pub use node::{Edge, Inputs, Leaf, Op, live_nodes};
+pub use node::{Edge, Inputs, Leaf, Op, live_nodes, mark};
 pub use tensor::Tensor;

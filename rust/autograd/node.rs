@@ -28,6 +28,11 @@ fn next_id() -> u64 {
     NEXT.fetch_add(1, Relaxed)
 }
 
+/// The number the next node will at least have: what was made before has a smaller one.
+pub fn mark() -> u64 {
+    NEXT.load(Relaxed)
+}
+
 /// Recorded operations that are still held by some tensor or node.
 pub fn live_nodes() -> i64 {
     LIVE.load(Relaxed)
@@ -78,6 +83,11 @@ impl Node {
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Body>>> {
         self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the inputs came from; none once the body is freed.
+    pub(super) fn inputs(&self) -> SmallVec<[Edge; 3]> {
+        self.slot().as_ref().map(|body| body.inputs.clone()).unwrap_or_default()
     }
 
     /// The body, left in place with `retain`; `None` if it was freed before.
@@ -165,6 +175,11 @@ impl Inputs<'_> {
     /// Whether input `i` wants a gradient.
     pub fn wants(&self, i: usize) -> bool {
         self.edges[i].is_on()
+    }
+
+    /// Where the gradients go.
+    pub fn edges(&self) -> &[Edge] {
+        self.edges
     }
 
     /// Whether this backward is itself recorded (`create_graph`).

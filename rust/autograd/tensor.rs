@@ -43,7 +43,15 @@ impl Tensor {
         if !is_recording() || !array.dtype().is_float() || inputs.iter().all(|x| !x.edge.is_on()) {
             return Tensor::constant(array);
         }
-        let edges: SmallVec<[Edge; 3]> = inputs.iter().map(|x| x.edge.clone()).collect();
+        Tensor::record_edges(array, inputs.iter().map(|x| x.edge.clone()).collect(), op)
+    }
+
+    /// As [`Tensor::record`], for an op that knows the places of its inputs on the tape rather than the inputs.
+    #[inline]
+    pub fn record_edges<O: Op>(array: Array, edges: SmallVec<[Edge; 3]>, op: impl FnOnce() -> O) -> Tensor {
+        if !is_recording() || edges.iter().all(|e| !e.is_on()) {
+            return Tensor::constant(array);
+        }
         let node = Node::new(&array, edges, op());
         Tensor { array, edge: Edge::Node(Arc::new(node)) }
     }

@@ -2,6 +2,7 @@
 
 pub mod batch_norm;
 pub mod binary;
+pub mod checkpoint;
 pub mod index;
 pub mod loss;
 pub mod matmul;
@@ -14,6 +15,7 @@ pub mod value;
 pub use crate::autograd::linear::cast;
 pub use batch_norm::{BatchNormConfig, Running, batch_norm};
 pub use binary::*;
+pub use checkpoint::checkpoint;
 pub use index::{Index, embedding, gather, get, index_add, one_hot, set, take, take_scaled};
 pub use loss::{ClassLoss, Reduction, bce_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss};
 pub use matmul::{linear, matmul};

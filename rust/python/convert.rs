@@ -18,7 +18,7 @@ pub fn numpy(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 }
 
 /// An element type: float32, float64, int64, uint8 or bool. Equal to its own name and to NumPy's dtype.
-#[pyclass(name = "DType", module = "treadle", frozen, skip_from_py_object)]
+#[pyclass(name = "DType", module = "treadle", frozen)]
 #[derive(Clone, Copy)]
 pub struct PyDType(pub DType);
 

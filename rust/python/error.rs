@@ -13,6 +13,10 @@ impl From<Error> for PyErr {
             Error::Index(message) => PyIndexError::new_err(message),
             Error::Graph(message) => PyRuntimeError::new_err(message),
             Error::Memory(message) => PyMemoryError::new_err(message),
+            Error::Foreign(inner) => match inner.0.downcast_ref::<PyErr>() {
+                Some(error) => Python::attach(|py| error.clone_ref(py)),
+                None => PyRuntimeError::new_err(inner.to_string()),
+            },
         }
     }
 }

@@ -4,10 +4,12 @@ use super::convert::{self, Other, check_device, dtype, only_tensor, optional_dty
 use super::error::run;
 use super::tensor::{PyTensor, apply2};
 use crate::array::{Array, DType, Scalar};
+use crate::error::{Error, Foreign};
 use crate::{Tensor, autograd, ops};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::sync::Arc;
 
 /// The keywords every creation function takes.
 pub fn finish(value: Tensor, requires_grad: bool) -> PyResult<PyTensor> {
@@ -331,6 +333,21 @@ fn grad(
         )));
     }
     Ok(grads.into_iter().map(|g| g.map(PyTensor::new)).collect())
+}
+
+/// `function(*inputs)`, run again in backward instead of keeping what it saved.
+#[pyfunction]
+#[pyo3(signature = (function, *inputs))]
+fn _checkpoint(py: Python<'_>, function: Py<PyAny>, inputs: Vec<Bound<'_, PyAny>>) -> PyResult<PyTensor> {
+    let inputs: Vec<Tensor> = inputs.iter().map(|x| only_tensor(x, "checkpoint")).collect::<PyResult<_>>()?;
+    let call = move |xs: &[Tensor]| {
+        Python::attach(|py| {
+            let args = PyTuple::new(py, xs.iter().map(|x| PyTensor::new(x.clone())).collect::<Vec<_>>())?;
+            only_tensor(&function.bind(py).call1(args)?, "checkpoint")
+        })
+        .map_err(|e| Error::Foreign(Foreign(Arc::new(e))))
+    };
+    run(py, 0, move || ops::checkpoint(Arc::new(call), &inputs)).map(PyTensor::new)
 }
 
 #[pyfunction]

@@ -1,6 +1,9 @@
 //! Operators and mathematical methods of `Tensor`. Every method named in [`METHODS`] is also a function of the module:
 //! `treadle.exp(x)` is `Tensor.exp(x)`.
 
+// Slots that pyo3 generates inside a `macro_rules!` call unsafe functions without a block of their own.
+#![allow(unsafe_op_in_unsafe_fn)]
+
 use super::convert::{Axes, Other};
 use super::tensor::{PyTensor, apply, apply2};
 use crate::array::{DType, Scalar};

@@ -9,4 +9,5 @@ pub mod map;
 pub mod math;
 pub mod parallel;
 pub mod reduce;
+pub mod rows;
 pub mod simd;

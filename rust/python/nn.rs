@@ -88,6 +88,44 @@ fn batch_norm(
     Ok(PyTensor::new(y))
 }
 
+/// (x - mean) / sqrt(var + eps) * weight + bias over the trailing axes `normalized_shape`.
+#[pyfunction]
+#[pyo3(signature = (x, normalized_shape, weight=None, bias=None, eps=1e-5))]
+fn layer_norm(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    normalized_shape: Vec<usize>,
+    weight: MaybeTensor<'_, '_>,
+    bias: MaybeTensor<'_, '_>,
+    eps: f64,
+) -> PyResult<PyTensor> {
+    let (x, w, b) = (only_tensor(x, "layer_norm")?, optional(weight), optional(bias));
+    run(py, x.size(), move || ops::layer_norm(&x, &normalized_shape, w.as_ref(), b.as_ref(), eps)).map(PyTensor::new)
+}
+
+/// x / sqrt(mean(x**2) + eps) * weight over the trailing axes `normalized_shape`.
+#[pyfunction]
+#[pyo3(signature = (x, normalized_shape, weight=None, eps=1e-6))]
+fn rms_norm(py: Python<'_>, x: &Bound<'_, PyAny>, normalized_shape: Vec<usize>, weight: MaybeTensor<'_, '_>, eps: f64) -> PyResult<PyTensor> {
+    let (x, w) = (only_tensor(x, "rms_norm")?, optional(weight));
+    run(py, x.size(), move || ops::rms_norm(&x, &normalized_shape, w.as_ref(), eps)).map(PyTensor::new)
+}
+
+/// Normalises (N, C, ...) over each of `groups` equal groups of channels; weight and bias are (C,).
+#[pyfunction]
+#[pyo3(signature = (x, groups, weight=None, bias=None, eps=1e-5))]
+fn group_norm(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    groups: usize,
+    weight: MaybeTensor<'_, '_>,
+    bias: MaybeTensor<'_, '_>,
+    eps: f64,
+) -> PyResult<PyTensor> {
+    let (x, w, b) = (only_tensor(x, "group_norm")?, optional(weight), optional(bias));
+    run(py, x.size(), move || ops::group_norm(&x, groups, w.as_ref(), b.as_ref(), eps)).map(PyTensor::new)
+}
+
 /// Rows of a table: weight[index].
 #[pyfunction]
 #[pyo3(signature = (index, weight, padding_idx=None))]
@@ -185,6 +223,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add_all {
         ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
     }
-    add_all!(linear, batch_norm, embedding, cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, bce_with_logits, _set_recomputing);
+    add_all!(linear, batch_norm, layer_norm, rms_norm, group_norm, embedding);
+    add_all!(cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, bce_with_logits, _set_recomputing);
     Ok(())
 }

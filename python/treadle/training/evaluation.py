@@ -1,0 +1,144 @@
+"""A model as it is: `evaluate` and `predict`, and the meter that sums a loss and metrics over batches.
+
+Invariant: nothing here changes the model: it is in the mode it was in before, whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from treadle._core import Tensor
+from treadle.autograd import no_grad
+from treadle.nn import Module
+from treadle.training.metrics import Accuracy, Metric
+
+__all__ = ["Loss", "Meter", "evaluate", "measure", "predict"]
+
+Loss: TypeAlias = Callable[[Any, Any], Tensor]
+
+
+class Meter:
+    """The mean loss per row, and metrics, over batches.
+
+    Args:
+        metrics: Names and measures, reset here; None: decided by the first batch: the accuracy when its targets are
+            class indices.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric] | None) -> None:
+        self._metrics = metrics
+        self._loss: float | None = None
+        self._rows = 0
+        for metric in (metrics or {}).values():
+            metric.reset()
+
+    def update(self, loss: Tensor | None, outputs: Tensor, targets: Tensor) -> None:
+        """Takes in one batch; `loss` is its mean, or None where no loss is asked for."""
+        rows = len(targets)
+        if rows == 0:
+            raise ValueError("fit: expected at least 1 row per batch, got an empty batch")
+        self._rows += rows
+        if loss is not None:
+            self._loss = (self._loss or 0.0) + float(loss.item()) * rows
+        if self._metrics is None:
+            self._metrics = {"accuracy": Accuracy()} if targets.ndim == 1 and targets.dtype == "int64" else {}
+        for metric in self._metrics.values():
+            metric.update(outputs, targets)
+
+    def compute(self) -> dict[str, float]:
+        """Loss and metrics so far.
+
+        Raises:
+            ValueError: There was no batch.
+        """
+        if not self._rows:
+            raise ValueError("fit: expected at least 1 batch, got none")
+        head = {} if self._loss is None else {"loss": self._loss / self._rows}
+        return head | {name: float(metric.compute()) for name, metric in (self._metrics or {}).items()}
+
+
+def measure(
+    model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None
+) -> dict[str, float]:
+    """`evaluate`, without names for its arguments."""
+    meter = Meter(metrics)
+    with _evaluating(model):
+        for inputs, targets in data:
+            outputs = model(inputs)
+            meter.update(loss(outputs, targets) if loss is not None else None, outputs, targets)
+    return meter.compute()
+
+
+def evaluate(
+    model: Module, data: Iterable[Any], *, loss: Loss | None = None, metrics: Mapping[str, Metric] | None = None
+) -> dict[str, float]:
+    """Measures a model in evaluation mode, without recording.
+
+    Args:
+        model: The model; its mode is restored.
+        data: Batches (inputs, targets), such as a `DataLoader`.
+        loss: Takes outputs and targets, gives the mean over the batch.
+        metrics: Names and measures; None: the accuracy when targets are class indices.
+
+    Returns:
+        `loss` if asked for, and each metric by its name.
+
+    Raises:
+        ValueError: No batches, or an empty one.
+
+    Example:
+        >>> evaluate(model, DataLoader(test, 512), loss=nn.CrossEntropyLoss())
+        {'loss': 0.08, 'accuracy': 0.98}
+    """
+    return measure(model, data, loss, metrics)
+
+
+def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_size: int = 1024) -> npt.NDArray[Any]:
+    """The model's outputs in evaluation mode, without recording.
+
+    Args:
+        model: The model; its mode is restored.
+        data: Inputs as one Tensor or array (N, ...), or batches of inputs or of (inputs, targets), such as a
+            `DataLoader`.
+        batch_size: How many rows of a Tensor or array go through at a time.
+
+    Shape:
+        The outputs of all rows, joined along axis 0.
+
+    Raises:
+        ValueError: No rows, or batch_size below 1.
+
+    Example:
+        >>> predict(model, x).argmax(axis=1)
+    """
+    if batch_size < 1:
+        raise ValueError(f"predict: expected batch_size of at least 1, got {batch_size}")
+    batches = _batches(data, batch_size) if isinstance(data, Tensor | np.ndarray) else data
+    with _evaluating(model):
+        outputs = [model(b[0] if isinstance(b, tuple | list) else b).numpy() for b in batches]  # type: ignore[union-attr]
+    if not outputs:
+        raise ValueError("predict: expected at least 1 row, got none")
+    return np.concatenate(outputs)
+
+
+def _batches(x: Tensor | npt.NDArray[Any], size: int) -> Iterator[Tensor]:
+    rows = x if isinstance(x, Tensor) else Tensor(x)
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+@contextmanager
+def _evaluating(model: Module) -> Iterator[None]:
+    """Evaluation mode and no recording inside; every module's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

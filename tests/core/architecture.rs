@@ -1,0 +1,78 @@
+//! The shape of the house, read from the sources: which way the arrows run, and where `unsafe` and `pyo3` may stand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room may use the rooms before it.
+const ROOMS: &[&str] = &["array", "kernels", "autograd", "ops", "optim", "python"];
+
+/// The files that may hold `unsafe`, and no others.
+const UNSAFE: &[&str] = &["array/pool.rs", "array/storage.rs", "kernels/gemm.rs", "kernels/parallel.rs", "kernels/simd.rs", "python/convert.rs"];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("rust");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    let name = |path: &PathBuf| path.strip_prefix(&root).expect("under rust/").to_string_lossy().replace('\\', "/");
+    let sources: Vec<_> = found.iter().map(|path| (name(path), fs::read_to_string(path).expect("readable"))).collect();
+    assert!(sources.len() > 30, "found only {} sources", sources.len());
+    sources
+}
+
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(|line| line.split("//").next().unwrap_or(line))
+}
+
+#[test]
+fn arrows_run_one_way() {
+    for (name, text) in sources() {
+        let Some(room) = ROOMS.iter().position(|room| name.starts_with(&format!("{room}/"))) else { continue };
+        for later in &ROOMS[room + 1..] {
+            let back = code(&text).find(|line| line.contains(&format!("crate::{later}")) || line.contains(&format!("crate::{{{later}")));
+            assert!(back.is_none(), "{name} looks forward to {later}: {}", back.unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn python_stays_in_its_room() {
+    for (name, text) in sources() {
+        if !name.starts_with("python/") {
+            assert!(!code(&text).any(|line| line.contains("pyo3")), "{name} mentions pyo3");
+        }
+    }
+}
+
+#[test]
+fn unsafe_stays_in_named_files_and_says_why() {
+    for (name, text) in sources() {
+        let lines: Vec<&str> = text.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            let words = line.split("//").next().unwrap_or(line);
+            if !words.contains("unsafe {") && !words.contains("unsafe impl") && !words.contains("unsafe fn") {
+                continue;
+            }
+            assert!(UNSAFE.contains(&&*name), "{name}:{} is unsafe outside the files allowed to be", i + 1);
+            let near = &lines[i.saturating_sub(6)..=i];
+            assert!(near.iter().any(|l| l.contains("SAFETY") || l.contains("# Safety")), "{name}:{} gives no reason for its unsafe", i + 1);
+        }
+    }
+}
+
+#[test]
+fn files_stay_small() {
+    for (name, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 420, "{name} has {lines} lines: it is two rooms");
+    }
+}

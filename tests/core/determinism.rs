@@ -1,0 +1,81 @@
+//! The same inputs give the same bits at 1, 2, 3 and 8 threads, and on every instruction set where sums decide.
+
+use crate::support::{bits, uniform};
+use std::sync::Mutex;
+use treadle::array::DType;
+use treadle::kernels::{parallel, simd};
+use treadle::{Result, Tensor, autograd, ops};
+
+/// Settings are global: tests that change them run one at a time.
+static SETTINGS: Mutex<()> = Mutex::new(());
+
+fn f32(shape: &[usize], seed: u64) -> Tensor {
+    ops::cast(&uniform(shape, -1.0, 1.0, seed), DType::F32).unwrap()
+}
+
+/// Runs a forward and a backward over every kind of kernel, at sizes that are shared between threads.
+fn everything() -> Result<Vec<Vec<u64>>> {
+    let x = f32(&[700, 300], 1).requiring_grad()?;
+    let w = f32(&[200, 300], 2).requiring_grad()?;
+    let b = f32(&[200], 3).requiring_grad()?;
+    let (gamma, beta) = (f32(&[200], 4).requiring_grad()?, f32(&[200], 5).requiring_grad()?);
+    let config = ops::BatchNormConfig { training: true, momentum: Some(0.1), eps: 1e-5, unbiased: false, relu: true };
+    let h = ops::linear(&x, &w, Some(&b))?;
+    let (h, _) = ops::batch_norm(&h, Some(&gamma), Some(&beta), None, None, config)?;
+    let h = ops::mul(&ops::gelu(&h)?, &ops::sigmoid(&h)?)?;
+    let parts = [
+        ops::sum(&h, Some(&[0]), false)?,
+        ops::sum(&h, Some(&[1]), false)?,
+        ops::logsumexp(&h, Some(&[1]), false)?,
+        ops::softmax(&h, -1)?,
+        ops::var(&h, Some(&[0]), false, 0.0)?,
+        ops::matmul(&ops::transpose(&h), &h)?,
+        ops::max(&h, Some(&[0]), false)?,
+        ops::sum(&h, None, false)?,
+    ];
+    let mut loss = ops::sum(&h, None, false)?;
+    for part in &parts {
+        loss = ops::add(&loss, &ops::mean(&ops::square(part)?, None, false)?)?;
+    }
+    let inputs = [x, w, b, gamma, beta];
+    let grads = autograd::grad(&[loss], &inputs, None, false, false)?;
+    Ok(parts.iter().chain(grads.iter().flatten()).map(bits).collect())
+}
+
+#[test]
+fn threads_do_not_change_bits() {
+    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let before = parallel::num_threads();
+    parallel::set_num_threads(1);
+    let want = everything().unwrap();
+    assert_eq!(want.len(), 13);
+    for threads in [2, 3, 8, 1] {
+        parallel::set_num_threads(threads);
+        assert!(everything().unwrap() == want, "{threads} threads gave other bits");
+    }
+    parallel::set_num_threads(before);
+}
+
+#[test]
+fn threads_do_not_change_bits_from_many_callers() {
+    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let want = everything().unwrap();
+    let callers: Vec<_> = (0..4).map(|_| std::thread::spawn(|| everything().unwrap())).collect();
+    for caller in callers {
+        assert!(caller.join().unwrap() == want, "a caller among several got other bits");
+    }
+}
+
+#[test]
+fn instruction_sets_agree_on_sums() {
+    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let x = f32(&[513, 217], 9);
+    let sums = || [ops::sum(&x, Some(&[0]), false), ops::sum(&x, Some(&[1]), false), ops::sum(&x, None, false)].map(|s| bits(&s.unwrap()));
+    let best = simd::level();
+    let want = sums();
+    for level in [simd::Level::Avx2, simd::Level::Baseline] {
+        simd::limit_level(level);
+        assert!(sums() == want, "{} gave other bits", level.name());
+    }
+    simd::limit_level(best);
+}

@@ -1,0 +1,8 @@
+//! The core's tests, in one binary. None needs Python.
+
+mod architecture;
+mod columns;
+mod determinism;
+mod gradients;
+mod support;
+mod tape;

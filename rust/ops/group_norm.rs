@@ -12,7 +12,10 @@ fn check(x: &Tensor, groups: usize, parameters: &[(&str, Option<&Tensor>)]) -> R
         bail!(Value, "group_norm: expected shape (N, C, ...), got {}", x.shape());
     }
     let c = x.shape()[1];
-    if groups == 0 || !c.is_multiple_of(groups) {
+    if groups == 0 {
+        bail!(Value, "group_norm: expected at least one group, got 0");
+    }
+    if !c.is_multiple_of(groups) {
         bail!(Value, "group_norm: expected channels that divide into {groups} groups, got {c} in shape {}", x.shape());
     }
     for (what, given) in parameters {

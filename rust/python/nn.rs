@@ -1,6 +1,6 @@
 //! Fused layers and losses.
 
-use super::convert::{only_tensor, tensor_like};
+use super::convert::{only_tensor, shape_of, tensor_like};
 use super::error::run;
 use super::tensor::PyTensor;
 use crate::array::Array;
@@ -8,6 +8,7 @@ use crate::ops::{self, BatchNormConfig, ClassLoss, Reduction, Running};
 use crate::{Tensor, autograd};
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 type MaybeTensor<'a, 'py> = Option<&'a Bound<'py, PyTensor>>;
 
@@ -94,35 +95,31 @@ fn batch_norm(
 fn layer_norm(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
-    normalized_shape: Vec<usize>,
+    normalized_shape: &Bound<'_, PyAny>,
     weight: MaybeTensor<'_, '_>,
     bias: MaybeTensor<'_, '_>,
     eps: f64,
 ) -> PyResult<PyTensor> {
     let (x, w, b) = (only_tensor(x, "layer_norm")?, optional(weight), optional(bias));
+    let normalized_shape = shape_of(&PyTuple::new(py, [normalized_shape])?)?;
     run(py, x.size(), move || ops::layer_norm(&x, &normalized_shape, w.as_ref(), b.as_ref(), eps)).map(PyTensor::new)
 }
 
 /// x / sqrt(mean(x**2) + eps) * weight over the trailing axes `normalized_shape`.
 #[pyfunction]
 #[pyo3(signature = (x, normalized_shape, weight=None, eps=1e-6))]
-fn rms_norm(py: Python<'_>, x: &Bound<'_, PyAny>, normalized_shape: Vec<usize>, weight: MaybeTensor<'_, '_>, eps: f64) -> PyResult<PyTensor> {
+fn rms_norm(py: Python<'_>, x: &Bound<'_, PyAny>, normalized_shape: &Bound<'_, PyAny>, weight: MaybeTensor<'_, '_>, eps: f64) -> PyResult<PyTensor> {
     let (x, w) = (only_tensor(x, "rms_norm")?, optional(weight));
+    let normalized_shape = shape_of(&PyTuple::new(py, [normalized_shape])?)?;
     run(py, x.size(), move || ops::rms_norm(&x, &normalized_shape, w.as_ref(), eps)).map(PyTensor::new)
 }
 
 /// Normalises (N, C, ...) over each of `groups` equal groups of channels; weight and bias are (C,).
 #[pyfunction]
 #[pyo3(signature = (x, groups, weight=None, bias=None, eps=1e-5))]
-fn group_norm(
-    py: Python<'_>,
-    x: &Bound<'_, PyAny>,
-    groups: usize,
-    weight: MaybeTensor<'_, '_>,
-    bias: MaybeTensor<'_, '_>,
-    eps: f64,
-) -> PyResult<PyTensor> {
+fn group_norm(py: Python<'_>, x: &Bound<'_, PyAny>, groups: i64, weight: MaybeTensor<'_, '_>, bias: MaybeTensor<'_, '_>, eps: f64) -> PyResult<PyTensor> {
     let (x, w, b) = (only_tensor(x, "group_norm")?, optional(weight), optional(bias));
+    let groups = usize::try_from(groups).map_err(|_| PyValueError::new_err(format!("group_norm: expected at least one group, got {groups}")))?;
     run(py, x.size(), move || ops::group_norm(&x, groups, w.as_ref(), b.as_ref(), eps)).map(PyTensor::new)
 }
 

@@ -89,9 +89,7 @@ fn reduction_rows() -> Vec<Row> {
         one("var", -2.0, 2.0, |x| ops::var(x, Some(&[1]), false, 1.0)),
         one("std", -2.0, 2.0, |x| ops::std(x, Some(&[0]), false, 0.0)),
         one("prod", 0.3, 2.0, |x| ops::prod(x, Some(&[1]), false)),
-        row("prod with zeros", vec![Tensor::from_slice(&[2, 3], &[0.0, 1.5, 2.0, 0.5, -1.0, 3.0]).unwrap()], |x| {
-            ops::prod(&x[0], Some(&[1]), false)
-        }),
+        row("prod with zeros", vec![Tensor::from_slice(&[2, 3], &[0.0, 1.5, 2.0, 0.5, -1.0, 3.0]).unwrap()], |x| ops::prod(&x[0], Some(&[1]), false)),
         one("max", -2.0, 2.0, |x| ops::max(x, Some(&[1]), false)),
         one("min", -2.0, 2.0, |x| ops::min(x, None, false)),
         one("logsumexp", -2.0, 2.0, |x| ops::logsumexp(x, Some(&[0]), false)),
@@ -112,9 +110,7 @@ fn shape_rows() -> Vec<Row> {
         one("squeeze", -2.0, 2.0, |x| ops::squeeze(&ops::unsqueeze(x, 1)?, Some(&[1]))),
         one("unsqueeze", -2.0, 2.0, |x| ops::unsqueeze(x, -1)),
         one("flip", -2.0, 2.0, |x| ops::flip(x, Some(&[1]))),
-        one("slice", -2.0, 2.0, |x| {
-            ops::slice(x, &[Slice { start: 0, step: 1, len: 2 }, Slice { start: 3, step: -2, len: 2 }])
-        }),
+        one("slice", -2.0, 2.0, |x| ops::slice(x, &[Slice { start: 0, step: 1, len: 2 }, Slice { start: 3, step: -2, len: 2 }])),
         one("narrow", -2.0, 2.0, |x| ops::narrow(x, 1, 1, 2)),
         two("concatenate", [-2.0, 2.0], |a, b| ops::concatenate(&[ops::reshape(a, &[6])?, ops::reshape(b, &[12])?], 0)),
         two("stack", [-2.0, 2.0], |a, b| ops::stack(&[ops::broadcast_to(a, &[2, 3, 4])?, ops::broadcast_to(b, &[2, 3, 4])?], 1)),
@@ -124,13 +120,9 @@ fn shape_rows() -> Vec<Row> {
         }),
         one("cast", -2.0, 2.0, |x| ops::cast(&ops::square(x)?, DType::F64)),
         one("get", -2.0, 2.0, |x| ops::get(x, &[Index::Array(ints(&[4], &[2, 0, 2, -1]))])),
-        two("set", [-2.0, 2.0], |a, b| {
-            ops::set(&ops::broadcast_to(a, &[2, 3, 4])?, &[Index::Int(1), Index::Ellipsis], &ops::square(b)?)
-        }),
+        two("set", [-2.0, 2.0], |a, b| ops::set(&ops::broadcast_to(a, &[2, 3, 4])?, &[Index::Int(1), Index::Ellipsis], &ops::square(b)?)),
         one("take", -2.0, 2.0, |x| ops::take(x, &ints(&[2, 2], &[0, 3, 3, 1]), 1)),
-        two("index_add", [-2.0, 2.0], |a, b| {
-            ops::index_add(&ops::broadcast_to(a, &[2, 3, 4])?, &ints(&[2], &[1, 1]), &ops::broadcast_to(b, &[2, 3, 4])?, 0)
-        }),
+        two("index_add", [-2.0, 2.0], |a, b| ops::index_add(&ops::broadcast_to(a, &[2, 3, 4])?, &ints(&[2], &[1, 1]), &ops::broadcast_to(b, &[2, 3, 4])?, 0)),
         one("gather", -2.0, 2.0, |x| ops::gather(x, &ints(&[3, 2], &[0, 3, 1, 1, 2, 0]), 1)),
     ]
 }
@@ -278,8 +270,21 @@ fn every_row_of_the_table_matches_finite_differences() {
 
 /// Public functions of `rust/ops` that have no gradient of their own to check.
 const NOT_DIFFERENTIABLE: &[&str] = &[
-    "abs", "all", "any", "apply", "argmax", "argmin", "composed", "equal", "floor_divide", "logical_not", "match_weak", "one_hot", "remainder",
-    "sign", "take_scaled",
+    "abs",
+    "all",
+    "any",
+    "apply",
+    "argmax",
+    "argmin",
+    "composed",
+    "equal",
+    "floor_divide",
+    "logical_not",
+    "match_weak",
+    "one_hot",
+    "remainder",
+    "sign",
+    "take_scaled",
 ];
 
 #[test]

@@ -4,5 +4,6 @@ mod architecture;
 mod columns;
 mod determinism;
 mod gradients;
+mod kernels;
 mod support;
 mod tape;

@@ -112,8 +112,7 @@ pub fn elements(x: &Array) -> Vec<f64> {
 pub fn broadcast_element(x: &Array, index: &[usize]) -> f64 {
     let skip = index.len() - x.ndim();
     let layout = x.layout();
-    let offset: isize =
-        (0..x.ndim()).map(|axis| if x.shape()[axis] == 1 { 0 } else { index[skip + axis] as isize * layout.strides()[axis] }).sum();
+    let offset: isize = (0..x.ndim()).map(|axis| if x.shape()[axis] == 1 { 0 } else { index[skip + axis] as isize * layout.strides()[axis] }).sum();
     let at = (layout.offset as isize + offset) as usize;
     treadle::with_dtype!(x.dtype(), T => {
         use treadle::array::Element;

@@ -8,7 +8,7 @@
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
 use super::softmax::{centre, total_exp};
-use super::{Form, sums};
+use super::{Form, sum};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
 use crate::kernels::simd::{Float, LANES};
@@ -75,7 +75,7 @@ simd! {
             let mut even = [T::ZERO; LANES];
             if classes.smoothing > 0.0 {
                 form.pad(&mut tile, T::ZERO);
-                let [spread] = sums(&tile, &weights, |lane, x, w| [w * (log_total[lane] - x)]);
+                let spread = sum(&tile, &weights, |lane, x, w| w * (log_total[lane] - x));
                 even = form.total(spread).map(T::from_f64);
             }
             for (r, (((row, &t), loss), stats)) in x.chunks_exact(form.c).zip(target).zip(losses).zip(stats).enumerate().take(LANES) {

@@ -153,22 +153,39 @@ fn tree<T: Copy>(mut v: Lanes<T>, merge: impl Fn(T, T) -> T) -> T {
     v[0]
 }
 
-/// K sums over the steps of two tiles, lane by lane: `term(lane, x, z)` answers what is added.
+/// Two sums over the steps of two tiles, lane by lane: `term(lane, x, z)` answers what is added to each.
 #[inline(always)]
-fn sums<T: Float, const K: usize>(x: &[Lanes<T>], z: &[Lanes<T>], term: impl Fn(usize, T, T) -> [T; K]) -> [Lanes<f64>; K] {
-    let mut wide = [[0.0; LANES]; K];
+fn sums<T: Float>(x: &[Lanes<T>], z: &[Lanes<T>], term: impl Fn(usize, T, T) -> (T, T)) -> (Lanes<f64>, Lanes<f64>) {
+    let (mut wide1, mut wide2) = ([0.0; LANES], [0.0; LANES]);
     for (x, z) in x.chunks(TALL).zip(z.chunks(TALL)) {
-        let mut narrow = [[T::ZERO; LANES]; K];
+        let (mut a1, mut a2) = ([T::ZERO; LANES], [T::ZERO; LANES]);
         for (x, z) in x.iter().zip(z) {
             for lane in 0..LANES {
-                let terms = term(lane, x[lane], z[lane]);
-                for k in 0..K {
-                    narrow[k][lane] += terms[k];
-                }
+                let (t1, t2) = term(lane, x[lane], z[lane]);
+                (a1[lane], a2[lane]) = (a1[lane] + t1, a2[lane] + t2);
             }
         }
-        for (wide, narrow) in wide.as_flattened_mut().iter_mut().zip(narrow.as_flattened()) {
-            *wide += narrow.to_f64();
+        for lane in 0..LANES {
+            wide1[lane] += a1[lane].to_f64();
+            wide2[lane] += a2[lane].to_f64();
+        }
+    }
+    (wide1, wide2)
+}
+
+/// One sum over the steps of two tiles.
+#[inline(always)]
+fn sum<T: Float>(x: &[Lanes<T>], z: &[Lanes<T>], term: impl Fn(usize, T, T) -> T) -> Lanes<f64> {
+    let mut wide = [0.0; LANES];
+    for (x, z) in x.chunks(TALL).zip(z.chunks(TALL)) {
+        let mut a = [T::ZERO; LANES];
+        for (x, z) in x.iter().zip(z) {
+            for lane in 0..LANES {
+                a[lane] += term(lane, x[lane], z[lane]);
+            }
+        }
+        for lane in 0..LANES {
+            wide[lane] += a[lane].to_f64();
         }
     }
     wide

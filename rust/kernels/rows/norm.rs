@@ -8,7 +8,7 @@
 //! Invariant: the variance is summed from `x − pivot` with a pivot near the mean, never E[x²] − E[x]²; the mean is kept as
 //! pivot + rest, to twice the precision of the elements.
 
-use super::{Form, Lanes, TALL, Tile, sums};
+use super::{Form, Lanes, TALL, Tile, sum, sums};
 use crate::kernels::parallel::{Chunks, drive};
 use crate::kernels::simd::{Float, Isa, LANES};
 use crate::simd;
@@ -44,13 +44,13 @@ fn measure<T: Float, I: Isa>(form: Form, tile: &mut [Lanes<T>], eps: f64, centre
     let n = form.c as f64;
     let mut pivot = [T::ZERO; LANES];
     if centred {
-        let [total] = sums(tile, tile, |_, x, _| [x]);
+        let total = sum(tile, tile, |_, x, _| x);
         pivot = form.total(total).map(|s| T::from_f64(s / n));
         form.pad(tile, pivot[0]);
     }
-    let [first, second] = sums(tile, tile, |lane, x, _| {
+    let (first, second) = sums(tile, tile, |lane, x, _| {
         let d = x - pivot[lane];
-        [d, d * d]
+        (d, d * d)
     });
     let (mut rest, mut scale) = ([T::ZERO; LANES], [T::ZERO; LANES]);
     let (first, second) = (form.total(first), form.total(second));
@@ -155,7 +155,8 @@ simd! {
                     g[lane] *= w[lane];
                 }
             }
-            let [mean, slope] = sums(&grad, &hat, |_, g, hat| [g, g * hat]).map(|s| form.total(s).map(|s| T::from_f64(s / n)));
+            let (first, second) = sums(&grad, &hat, |_, g, hat| (g, g * hat));
+            let [mean, slope] = [first, second].map(|s| form.total(s).map(|s| T::from_f64(s / n)));
             let mean = if norm.centred { mean } else { [T::ZERO; LANES] };
             for (g, hat) in grad.iter_mut().zip(&hat) {
                 for lane in 0..LANES {

@@ -3,7 +3,7 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{Form, Lanes, sums};
+use super::{Form, Lanes, sum};
 use crate::kernels::math::Math;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Float, Isa, LANES};
@@ -25,7 +25,7 @@ pub(super) fn centre<T: Float>(tile: &mut [Lanes<T>], peak: &Lanes<T>) {
 /// Σeˣ of every row of a tile whose spare lanes are −∞.
 #[inline(always)]
 pub(super) fn total_exp<T: Math, I: Isa>(form: Form, tile: &[Lanes<T>]) -> Lanes<T> {
-    let [total] = sums(tile, tile, |_, x, _| [x.exp_on::<I>()]);
+    let total = sum(tile, tile, |_, x, _| x.exp_on::<I>());
     form.total(total).map(T::from_f64)
 }
 
@@ -41,7 +41,7 @@ simd! {
                     *x = (*x - p).exp_on::<I>();
                 }
             }
-            let [total] = sums(&tile, &tile, |_, e, _| [e]);
+            let total = sum(&tile, &tile, |_, e, _| e);
             let scale = form.total(total).map(|t| T::from_f64(1.0 / t));
             for step in tile.iter_mut() {
                 for (e, &s) in step.iter_mut().zip(&scale) {
@@ -70,7 +70,7 @@ simd! {
         for ((y, dy), dx) in y.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size)) {
             form.load(y, &mut tile);
             form.load(dy, &mut grad);
-            let [dot] = sums(&tile, &grad, |_, y, dy| [y * dy]);
+            let dot = sum(&tile, &grad, |_, y, dy| y * dy);
             let dot = form.total(dot).map(T::from_f64);
             for (dx, y) in grad.iter_mut().zip(&tile) {
                 for lane in 0..LANES {
@@ -86,7 +86,7 @@ simd! {
         for ((y, dy), dx) in y.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size)) {
             form.load(y, &mut tile);
             form.load(dy, &mut grad);
-            let [total] = sums(&grad, &grad, |_, dy, _| [dy]);
+            let total = sum(&grad, &grad, |_, dy, _| dy);
             let total = form.total(total).map(T::from_f64);
             for (dx, y) in grad.iter_mut().zip(&tile) {
                 for lane in 0..LANES {

@@ -3,178 +3,23 @@
 //! Invariant: a reduction is cut into blocks fixed by shape; a block is folded over a fixed number of lanes, and blocks are
 //! merged in order. Neither threads nor the vector width decide the order of summation.
 
+mod fold;
+
 use super::map::{Plan, cast, contiguous};
 use super::parallel;
-use super::simd::{Float, LANES};
+use super::simd::Float;
 use crate::array::{Array, DType, Dims, Element, MAX_DIMS};
-use crate::{Result, bail, simd, with_dtype, with_float};
+use crate::{Result, bail, with_dtype, with_float};
+pub use fold::{Fold, Sum};
+use fold::{Max, Min, Prod, fold_columns, fold_row};
 use smallvec::SmallVec;
 
-/// Elements folded in `T` before they are merged into the wide accumulator.
-const BLOCK: usize = 4096;
 /// Elements of one output that one unit of parallel work folds.
 const SPAN: usize = 1 << 16;
 /// Columns of one tile when the kept axis is the contiguous one.
 const TILE: usize = 256;
 /// Rows folded in `T` before they are merged into the wide accumulator.
 const ROWS: usize = 128;
-
-/// An associative fold: `step` runs in `T` over a short block, `merge` in a wider type over blocks.
-pub trait Fold<T: Element>: Copy + Sync {
-    type Wide: Copy + Send + Sync;
-    fn id() -> T;
-    fn wide_id() -> Self::Wide;
-    fn step(a: T, x: T) -> T;
-    fn widen(x: T) -> Self::Wide;
-    fn merge(a: Self::Wide, b: Self::Wide) -> Self::Wide;
-    fn finish(a: Self::Wide) -> T;
-}
-
-#[derive(Clone, Copy)]
-pub struct Sum;
-#[derive(Clone, Copy)]
-pub struct Prod;
-#[derive(Clone, Copy)]
-pub struct Max;
-#[derive(Clone, Copy)]
-pub struct Min;
-
-macro_rules! fold_float {
-    ($t:ty) => {
-        impl Fold<$t> for Sum {
-            type Wide = f64;
-            #[inline(always)]
-            fn id() -> $t {
-                0.0
-            }
-            #[inline(always)]
-            fn wide_id() -> f64 {
-                0.0
-            }
-            #[inline(always)]
-            fn step(a: $t, x: $t) -> $t {
-                a + x
-            }
-            #[inline(always)]
-            fn widen(x: $t) -> f64 {
-                x as f64
-            }
-            #[inline(always)]
-            fn merge(a: f64, b: f64) -> f64 {
-                a + b
-            }
-            #[inline(always)]
-            fn finish(a: f64) -> $t {
-                a as $t
-            }
-        }
-        impl Fold<$t> for Prod {
-            type Wide = f64;
-            #[inline(always)]
-            fn id() -> $t {
-                1.0
-            }
-            #[inline(always)]
-            fn wide_id() -> f64 {
-                1.0
-            }
-            #[inline(always)]
-            fn step(a: $t, x: $t) -> $t {
-                a * x
-            }
-            #[inline(always)]
-            fn widen(x: $t) -> f64 {
-                x as f64
-            }
-            #[inline(always)]
-            fn merge(a: f64, b: f64) -> f64 {
-                a * b
-            }
-            #[inline(always)]
-            fn finish(a: f64) -> $t {
-                a as $t
-            }
-        }
-        fold_extreme!(Max, $t, <$t>::NEG_INFINITY, |a, x| if x > a || x.is_nan() { x } else { a });
-        fold_extreme!(Min, $t, <$t>::INFINITY, |a, x| if x < a || x.is_nan() { x } else { a });
-    };
-}
-
-/// Folds whose accumulator is the element type itself.
-macro_rules! fold_extreme {
-    ($fold:ident, $t:ty, $id:expr, |$a:ident, $x:ident| $step:expr) => {
-        impl Fold<$t> for $fold {
-            type Wide = $t;
-            #[inline(always)]
-            fn id() -> $t {
-                $id
-            }
-            #[inline(always)]
-            fn wide_id() -> $t {
-                $id
-            }
-            #[inline(always)]
-            fn step($a: $t, $x: $t) -> $t {
-                $step
-            }
-            #[inline(always)]
-            fn widen(x: $t) -> $t {
-                x
-            }
-            #[inline(always)]
-            fn merge($a: $t, $x: $t) -> $t {
-                $step
-            }
-            #[inline(always)]
-            fn finish(a: $t) -> $t {
-                a
-            }
-        }
-    };
-}
-
-fold_float!(f32);
-fold_float!(f64);
-fold_extreme!(Sum, i64, 0, |a, x| a.wrapping_add(x));
-fold_extreme!(Prod, i64, 1, |a, x| a.wrapping_mul(x));
-fold_extreme!(Max, i64, i64::MIN, |a, x| a.max(x));
-fold_extreme!(Min, i64, i64::MAX, |a, x| a.min(x));
-fold_extreme!(Max, u8, 0, |a, x| a.max(x));
-fold_extreme!(Min, u8, 255, |a, x| a.min(x));
-fold_extreme!(Max, bool, false, |a, x| a | x);
-fold_extreme!(Min, bool, true, |a, x| a & x);
-
-simd! {
-    /// Folds a row over `LANES` lanes, block by block.
-    fn fold_row<T: Element, F: Fold<T>>(f: F, x: &[T]) -> F::Wide {
-        let _ = f;
-        let mut total = F::wide_id();
-        for block in x.chunks(BLOCK) {
-            let mut lanes = [F::id(); LANES];
-            let (whole, rest) = block.as_chunks::<LANES>();
-            for chunk in whole {
-                for (a, &x) in lanes.iter_mut().zip(chunk) {
-                    *a = F::step(*a, x);
-                }
-            }
-            for (a, &x) in lanes.iter_mut().zip(rest) {
-                *a = F::step(*a, x);
-            }
-            for a in lanes {
-                total = F::merge(total, F::widen(a));
-            }
-        }
-        total
-    }
-
-    /// Steps a row of accumulators with a row of elements.
-    fn fold_columns<T: Element, F: Fold<T>>(f: F, acc: &mut [T], x: &[T]) {
-        let _ = f;
-        for (a, &x) in acc.iter_mut().zip(x) {
-            *a = F::step(*a, x);
-        }
-    }
-}
 
 /// The axes of a reduction: sorted, distinct, in range. `None` means all.
 pub fn reduced_axes(axes: Option<&[isize]>, ndim: usize, op: &str) -> Result<SmallVec<[usize; MAX_DIMS]>> {

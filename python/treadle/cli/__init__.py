@@ -1,0 +1,1 @@
+"""The command `treadle`: train, predict, info."""

@@ -1,0 +1,122 @@
+"""The pictures of a run: learning curves and the confusion matrix.
+
+matplotlib is an extra, imported when the first picture is drawn. Invariant: figures are drawn on a canvas of their own, so
+no display is needed and the settings of a program that calls us stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from treadle.training import History
+
+__all__ = ["NEEDS", "confusion", "curves"]
+
+NEEDS = "pictures need matplotlib: pip install treadle[plot]"
+_TRAIN, _VALID, _INK, _GRID = "#e07b39", "#2b6cb0", "#333333", "#e6e6e6"
+_DPI = 144
+
+
+def curves(history: History, path: str | PathLike[str]) -> None:
+    """Draws the loss, and each metric, of training and validation over the epochs.
+
+    Args:
+        history: The rows to draw.
+        path: The PNG file to write.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    names = [column.removeprefix("train_") for column in history.columns if column.startswith("train_")]
+    figure = _figure(5.2 * len(names), 3.8)
+    epochs = history["epoch"]
+    for number, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), number)
+        _plain(axes)
+        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        for part, colour, label in (("train", _TRAIN, "training"), ("valid", _VALID, "test")):
+            values = [np.nan if value is None else value for value in history[f"{part}_{name}"]]
+            if not np.all(np.isnan(values)):
+                axes.plot(
+                    epochs, values, color=colour, linewidth=1.8, label=label, marker="o" if len(values) == 1 else ""
+                )
+        axes.set_xlabel("epoch")
+        axes.set_title(_title(name), loc="left", color=_INK, fontsize=12)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if name == "loss" and min(v for v in history["train_loss"] if v is not None) > 0.0:
+            axes.set_yscale("log")
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(_percent())
+        axes.set_ylabel({"loss": "mean loss per row", "accuracy": "share of rows right"}.get(name, _title(name)))
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=_DPI)
+
+
+def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], path: str | PathLike[str]) -> None:
+    """Draws a confusion matrix: shades by share of the true class, counts in the cells.
+
+    Args:
+        counts: Counts of true class (row) against predicted class (column).
+        classes: The names of the classes.
+        path: The PNG file to write.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        OSError: The file cannot be written.
+    """
+    n = len(classes)
+    side = min(2.2 + 0.46 * n, 16.0)
+    figure = _figure(side, side)
+    axes = figure.add_subplot()
+    _plain(axes)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    long = max(map(len, classes)) > 3
+    axes.set_xticks(
+        range(n), classes, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor"
+    )
+    axes.set_yticks(range(n), classes)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    right, total = int(np.trace(counts)), int(counts.sum())
+    axes.set_title(f"{right} of {total} right: {right / max(total, 1):.1%}", loc="left", color=_INK, fontsize=12)
+    if n <= 30:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if share[row, column] > 0.55 else _INK
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _plain(axes: Any) -> None:
+    """Thin grey axes, none above or to the right, no tick marks."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color("#bbbbbb")
+    axes.tick_params(length=0, colors=_INK)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+
+
+def _percent() -> Any:
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(1.0, decimals=None)
+
+
+def _title(name: str) -> str:
+    return {"mae": "mean absolute error", "r2": "R²"}.get(name, name)

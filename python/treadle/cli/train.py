@@ -1,0 +1,189 @@
+"""`treadle train`: from data to a folder with a model.
+
+Invariant: the same options and seed give the same bytes in `model.safetensors`, at any number of threads, interrupted and
+resumed or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from treadle import optim
+from treadle._core import Generator, manual_seed, set_num_threads
+from treadle.cli import folder, plots
+from treadle.cli.data import Prepared, loader, prepare
+from treadle.cli.options import DEFAULTS, FREE, RATES
+from treadle.models import MLPResNet
+from treadle.nn import CrossEntropyLoss, MSELoss
+from treadle.serialization import save
+from treadle.training import R2, Accuracy, History, Metric, confusion_matrix, fit, mae, predict
+
+__all__ = ["run"]
+
+_EVALUATION_ROWS = 1024  # rows per step where nothing is learned
+
+
+def run(typed: argparse.Namespace) -> int:
+    """Trains, and writes the folder; returns the exit code."""
+    given = {name: value for name, value in vars(typed).items() if name in DEFAULTS}
+    resume, quiet = getattr(typed, "resume", False), getattr(typed, "quiet", False)
+    options = _continued(given) if resume else DEFAULTS | given
+    options["lr"] = options["lr"] or RATES[options["optimizer"]]
+    if options["threads"] is not None:
+        set_num_threads(options["threads"])
+    data = prepare(options["data"], options["target"], options["seed"])
+    out = Path(options["out"])
+    job = _Job(options, data, out)
+    if not resume:
+        _clear(out)
+    folder.write_config(out, job.config())
+    try:
+        history = job.train(resume, not quiet)
+    except KeyboardInterrupt:
+        print(f"treadle: interrupted; go on with: treadle train --resume --out {options['out']}", file=sys.stderr)
+        return 130
+    job.finish(history, quiet)
+    return 0
+
+
+def _continued(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the run to continue; ValueError when what was typed contradicts them."""
+    out = given.get("out", DEFAULTS["out"])
+    saved = folder.read_config(out)["options"]
+    if not (Path(out) / folder.CHECKPOINT).exists():
+        raise FileNotFoundError(f"{out}: expected a run to resume, got no {folder.CHECKPOINT}")
+    before = DEFAULTS | saved
+    for name, value in given.items():
+        free = name in FREE and not (name == "epochs" and before["schedule"] != "none")
+        if not free and value != before[name]:
+            option = "--" + name.replace("_", "-")
+            hint = f"; the {before['schedule']} schedule depends on it" if name == "epochs" else ""
+            raise ValueError(f"resume: expected {option} {before[name]} as in {out}, got {value}{hint}")
+    return before | given
+
+
+def _clear(out: Path) -> None:
+    """Makes the folder and takes away what an earlier run left, so that its parts never mix with this one's."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (folder.MODEL, folder.CHECKPOINT, folder.HISTORY, folder.CURVES, folder.CONFUSION):
+        (out / name).unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One run: its options, its data and the model that they make."""
+
+    options: dict[str, Any]
+    data: Prepared
+    out: Path
+
+    def __post_init__(self) -> None:
+        manual_seed(self.options["seed"])
+        self.model = MLPResNet(**self.shape())
+        self.test = loader(self.data.test, self.data.recipe, _EVALUATION_ROWS)
+
+    model: MLPResNet = None  # type: ignore[assignment]
+    test: Any = None
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The names of the classes; None in a regression."""
+        classes: list[str] | None = self.data.recipe["classes"]
+        return classes
+
+    def shape(self) -> dict[str, Any]:
+        """The arguments of the model."""
+        return {
+            "dim": self.data.recipe["dim"],
+            "hidden_dim": self.options["hidden"],
+            "num_blocks": self.options["blocks"],
+            "num_classes": len(self.classes) if self.classes else 1,
+            "drop_prob": self.options["dropout"],
+        }
+
+    def config(self) -> dict[str, Any]:
+        """What `config.json` says."""
+        kept = {name: value for name, value in self.options.items() if name not in ("out", "threads")}
+        return {"options": kept, "data": self.data.recipe, "model": self.shape()}
+
+    def train(self, resume: bool, progress: bool) -> History:
+        """Trains the model."""
+        options = self.options
+        generator = Generator(options["seed"])
+        train = loader(self.data.train, self.data.recipe, options["batch_size"], generator)
+        optimizer = _optimizer(self.model, options)
+        metrics: dict[str, Metric] = {"accuracy": Accuracy()} if self.classes else {"r2": R2()}
+        return fit(
+            self.model,
+            train,
+            self.test,
+            loss=CrossEntropyLoss() if self.classes else MSELoss(),
+            optimizer=optimizer,
+            epochs=options["epochs"],
+            scheduler=_scheduler(optimizer, options, len(train)),
+            step_scheduler="epoch" if options["schedule"] == "step" else "batch",
+            metrics=metrics,
+            progress=progress,
+            checkpoint=self.out / folder.CHECKPOINT,
+            resume=resume,
+        )
+
+    def finish(self, history: History, quiet: bool) -> None:
+        """Writes model, history and pictures, and reports."""
+        save(self.out / folder.MODEL, self.model.state_dict())
+        history.to_csv(self.out / folder.HISTORY)
+        outputs, targets = predict(self.model, self.test), self.data.test.targets()
+        try:
+            plots.curves(history, self.out / folder.CURVES)
+            if self.classes:
+                counts = confusion_matrix(outputs, targets, len(self.classes))
+                plots.confusion(counts, self.classes, self.out / folder.CONFUSION)
+        except ImportError:
+            print(f"treadle: {plots.NEEDS}", file=sys.stderr)
+        if not quiet:
+            self._report(history, outputs, targets)
+
+    def _report(self, history: History, outputs: Any, targets: Any) -> None:
+        last = history.rows[-1]
+        rows = len(targets)
+        if self.classes:
+            right = round(float(last["valid_accuracy"] or 0.0) * rows)
+            print(f"test accuracy {right / rows:.2%} ({right} of {rows}), loss {last['valid_loss']:.4f}")
+        else:
+            error = mae(outputs, targets) * self.data.recipe["target_std"]
+            print(f"test R² {last['valid_r2']:.4f}, mean absolute error {error:.4g} ({rows} rows)")
+        seconds = sum(float(value or 0.0) for value in history["seconds"])
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        print(
+            f"{len(history)} epochs in {seconds:.2f} s ({seconds / len(history):.3f} s each), "
+            f"{len(self.data.train)} rows, {weights:,} parameters"
+        )
+        names = (folder.MODEL, folder.CONFIG, folder.HISTORY, folder.CURVES, folder.CONFUSION)
+        print(f"{self.options['out']}: {', '.join(name for name in names if (self.out / name).exists())}")
+
+
+def _optimizer(model: MLPResNet, options: Mapping[str, Any]) -> optim.Optimizer:
+    name = options["optimizer"]
+    settings = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
+    if name == "sgd":
+        return optim.SGD(model.parameters(), momentum=0.9, nesterov=True, **settings)
+    kinds: dict[str, Any] = {"adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop}
+    made: optim.Optimizer = kinds[name](model.parameters(), **settings)
+    return made
+
+
+def _scheduler(optimizer: optim.Optimizer, options: Mapping[str, Any], batches: int) -> optim.LRScheduler | None:
+    """The learning-rate schedule: over the batches of the whole run, or for "step" a tenth after each third of it."""
+    name, epochs = options["schedule"], options["epochs"]
+    if name == "cosine":
+        return optim.CosineAnnealingLR(optimizer, T_max=epochs * batches)
+    if name == "step":
+        return optim.StepLR(optimizer, step_size=max(1, -(-epochs // 3)), gamma=0.1)
+    if name == "onecycle":
+        return optim.OneCycleLR(optimizer, max_lr=optimizer.param_groups[0]["lr"], total_steps=epochs * batches)
+    return None

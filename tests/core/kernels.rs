@@ -1,0 +1,203 @@
+//! Kernels against naive index-by-index references, over random shapes, layouts and element types.
+
+use crate::support::{assert_close, broadcast_element, elements, indices, relaid, uniform};
+use proptest::prelude::*;
+use treadle::array::{DType, Scalar, Slice};
+use treadle::kernels::map;
+use treadle::{Tensor, ops};
+
+/// Shapes with zeros and ones among the sizes.
+fn shape() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![1 => Just(0usize), 3 => Just(1), 12 => 2usize..6, 1 => 30usize..70], 0..4)
+}
+
+/// Two shapes that broadcast together.
+fn broadcast_pair() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
+    (shape(), any::<u64>()).prop_map(|(full, choice)| {
+        let thin = |bits: u64| full.iter().enumerate().map(|(i, &n)| if bits >> i & 1 == 1 { 1 } else { n }).collect::<Vec<_>>();
+        let (a, b) = (thin(choice), thin(choice >> 8));
+        let cut = (choice >> 16) as usize % (full.len() + 1);
+        if choice >> 32 & 1 == 1 { (a[cut..].to_vec(), b) } else { (a, b[cut..].to_vec()) }
+    })
+}
+
+fn floats() -> impl Strategy<Value = DType> {
+    prop_oneof![Just(DType::F32), Just(DType::F64)]
+}
+
+fn dtypes() -> impl Strategy<Value = DType> {
+    prop_oneof![Just(DType::F32), Just(DType::F64), Just(DType::I64), Just(DType::U8), Just(DType::Bool)]
+}
+
+/// A tensor in a random layout.
+fn sample(shape: &[usize], dtype: DType, seed: u64) -> Tensor {
+    let (low, high) = if dtype == DType::U8 { (0.0, 30.0) } else { (-4.0, 4.0) };
+    let x = ops::round(&uniform(shape, low, high, seed)).unwrap();
+    let x = if dtype.is_float() { uniform(shape, low, high, seed) } else { x };
+    let x = relaid(&x, seed);
+    Tensor::constant(map_cast(&x, dtype))
+}
+
+/// Casting a view keeps its layout only if it is a view of the other type; so cast, then lay out again.
+fn map_cast(x: &Tensor, dtype: DType) -> treadle::array::Array {
+    map::cast(x.array(), dtype).unwrap()
+}
+
+fn tolerance(dtype: DType) -> f64 {
+    if dtype == DType::F32 { 2e-6 } else { 1e-14 }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn binary_ops_broadcast((a, b) in broadcast_pair(), dtype in dtypes(), seed in 0u64..1 << 40) {
+        let (x, y) = (sample(&a, dtype, seed), sample(&b, dtype, seed + 1));
+        type Reference = fn(f64, f64) -> f64;
+        let rows: &[(&str, fn(&Tensor, &Tensor) -> treadle::Result<Tensor>, Reference)] = &[
+            ("add", ops::add, |a, b| a + b),
+            ("mul", ops::mul, |a, b| a * b),
+            ("maximum", ops::maximum, f64::max),
+            ("less", ops::less, |a, b| (a < b) as u8 as f64),
+            ("equal", ops::equal, |a, b| (a == b) as u8 as f64),
+        ];
+        for (name, op, reference) in rows {
+            let z = op(&x, &y).unwrap();
+            let want: Vec<f64> = indices(z.shape()).iter().map(|at| {
+                let value = reference(broadcast_element(x.array(), at), broadcast_element(y.array(), at));
+                // What the element type can hold.
+                match z.dtype() { DType::Bool => (value != 0.0) as u8 as f64, DType::U8 => value.rem_euclid(256.0), DType::F32 => value as f32 as f64, _ => value }
+            }).collect();
+            assert_close(name, &elements(z.array()), &want, tolerance(z.dtype()));
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_broadcast_are_refused(a in 2usize..5, b in 5usize..9) {
+        let error = ops::add(&uniform(&[3, a], 0.0, 1.0, 1), &uniform(&[b], 0.0, 1.0, 2)).unwrap_err();
+        prop_assert_eq!(error.to_string(), format!("add: expected shapes that broadcast together, got (3, {a}) and ({b},)"));
+    }
+
+    #[test]
+    fn reductions_of_any_axes(shape in shape(), dtype in dtypes(), choice in 0usize..256, keepdims: bool, seed in 0u64..1 << 40) {
+        let x = sample(&shape, dtype, seed);
+        let axes: Vec<isize> = (0..shape.len()).filter(|a| choice >> a & 1 == 1).map(|a| a as isize).collect();
+        let empty = axes.iter().any(|&a| shape[a as usize] == 0);
+        let kept = |at: &[usize]| at.iter().enumerate().filter(|(a, _)| !axes.contains(&(*a as isize))).map(|(_, &i)| i).collect::<Vec<_>>();
+        let outer: Vec<usize> = kept(&shape);
+        let fold = |id: f64, f: fn(f64, f64) -> f64| {
+            let mut out = vec![id; outer.iter().product()];
+            for (at, value) in indices(&shape).iter().zip(elements(x.array())) {
+                let flat = kept(at).iter().zip(&outer).fold(0, |flat, (&i, &n)| flat * n + i);
+                out[flat] = f(out[flat], value);
+            }
+            out
+        };
+        let sum = ops::sum(&x, Some(&axes), keepdims).unwrap();
+        assert_close("sum", &elements(sum.array()), &fold(0.0, |a, b| a + b), 1e-6);
+        prop_assert_eq!(sum.ndim(), if keepdims { shape.len() } else { outer.len() });
+        if empty {
+            prop_assert!(outer.contains(&0) || ops::max(&x, Some(&axes), keepdims).is_err());
+        } else {
+            let largest = ops::max(&x, Some(&axes), keepdims).unwrap();
+            assert_close("max", &elements(largest.array()), &fold(f64::NEG_INFINITY, f64::max), 0.0);
+            let smallest = ops::min(&x, Some(&axes), keepdims).unwrap();
+            assert_close("min", &elements(smallest.array()), &fold(f64::INFINITY, f64::min), 0.0);
+        }
+    }
+
+    #[test]
+    fn products_of_matrices(m in 0usize..40, k in 0usize..40, n in 0usize..40, batch in 1usize..4, dtype in floats(), seed in 0u64..1 << 40) {
+        let (a, b) = (sample(&[batch, m, k], dtype, seed), sample(&[k, n], dtype, seed + 1));
+        let c = ops::matmul(&relaid_as(&a, dtype, seed + 2), &relaid_as(&b, dtype, seed + 3)).unwrap();
+        let (x, y) = (elements(a.array()), elements(b.array()));
+        let want: Vec<f64> = indices(&[batch, m, n]).iter().map(|at| (0..k).map(|i| x[(at[0] * m + at[1]) * k + i] * y[i * n + at[2]]).sum()).collect();
+        assert_close("matmul", &elements(c.array()), &want, if dtype == DType::F32 { 1e-5 } else { 1e-13 });
+    }
+
+    #[test]
+    fn slices_are_views(n in 1usize..20, start in 0usize..20, step in prop_oneof![-3isize..0, 1isize..4], seed in 0u64..1 << 40) {
+        let start = start % n;
+        let room = if step > 0 { n - 1 - start } else { start };
+        let len = room / step.unsigned_abs() + 1;
+        let x = uniform(&[3, n], -1.0, 1.0, seed);
+        let y = ops::slice(&x, &[Slice { start: 0, step: 1, len: 3 }, Slice { start, step, len }]).unwrap();
+        let all = elements(x.array());
+        let want: Vec<f64> = indices(&[3, len]).iter().map(|at| all[at[0] * n + (start as isize + at[1] as isize * step) as usize]).collect();
+        prop_assert_eq!(elements(y.array()), want);
+        prop_assert!(std::ptr::eq(x.array().data::<f64>(), y.array().data::<f64>()), "a slice copied its elements");
+    }
+
+    #[test]
+    fn casts_hold_what_the_type_can(shape in shape(), from in dtypes(), to in dtypes(), seed in 0u64..1 << 40) {
+        let x = sample(&shape, from, seed);
+        let y = map::cast(x.array(), to).unwrap();
+        let want: Vec<f64> = elements(x.array()).into_iter().map(|v| match to {
+            DType::Bool => (v != 0.0) as u8 as f64,
+            DType::I64 => v.trunc(),
+            // Floats are held at the ends of the range, integers wrap around.
+            DType::U8 if from.is_float() => v.trunc().clamp(0.0, 255.0),
+            DType::U8 => v.rem_euclid(256.0),
+            DType::F32 => v as f32 as f64,
+            DType::F64 => v,
+        }).collect();
+        assert_close("cast", &elements(&y), &want, 0.0);
+    }
+
+    #[test]
+    fn takes_and_puts_back(rows in 1usize..9, picks in prop::collection::vec(-9i64..9, 0..12), seed in 0u64..1 << 40) {
+        let x = relaid(&uniform(&[rows, 4], -1.0, 1.0, seed), seed);
+        let index = Tensor::from_slice(&[picks.len()], &picks).unwrap();
+        let fits = picks.iter().all(|&p| -(rows as i64) <= p && p < rows as i64);
+        let taken = ops::take(&x, &index, 0);
+        prop_assert_eq!(taken.is_ok(), fits);
+        if let Ok(taken) = taken {
+            let all = elements(x.array());
+            let row = |p: i64| if p < 0 { (p + rows as i64) as usize } else { p as usize };
+            let want: Vec<f64> = picks.iter().flat_map(|&p| all[row(p) * 4..][..4].to_vec()).collect();
+            prop_assert_eq!(elements(taken.array()), want);
+            let added = ops::index_add(&Tensor::constant(treadle::array::Array::zeros(&[rows, 4], DType::F64).unwrap()), &index, &taken, 0).unwrap();
+            let mut sums = vec![0.0; rows * 4];
+            for &p in &picks {
+                for c in 0..4 {
+                    sums[row(p) * 4 + c] += all[row(p) * 4 + c];
+                }
+            }
+            assert_close("index_add", &elements(added.array()), &sums, 1e-14);
+        }
+    }
+}
+
+fn relaid_as(x: &Tensor, dtype: DType, seed: u64) -> Tensor {
+    let wide = Tensor::from_slice(x.shape(), &elements(x.array())).unwrap();
+    let view = relaid(&wide, seed);
+    if dtype == DType::F64 { view } else { ops::transpose(&ops::cast(&ops::transpose(&view), dtype).unwrap()) }
+}
+
+#[test]
+fn promotion_is_numpys() {
+    use DType::*;
+    let rows = [
+        (F32, F32, F32),
+        (F32, F64, F64),
+        (F32, I64, F64),
+        (F32, U8, F32),
+        (F32, Bool, F32),
+        (F64, I64, F64),
+        (I64, U8, I64),
+        (U8, Bool, U8),
+        (Bool, Bool, Bool),
+    ];
+    for (a, b, want) in rows {
+        let (x, y) = (sample(&[2], a, 1), sample(&[2], b, 2));
+        assert_eq!(ops::add(&x, &y).unwrap().dtype(), want, "{a} + {b}");
+        assert_eq!(ops::mul(&y, &x).unwrap().dtype(), want, "{b} * {a}");
+    }
+    for (scalar, dtype, want) in
+        [(Scalar::Float(1.5), F32, F32), (Scalar::Float(1.5), I64, F64), (Scalar::Int(2), U8, U8), (Scalar::Int(2), Bool, I64), (Scalar::Bool(true), U8, U8)]
+    {
+        let x = sample(&[2], dtype, 1);
+        let y = ops::match_weak(scalar, dtype).unwrap();
+        assert_eq!(ops::add(&x, &y).unwrap().dtype(), want, "{dtype} + {scalar:?}");
+    }
+}

@@ -1,0 +1,364 @@
+"""`treadle.training`: histories, measures, checkpoints, and runs that can be interrupted."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import treadle
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from treadle import nn, optim
+from treadle.data import DataLoader, TensorDataset
+from treadle.models import MLPResNet
+from treadle.training import (
+    MAE,
+    R2,
+    Accuracy,
+    EarlyStopping,
+    History,
+    accuracy,
+    confusion_matrix,
+    evaluate,
+    fit,
+    load_checkpoint,
+    mae,
+    predict,
+    r2,
+    save_checkpoint,
+)
+from treadle.training.files import write_atomic
+
+# histories --------------------------------------------------------------------
+
+
+def test_history_comes_back_from_csv_to_the_last_bit(tmp_path: Path) -> None:
+    history = History([{"epoch": 1, "train_loss": 0.1 + 0.2, "valid_loss": None, "lr": 1e-3}])
+    history.append({"epoch": 2, "train_loss": math.pi, "valid_loss": None, "lr": 5e-324})
+    history.to_csv(tmp_path / "history.csv")
+    assert History.from_csv(tmp_path / "history.csv") == history
+    assert (
+        (tmp_path / "history.csv")
+        .read_text()
+        .startswith("epoch,train_loss,valid_loss,lr\n1,0.30000000000000004,,0.001")
+    )
+
+
+def test_history_keeps_its_columns() -> None:
+    history = History([{"epoch": 1, "train_loss": 0.5}])
+    with pytest.raises(ValueError, match=r"history: expected columns \['epoch', 'train_loss'\], got \['epoch'\]"):
+        history.append({"epoch": 2})
+    with pytest.raises(KeyError, match="valid_loss"):
+        history["valid_loss"]
+    assert len(history) == 1
+    assert "last: epoch 1, train_loss 0.5" in repr(history)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("epoch,lr\n1\n", "expected 2 cells in line 2, got 1"), ("epoch\nx\n", "expected a number in line 2, got 'x'")],
+)
+def test_a_damaged_history_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        History.from_csv(tmp_path / "history.csv")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(tmp_path / "file", b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        write_atomic(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+# measures ---------------------------------------------------------------------
+
+VALUES = arrays(np.float64, st.integers(2, 30), elements=st.floats(-1e3, 1e3))
+
+
+@given(VALUES, st.integers(0, 5), st.integers(1, 30))
+def test_measures_do_not_depend_on_how_rows_are_batched(targets: np.ndarray, seed: int, cut: int) -> None:
+    outputs = targets + np.random.default_rng(seed).normal(size=targets.shape)
+    for metric in (MAE(), R2()):
+        for part in (slice(0, cut), slice(cut, None)):
+            metric.update(outputs[part], targets[part])
+        whole = {MAE: mae, R2: r2}[type(metric)](outputs, targets)
+        np.testing.assert_allclose(metric.compute(), whole, rtol=1e-6)
+
+
+def test_measures_agree_with_their_formulas() -> None:
+    rng = np.random.default_rng(0)
+    targets = 1e6 + rng.normal(size=200)
+    outputs = targets + 0.3 * rng.normal(size=200)
+    assert mae(outputs, targets) == pytest.approx(np.abs(outputs - targets).mean())
+    assert r2(outputs, targets) == pytest.approx(
+        1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean()) ** 2).sum()
+    )
+    assert math.isnan(r2([1.0, 2.0], [3.0, 3.0]))
+    assert math.isnan(Accuracy().compute())
+
+
+def test_accuracy_takes_scores_indices_and_probabilities() -> None:
+    scores = treadle.tensor([[0.1, 0.9], [0.8, 0.2], [0.6, 0.4]])
+    assert accuracy(scores, treadle.tensor([1, 0, 1])) == pytest.approx(2 / 3)
+    assert accuracy([1, 0, 0], [1, 0, 1]) == pytest.approx(2 / 3)
+    assert accuracy(scores, [[0.0, 1.0], [1.0, 0.0], [0.4, 0.6]]) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match=r"accuracy: expected as many outputs as targets, got \(3,\) and \(2,\)"):
+        accuracy(scores, [0, 1])
+
+
+def test_confusion_matrix_counts_truth_by_prediction() -> None:
+    counts = confusion_matrix([0, 2, 2, 1], [0, 2, 1, 1], 4)
+    assert counts.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert confusion_matrix([], []).shape == (0, 0)
+    with pytest.raises(ValueError, match=r"expected classes in \[0, 2\), got 0 to 2"):
+        confusion_matrix([0, 2], [0, 1], 2)
+
+
+# checkpoints ------------------------------------------------------------------
+
+
+def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    state = {
+        "a": {1: treadle.tensor([1.5, -0.0]), "1": treadle.tensor(7)},
+        "b": [None, True, 3, 0.1, "x", (1, [2])],
+        "c": {"inf": math.inf, "empty": {}, "none": []},
+    }
+    save_checkpoint(tmp_path / "c.safetensors", state)
+    back = load_checkpoint(tmp_path / "c.safetensors")
+    assert back["b"] == state["b"]
+    assert back["c"] == state["c"]
+    assert back["a"][1].numpy().tobytes() == state["a"][1].numpy().tobytes()
+    assert back["a"]["1"].item() == 7
+    assert list(back["a"]) == [1, "1"]
+
+
+def test_a_checkpoint_says_what_it_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="got object in a/0"):
+        save_checkpoint(tmp_path / "c.safetensors", {"a": [object()]})
+    with pytest.raises(TypeError, match="expected str or int keys, got float in state"):
+        save_checkpoint(tmp_path / "c.safetensors", {0.5: 1})  # type: ignore[dict-item]
+    treadle.save(tmp_path / "model.safetensors", {"w": treadle.ones(2)})
+    with pytest.raises(ValueError, match="expected a file of kind 'treadle checkpoint 1', got None"):
+        load_checkpoint(tmp_path / "model.safetensors")
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+# fit --------------------------------------------------------------------------
+
+
+def rows(n: int = 90, seed: int = 0) -> TensorDataset:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    return TensorDataset(treadle.tensor(x), treadle.tensor((x[:, 0] > x[:, 1]).astype(np.int64)))
+
+
+class Setting:
+    """A small run with every source of state: dropout, shuffling, momentum, a schedule, running statistics."""
+
+    def __init__(self, lr: float = 0.01, epochs: int = 4) -> None:
+        treadle.manual_seed(3)
+        self.model = MLPResNet(6, hidden_dim=8, num_blocks=1, num_classes=2, drop_prob=0.2)
+        self.train = DataLoader(rows(), 16, shuffle=True, generator=treadle.Generator(5))
+        self.valid = DataLoader(rows(40, 1), 20)
+        self.optimizer = optim.Adam(self.model.parameters(), lr=lr)
+        self.scheduler = optim.OneCycleLR(self.optimizer, max_lr=lr, total_steps=epochs * len(self.train))
+
+    def fit(self, epochs: int, **options: Any) -> History:
+        options = {"loss": nn.CrossEntropyLoss(), "scheduler": self.scheduler, "progress": False} | options
+        return fit(self.model, self.train, self.valid, optimizer=self.optimizer, epochs=epochs, **options)
+
+    def bits(self) -> bytes:
+        return b"".join(tensor.numpy().tobytes() for tensor in self.model.state_dict().values())
+
+
+def without_seconds(history: History) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def test_fit_learns_and_keeps_a_history() -> None:
+    setting = Setting(lr=0.02, epochs=8)
+    history = setting.fit(8)
+    assert history.columns == [
+        "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"
+    ]  # fmt: skip
+    assert history["epoch"] == list(range(1, 9))
+    assert history["train_loss"][-1] < history["train_loss"][0]
+    assert history["valid_accuracy"][-1] >= 0.8
+    assert evaluate(setting.model, setting.valid, loss=nn.CrossEntropyLoss()) == {
+        "loss": history["valid_loss"][-1],
+        "accuracy": history["valid_accuracy"][-1],
+    }
+
+
+def test_a_resumed_run_continues_bit_for_bit(tmp_path: Path) -> None:
+    whole = Setting()
+    history = whole.fit(4)
+
+    path = tmp_path / "run.safetensors"
+    first = Setting()
+    first.fit(2, checkpoint=path)
+    treadle.manual_seed(99)
+    treadle.rand(10)
+    second = Setting()
+    treadle.rand(7)
+    resumed = second.fit(4, checkpoint=path, resume=True)
+    assert without_seconds(resumed) == without_seconds(history)
+    assert second.bits() == whole.bits()
+
+
+def test_ctrl_c_leaves_a_checkpoint_even_in_the_first_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    broken = Setting()
+
+    def interrupt(*_: object) -> treadle.Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(4, checkpoint=path, loss=interrupt)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
+    whole = Setting()
+    whole.fit(4)
+    resumed = Setting()
+    resumed.fit(4, checkpoint=path, resume=True)
+    assert resumed.bits() == whole.bits()
+
+
+def test_threads_do_not_change_the_result() -> None:
+    before = treadle.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 3):
+            treadle.set_num_threads(threads)
+            setting = Setting()
+            setting.fit(2)
+            results.append(setting.bits())
+        assert results[0] == results[1]
+    finally:
+        treadle.set_num_threads(before)
+
+
+def test_early_stopping_restores_the_best_epoch(tmp_path: Path) -> None:
+    setting = Setting(epochs=50)
+    stop = EarlyStopping("valid_loss", patience=2)
+    history = setting.fit(50, early_stopping=stop, checkpoint=tmp_path / "c.safetensors")
+    assert stop.stopped or len(history) == 50
+    best = min(history["valid_loss"])
+    assert evaluate(setting.model, setting.valid, loss=nn.CrossEntropyLoss())["loss"] == best
+    again = Setting(epochs=50)
+    other = EarlyStopping("valid_loss", patience=2)
+    again.fit(50, early_stopping=other, checkpoint=tmp_path / "c.safetensors", resume=True)
+    assert again.bits() == setting.bits()
+
+
+def test_fit_regression_with_measures_and_no_validation() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 3)).astype(np.float32)
+    y = (x @ np.array([[1.0], [-2.0], [0.5]], dtype=np.float32)).astype(np.float32)
+    model = nn.Linear(3, 1)
+    history = fit(
+        model,
+        DataLoader(TensorDataset(treadle.tensor(x), treadle.tensor(y)), 16, shuffle=True),
+        loss=nn.MSELoss(),
+        optimizer=optim.SGD(model.parameters(), lr=0.1),
+        epochs=20,
+        metrics={"r2": R2(), "mae": MAE()},
+        progress=False,
+        clip_norm=5.0,
+    )
+    assert history["train_r2"][-1] > 0.99
+    assert history["valid_r2"] == [None] * 20
+    np.testing.assert_allclose(
+        predict(model, x, batch_size=10), x @ model.weight.numpy().T + model.bias.numpy(), rtol=1e-5
+    )
+
+
+def test_a_plain_line_per_epoch_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Setting().fit(2, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "loss 0." in lines[0]
+    assert "valid_accuracy" in lines[0]
+
+
+def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    Setting().fit(1, progress=True)
+    last = capsys.readouterr().err.rstrip("\n").split("\r")[-1]
+    assert "6/6" in last
+    assert "valid_loss" in last
+
+
+def test_evaluation_restores_every_mode() -> None:
+    setting = Setting()
+    setting.model.train()
+    frozen = next(module for module in setting.model.modules() if isinstance(module, nn.BatchNorm1d))
+    frozen.eval()
+    evaluate(setting.model, setting.valid)
+    predict(setting.model, setting.valid)
+    assert setting.model.training
+    assert not frozen.training
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"epochs": 0}, ValueError, "fit: expected at least 1 epoch, got 0"),
+        ({"epochs": 1, "resume": True}, ValueError, "fit: expected the checkpoint to resume from, got None"),
+        ({"epochs": 1, "resume": True, "checkpoint": "/nonexistent/c"}, FileNotFoundError, "/nonexistent/c"),
+        (
+            {"epochs": 1, "early_stopping": EarlyStopping("valid_r2")},
+            ValueError,
+            "expected a value of 'valid_r2', got only",
+        ),
+    ],
+)
+def test_bad_calls(options: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Setting().fit(**options)
+
+
+def test_a_run_without_batches_or_with_a_loss_that_is_not_finite() -> None:
+    setting = Setting()
+    with pytest.raises(ValueError, match="fit: expected at least 1 batch, got none"):
+        fit(setting.model, [], loss=nn.CrossEntropyLoss(), optimizer=setting.optimizer, epochs=1, progress=False)
+    with pytest.raises(FloatingPointError, match="fit: expected a finite loss, got nan in epoch 1"):
+        setting.fit(1, loss=lambda outputs, targets: nn.CrossEntropyLoss()(outputs, targets) * math.nan)
+
+
+def test_resuming_with_other_parts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(1, checkpoint=path)
+    with pytest.raises(ValueError, match="fit: expected a scheduler as in .*, got no scheduler"):
+        Setting().fit(2, checkpoint=path, resume=True, scheduler=None)
+    with pytest.raises(ValueError, match="fit: expected no stopping as in .*, got a stopping"):
+        Setting().fit(2, checkpoint=path, resume=True, early_stopping=EarlyStopping())
+
+
+def test_bad_early_stopping() -> None:
+    for options, message in (
+        ({"patience": 0}, "patience of at least 1, got 0"),
+        ({"min_delta": -1.0}, "min_delta of at least 0, got -1.0"),
+        ({"mode": "best"}, "mode 'min' or 'max', got 'best'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            EarlyStopping(**options)  # type: ignore[arg-type]
+
+
+def test_predict_refuses_nothing_and_odd_sizes() -> None:
+    model = nn.Linear(2, 1)
+    with pytest.raises(ValueError, match="predict: expected batch_size of at least 1, got 0"):
+        predict(model, np.zeros((2, 2), np.float32), batch_size=0)
+    with pytest.raises(ValueError, match="predict: expected at least 1 row, got none"):
+        predict(model, np.zeros((0, 2), np.float32))

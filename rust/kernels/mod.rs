@@ -8,6 +8,7 @@ pub mod map;
 #[path = "/work/tmp/math_stub.rs"]
 pub mod math;
 pub mod parallel;
+pub mod random;
 pub mod reduce;
 pub mod rows;
 pub mod simd;

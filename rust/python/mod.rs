@@ -6,6 +6,7 @@ mod functions;
 mod methods;
 mod nn;
 mod optim;
+mod random;
 mod runtime;
 mod tensor;
 
@@ -36,5 +37,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     functions::register(m)?;
     nn::register(m)?;
     optim::register(m)?;
+    random::register(m)?;
     runtime::register(m)
 }

@@ -340,9 +340,9 @@ def test_a_run_without_batches_or_with_a_loss_that_is_not_finite() -> None:
 def test_resuming_with_other_parts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     Setting().fit(1, checkpoint=path)
-    with pytest.raises(ValueError, match="fit: expected a scheduler as in .*, got no scheduler"):
+    with pytest.raises(ValueError, match=r"fit: expected a scheduler as in .*, got no scheduler"):
         Setting().fit(2, checkpoint=path, resume=True, scheduler=None)
-    with pytest.raises(ValueError, match="fit: expected no stopping as in .*, got a stopping"):
+    with pytest.raises(ValueError, match=r"fit: expected no stopping as in .*, got a stopping"):
         Setting().fit(2, checkpoint=path, resume=True, early_stopping=EarlyStopping())
 
 

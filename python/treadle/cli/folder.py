@@ -1,7 +1,7 @@
 """The folder a run leaves: which files it has, and the model that is in it.
 
-Invariant: `config.json` and `model.safetensors` together say all there is to know to use the model; nothing in them depends
-on the machine, the time or the number of threads.
+Invariant: `config.json` and `model.safetensors` together say all there is to know to use the model; nothing in them
+depends on the machine, the time or the number of threads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pictures of a run: learning curves and the confusion matrix.
 
-matplotlib is an extra, imported when the first picture is drawn. Invariant: figures are drawn on a canvas of their own, so
-no display is needed and the settings of a program that calls us stay as they are.
+matplotlib is an extra, imported when the first picture is drawn. Invariant: figures are drawn on a canvas of their own,
+so that no display is needed and the settings of a program that calls us stay as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`treadle train`: from data to a folder with a model.
 
-Invariant: the same options and seed give the same bytes in `model.safetensors`, at any number of threads, interrupted and
-resumed or not.
+Invariant: the same options and seed give the same bytes in `model.safetensors`, at any number of threads, interrupted
+and resumed or not.
 """
 
 from __future__ import annotations

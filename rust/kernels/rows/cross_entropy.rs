@@ -7,8 +7,8 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::softmax::{centre, total_exp};
-use super::{Form, sum};
+use super::softmax::total_exp;
+use super::{Form, lanes, map, sum, update};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
 use crate::kernels::simd::{Float, LANES};
@@ -69,14 +69,14 @@ simd! {
             form.load(x, &mut tile);
             form.pad(&mut tile, -T::INFINITY);
             let peak = form.peak(&tile);
-            centre(&mut tile, &peak);
+            map(&mut tile, |r, x| x - peak[r]);
             let total = total_exp::<T, I>(form, &tile);
-            let log_total = total.map(|t| t.log_on::<I>());
+            let log_total = lanes(|r| total[r].log_on::<I>());
             let mut even = [T::ZERO; LANES];
             if classes.smoothing > 0.0 {
                 form.pad(&mut tile, T::ZERO);
-                let spread = sum(&tile, &weights, |lane, x, w| w * (log_total[lane] - x));
-                even = form.total(spread).map(T::from_f64);
+                let spread = form.total(sum(&tile, &weights, |r, x, w| w * (log_total[r] - x)));
+                even = lanes(|r| T::from_f64(spread[r]));
             }
             for (r, (((row, &t), loss), stats)) in x.chunks_exact(form.c).zip(target).zip(losses).zip(stats).enumerate().take(LANES) {
                 *stats = [peak[r], total[r]];
@@ -114,18 +114,9 @@ simd! {
                 (dy, factor, peak) = ([dy[0]; LANES], [factor[0]; LANES], [peak[0]; LANES]);
             }
             form.load(x, &mut tile);
-            for step in tile.iter_mut() {
-                for lane in 0..LANES {
-                    step[lane] = factor[lane] * (step[lane] - peak[lane]).exp_on::<I>();
-                }
-            }
+            map(&mut tile, |r, x| factor[r] * (x - peak[r]).exp_on::<I>());
             if smooth {
-                let dy = dy.map(|dy| dy * share);
-                for (step, weight) in tile.iter_mut().zip(&weights) {
-                    for lane in 0..LANES {
-                        step[lane] -= dy[lane] * weight[lane];
-                    }
-                }
+                update(&mut tile, &weights, |r, p, w| p - dy[r] * share * w);
             }
             form.store(&tile, dx);
             for (r, (row, &t)) in dx.chunks_exact_mut(form.c).zip(target).enumerate().take(LANES) {

@@ -8,7 +8,7 @@
 //! Invariant: the variance is summed from `x − pivot` with a pivot near the mean, never E[x²] − E[x]²; the mean is kept as
 //! pivot + rest, to twice the precision of the elements.
 
-use super::{Form, Lanes, TALL, Tile, sum, sums};
+use super::{Form, Lanes, TALL, Tile, lanes, map, stay_in_step, sum, sums, update};
 use crate::kernels::parallel::{Chunks, drive};
 use crate::kernels::simd::{Float, Isa, LANES};
 use crate::simd;
@@ -18,6 +18,8 @@ const COST: (usize, usize) = (5, 10);
 /// Least number of elements of a block of rows whose dw and db are summed together, and most blocks.
 const BLOCK: usize = 1 << 14;
 const BLOCKS: usize = 64;
+/// Least rows of a block: sums of fewer would cost as much to merge as to make.
+const FEWEST: usize = 8;
 
 /// Everything about a norm that is not its input.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +46,8 @@ fn measure<T: Float, I: Isa>(form: Form, tile: &mut [Lanes<T>], eps: f64, centre
     let n = form.c as f64;
     let mut pivot = [T::ZERO; LANES];
     if centred {
-        let total = sum(tile, tile, |_, x, _| x);
-        pivot = form.total(total).map(|s| T::from_f64(s / n));
+        let total = form.total(sum(tile, tile, |_, x, _| x));
+        pivot = lanes(|r| T::from_f64(total[r] / n));
         form.pad(tile, pivot[0]);
     }
     let (first, second) = sums(tile, tile, |lane, x, _| {
@@ -67,11 +69,7 @@ fn measure<T: Float, I: Isa>(form: Form, tile: &mut [Lanes<T>], eps: f64, centre
 /// x̂ in place of x.
 #[inline(always)]
 fn normalise<T: Float>(tile: &mut [Lanes<T>], [pivot, rest, scale]: &[Lanes<T>; 3]) {
-    for step in tile {
-        for lane in 0..LANES {
-            step[lane] = (step[lane] - pivot[lane] - rest[lane]) * scale[lane];
-        }
-    }
+    map(tile, |r, x| (x - pivot[r] - rest[r]) * scale[r]);
 }
 
 /// Running sums over rows, element by element of a tile.
@@ -94,6 +92,7 @@ impl<T: Float> Gathered<T> {
                 dw[lane] = hat[lane].mul_add_on::<I>(dy[lane], dw[lane]);
                 db[lane] += dy[lane];
             }
+            stay_in_step();
         }
         self.tiles += 1;
     }
@@ -121,10 +120,9 @@ simd! {
             form.load(x, &mut tile);
             let measured = measure::<T, I>(form, &mut tile, norm.eps, norm.centred);
             normalise(&mut tile, &measured);
-            for (step, (w, b)) in tile.iter_mut().zip(w.iter().zip(&b)) {
-                for lane in 0..LANES {
-                    step[lane] = step[lane].mul_add_on::<I>(w[lane], b[lane]);
-                }
+            update(&mut tile, &w, |_, hat, w| hat * w);
+            if norm.bias.is_some() {
+                update(&mut tile, &b, |_, y, b| y + b);
             }
             form.store(&tile, y);
             for (r, stats) in stats.iter_mut().enumerate().take(LANES) {
@@ -150,19 +148,12 @@ simd! {
                     gathered.flush(form, out);
                 }
             }
-            for (g, w) in grad.iter_mut().zip(&w) {
-                for lane in 0..LANES {
-                    g[lane] *= w[lane];
-                }
-            }
+            update(&mut grad, &w, |_, dy, w| dy * w);
             let (first, second) = sums(&grad, &hat, |_, g, hat| (g, g * hat));
-            let [mean, slope] = [first, second].map(|s| form.total(s).map(|s| T::from_f64(s / n)));
-            let mean = if norm.centred { mean } else { [T::ZERO; LANES] };
-            for (g, hat) in grad.iter_mut().zip(&hat) {
-                for lane in 0..LANES {
-                    g[lane] = (g[lane] - mean[lane] - hat[lane] * slope[lane]) * stats[2][lane];
-                }
-            }
+            let (first, second) = (form.total(first), form.total(second));
+            let mean = lanes(|r| if norm.centred { T::from_f64(first[r] / n) } else { T::ZERO });
+            let (slope, scale) = (lanes(|r| T::from_f64(second[r] / n)), &stats[2]);
+            update(&mut grad, &hat, |r, g, hat| (g - mean[r] - hat * slope[r]) * scale[r]);
             form.store(&grad, dx);
         }
         gathered.flush(form, out);
@@ -190,7 +181,7 @@ pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, s
         return total;
     }
     let form = Form { c };
-    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max(1).next_multiple_of(form.rows());
+    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max(FEWEST).next_multiple_of(form.rows());
     let width = if with_sums { 2 * c } else { 0 };
     let mut partials = vec![vec![0.0; width]; stats.len().div_ceil(rows)];
     let parts = (Chunks { slice: dx, chunk: rows * c }, Chunks { slice: &mut partials, chunk: 1 });

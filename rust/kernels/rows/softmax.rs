@@ -3,30 +3,20 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{Form, Lanes, sum};
+use super::{Form, Lanes, lanes, map, sum, update};
 use crate::kernels::math::Math;
 use crate::kernels::parallel;
-use crate::kernels::simd::{Float, Isa, LANES};
+use crate::kernels::simd::{Float, Isa};
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond.
 const COST: usize = 10;
 
-/// `x − peak`, lane by lane.
-#[inline(always)]
-pub(super) fn centre<T: Float>(tile: &mut [Lanes<T>], peak: &Lanes<T>) {
-    for step in tile {
-        for (x, &p) in step.iter_mut().zip(peak) {
-            *x = *x - p;
-        }
-    }
-}
-
 /// Σeˣ of every row of a tile whose spare lanes are −∞.
 #[inline(always)]
 pub(super) fn total_exp<T: Math, I: Isa>(form: Form, tile: &[Lanes<T>]) -> Lanes<T> {
-    let total = sum(tile, tile, |_, x, _| x.exp_on::<I>());
-    form.total(total).map(T::from_f64)
+    let total = form.total(sum(tile, tile, |_, x, _| x.exp_on::<I>()));
+    lanes(|r| T::from_f64(total[r]))
 }
 
 simd! {
@@ -36,18 +26,10 @@ simd! {
             form.load(x, &mut tile);
             form.pad(&mut tile, -T::INFINITY);
             let peak = form.peak(&tile);
-            for step in tile.iter_mut() {
-                for (x, &p) in step.iter_mut().zip(&peak) {
-                    *x = (*x - p).exp_on::<I>();
-                }
-            }
-            let total = sum(&tile, &tile, |_, e, _| e);
-            let scale = form.total(total).map(|t| T::from_f64(1.0 / t));
-            for step in tile.iter_mut() {
-                for (e, &s) in step.iter_mut().zip(&scale) {
-                    *e *= s;
-                }
-            }
+            map(&mut tile, |r, x| (x - peak[r]).exp_on::<I>());
+            let total = form.total(sum(&tile, &tile, |_, e, _| e));
+            let scale = lanes(|r| T::from_f64(1.0 / total[r]));
+            map(&mut tile, |r, e| e * scale[r]);
             form.store(&tile, y);
         }
     }
@@ -58,9 +40,10 @@ simd! {
             form.load(x, &mut tile);
             form.pad(&mut tile, -T::INFINITY);
             let peak = form.peak(&tile);
-            centre(&mut tile, &peak);
-            let log_total = total_exp::<T, I>(form, &tile).map(|t| t.log_on::<I>());
-            centre(&mut tile, &log_total);
+            map(&mut tile, |r, x| x - peak[r]);
+            let total = total_exp::<T, I>(form, &tile);
+            let log_total = lanes(|r| total[r].log_on::<I>());
+            map(&mut tile, |r, x| x - log_total[r]);
             form.store(&tile, y);
         }
     }
@@ -70,13 +53,9 @@ simd! {
         for ((y, dy), dx) in y.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size)) {
             form.load(y, &mut tile);
             form.load(dy, &mut grad);
-            let dot = sum(&tile, &grad, |_, y, dy| y * dy);
-            let dot = form.total(dot).map(T::from_f64);
-            for (dx, y) in grad.iter_mut().zip(&tile) {
-                for lane in 0..LANES {
-                    dx[lane] = y[lane] * (dx[lane] - dot[lane]);
-                }
-            }
+            let total = form.total(sum(&tile, &grad, |_, y, dy| y * dy));
+            let dot = lanes(|r| T::from_f64(total[r]));
+            update(&mut grad, &tile, |r, dy, y| y * (dy - dot[r]));
             form.store(&grad, dx);
         }
     }
@@ -86,13 +65,9 @@ simd! {
         for ((y, dy), dx) in y.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size)) {
             form.load(y, &mut tile);
             form.load(dy, &mut grad);
-            let total = sum(&grad, &grad, |_, dy, _| dy);
-            let total = form.total(total).map(T::from_f64);
-            for (dx, y) in grad.iter_mut().zip(&tile) {
-                for lane in 0..LANES {
-                    dx[lane] = dx[lane] - y[lane].exp_on::<I>() * total[lane];
-                }
-            }
+            let wide = form.total(sum(&grad, &grad, |_, dy, _| dy));
+            let total = lanes(|r| T::from_f64(wide[r]));
+            update(&mut grad, &tile, |r, dy, y| dy - y.exp_on::<I>() * total[r]);
             form.store(&grad, dx);
         }
     }

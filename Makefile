@@ -1,0 +1,63 @@
+# Everything a developer runs. `make demo` and `make test` do all their own set-up in .venv.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(shell find rust python -type f -not -name '*.so' -not -path '*/__pycache__/*') Cargo.toml Cargo.lock pyproject.toml README.md
+# The core must build with no Python on the machine: name one that is not there.
+CORE := PYO3_PYTHON=/nonexistent cargo
+
+.PHONY: help demo test test-core test-python lint bench bench-peers docs wheel clean
+
+help: ## Shows this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.venv/ready: requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("treadle: expected Python 3.11 or later, got " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv/installed: .venv/ready $(SOURCES)
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --out dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	touch $@
+
+wheel: .venv/installed ## Builds the wheel into dist/ and installs it into .venv
+
+demo: .venv/installed ## Trains a residual MLP with BatchNorm1d on the digits, seeds 0 to 4
+	$(BIN)/python examples/digits.py --out runs/digits
+
+test: test-core test-python ## Passes all tests
+
+test-core: ## The core's tests, without Python
+	$(CORE) test --locked
+
+test-python: .venv/installed ## The package's tests, on the installed wheel
+	$(BIN)/python -m pytest
+
+lint: .venv/installed ## Formatting, clippy, documentation, types and stubs
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --features python -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest treadle._core
+
+bench: ## The core's benchmarks (criterion), without Python
+	$(CORE) bench --locked
+
+bench-peers: .venv/installed ## Side by side with PyTorch, JAX and scikit-learn
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch jax scikit-learn
+	$(BIN)/python -m benches.peers
+
+docs: ## The core's documentation, into target/doc
+	cargo doc --locked --no-deps
+
+clean: ## Removes everything that was built
+	rm -rf target dist runs .venv

@@ -1,0 +1,243 @@
+//! Random tensors, and the generators they are drawn from.
+
+use super::convert::{check_device, only_tensor, optional_dtype, shape_of};
+use super::error::run;
+use super::functions::finish;
+use super::tensor::PyTensor;
+use crate::array::{Array, DType, Dims};
+use crate::kernels::random::Generator;
+use crate::{Result, Tensor, ops};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A stream of random numbers (Philox4x32-10), the same on every platform and at any number of threads.
+///
+/// Args:
+///     seed: An integer in [0, 2**64).
+///
+/// Example:
+///     >>> g = treadle.Generator(7)
+///     >>> state = g.get_state()
+///     >>> a = treadle.rand(3, generator=g)
+///     >>> g.set_state(state)
+///     >>> b = treadle.rand(3, generator=g)  # equals a
+///
+/// Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+#[pyclass(name = "Generator", module = "treadle", frozen)]
+pub struct PyGenerator(Mutex<Generator>);
+
+impl PyGenerator {
+    fn lock(&self) -> MutexGuard<'_, Generator> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn checked_seed(seed: &Bound<'_, PyAny>) -> PyResult<u64> {
+    seed.extract()
+        .map_err(|_| PyValueError::new_err(format!("generator: expected a seed in [0, 2**64), got {}", seed.repr().map_or("?".into(), |r| r.to_string()))))
+}
+
+#[pymethods]
+impl PyGenerator {
+    #[new]
+    #[pyo3(signature = (seed=None))]
+    fn new(seed: Option<&Bound<'_, PyAny>>) -> PyResult<PyGenerator> {
+        Ok(PyGenerator(Mutex::new(Generator::new(seed.map_or(Ok(0), checked_seed)?))))
+    }
+    /// Starts over with another seed, and returns the generator.
+    fn manual_seed<'py>(slf: Bound<'py, Self>, seed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        *slf.get().lock() = Generator::new(checked_seed(seed)?);
+        Ok(slf)
+    }
+    /// The seed the stream began with.
+    #[getter]
+    fn seed(&self) -> u64 {
+        self.lock().seed()
+    }
+    /// (seed, counter): what `set_state` continues from.
+    fn get_state(&self) -> (u64, u64) {
+        self.lock().state()
+    }
+    /// Continues where a generator with this state stopped.
+    fn set_state(&self, state: (u64, u64)) {
+        *self.lock() = Generator::from_state(state);
+    }
+    fn __repr__(&self) -> String {
+        let (seed, counter) = self.lock().state();
+        format!("Generator(seed={seed}, counter={counter})")
+    }
+    fn __reduce__(slf: Bound<'_, Self>) -> (Bound<'_, PyAny>, (u64,), (u64, u64)) {
+        let state = slf.get().get_state();
+        (slf.get_type().into_any(), (state.0,), state)
+    }
+    fn __setstate__(&self, state: (u64, u64)) {
+        self.set_state(state);
+    }
+}
+
+/// The generator used where none is given.
+#[pyfunction]
+fn default_generator(py: Python<'_>) -> PyResult<Py<PyGenerator>> {
+    static DEFAULT: PyOnceLock<Py<PyGenerator>> = PyOnceLock::new();
+    let generator = DEFAULT.get_or_try_init(py, || Py::new(py, PyGenerator(Mutex::new(Generator::new(0)))))?;
+    Ok(generator.clone_ref(py))
+}
+
+/// Seeds the default generator, and returns it.
+#[pyfunction]
+fn manual_seed(py: Python<'_>, seed: &Bound<'_, PyAny>) -> PyResult<Py<PyGenerator>> {
+    let seed = checked_seed(seed)?;
+    let generator = default_generator(py)?;
+    *generator.get().lock() = Generator::new(seed);
+    Ok(generator)
+}
+
+type Object<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
+type Given<'a, 'py> = Option<&'a Bound<'py, PyGenerator>>;
+
+/// What every random function takes besides its distribution.
+struct Wanted {
+    shape: Dims,
+    dtype: Option<DType>,
+    requires_grad: bool,
+}
+
+impl Wanted {
+    fn new(shape: &[usize], dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<Wanted> {
+        check_device(device)?;
+        Ok(Wanted { shape: Dims::new(shape)?, dtype: optional_dtype(dtype)?, requires_grad })
+    }
+
+    fn draw(
+        self,
+        py: Python<'_>,
+        given: Given<'_, '_>,
+        natural: DType,
+        f: impl FnOnce(&mut Generator, Dims, DType) -> Result<Array> + Send,
+    ) -> PyResult<PyTensor> {
+        let generator = given_or_default(py, given)?;
+        let dtype = self.dtype.unwrap_or(natural);
+        // Locked inside the gateway, so that nobody waits for the lock while this thread waits for the GIL.
+        let cell = generator.get();
+        let array = run(py, self.shape.size()?, || f(&mut cell.lock(), self.shape, dtype))?;
+        finish(Tensor::constant(array), self.requires_grad)
+    }
+}
+
+/// One argument as a shape: an integer or a sequence of integers.
+fn sizes(py: Python<'_>, shape: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+    shape_of(&PyTuple::new(py, [shape])?)
+}
+
+/// Uniform in [0, 1).
+#[pyfunction]
+#[pyo3(signature = (*shape, generator=None, dtype=None, requires_grad=false, device=None))]
+fn rand(
+    py: Python<'_>,
+    shape: &Bound<'_, PyTuple>,
+    generator: Given<'_, '_>,
+    dtype: Object<'_, '_>,
+    requires_grad: bool,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
+    Wanted::new(&shape_of(shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, |g, s, d| g.uniform(s, 0.0, 1.0, d))
+}
+
+/// Normally distributed with mean 0 and standard deviation 1.
+#[pyfunction]
+#[pyo3(signature = (*shape, generator=None, dtype=None, requires_grad=false, device=None))]
+fn randn(
+    py: Python<'_>,
+    shape: &Bound<'_, PyTuple>,
+    generator: Given<'_, '_>,
+    dtype: Object<'_, '_>,
+    requires_grad: bool,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
+    Wanted::new(&shape_of(shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, |g, s, d| g.normal(s, 0.0, 1.0, d))
+}
+
+/// Uniform in [low, high).
+#[pyfunction]
+#[pyo3(signature = (shape, low=0.0, high=1.0, generator=None, dtype=None, requires_grad=false, device=None))]
+#[allow(clippy::too_many_arguments)]
+fn uniform(
+    py: Python<'_>,
+    shape: &Bound<'_, PyAny>,
+    low: f64,
+    high: f64,
+    generator: Given<'_, '_>,
+    dtype: Object<'_, '_>,
+    requires_grad: bool,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
+    Wanted::new(&sizes(py, shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, move |g, s, d| g.uniform(s, low, high, d))
+}
+
+/// Normally distributed.
+#[pyfunction]
+#[pyo3(signature = (shape, mean=0.0, std=1.0, generator=None, dtype=None, requires_grad=false, device=None))]
+#[allow(clippy::too_many_arguments)]
+fn normal(
+    py: Python<'_>,
+    shape: &Bound<'_, PyAny>,
+    mean: f64,
+    std: f64,
+    generator: Given<'_, '_>,
+    dtype: Object<'_, '_>,
+    requires_grad: bool,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
+    Wanted::new(&sizes(py, shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, move |g, s, d| g.normal(s, mean, std, d))
+}
+
+/// Integers (int64) uniform in [low, high).
+#[pyfunction]
+#[pyo3(signature = (low, high, shape, generator=None, device=None))]
+fn randint(py: Python<'_>, low: i64, high: i64, shape: &Bound<'_, PyAny>, generator: Given<'_, '_>, device: Object<'_, '_>) -> PyResult<PyTensor> {
+    Wanted::new(&sizes(py, shape)?, None, false, device)?.draw(py, generator, DType::I64, move |g, s, _| g.integers(s, low, high))
+}
+
+/// 1 with probability p, otherwise 0.
+#[pyfunction]
+#[pyo3(signature = (shape, p, generator=None, dtype=None, device=None))]
+fn bernoulli(py: Python<'_>, shape: &Bound<'_, PyAny>, p: f64, generator: Given<'_, '_>, dtype: Object<'_, '_>, device: Object<'_, '_>) -> PyResult<PyTensor> {
+    Wanted::new(&sizes(py, shape)?, dtype, false, device)?.draw(py, generator, DType::F32, move |g, s, d| g.bernoulli(s, p, 1.0, d))
+}
+
+/// The numbers 0 to n - 1 (int64) in random order.
+#[pyfunction]
+#[pyo3(signature = (n, generator=None))]
+fn randperm(py: Python<'_>, n: usize, generator: Given<'_, '_>) -> PyResult<PyTensor> {
+    Wanted::new(&[n], None, false, None)?.draw(py, generator, DType::I64, move |g, _, _| g.permutation(n))
+}
+
+/// Zeroes elements with probability p and scales the others by 1 / (1 - p); the tensor itself when not training.
+#[pyfunction]
+#[pyo3(signature = (x, p=0.5, training=true, generator=None))]
+fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generator: Given<'_, '_>) -> PyResult<PyTensor> {
+    let x = only_tensor(x, "dropout")?;
+    if !training || p == 0.0 {
+        return Ok(PyTensor::new(x));
+    }
+    let generator = given_or_default(py, generator)?;
+    let cell = generator.get();
+    let y = run(py, x.size(), || ops::dropout(&x, p, &mut cell.lock()))?;
+    Ok(PyTensor::new(y))
+}
+
+fn given_or_default(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<PyGenerator>> {
+    given.map_or_else(|| default_generator(py), |g| Ok(g.clone().unbind()))
+}
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    macro_rules! add_all {
+        ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
+    }
+    m.add_class::<PyGenerator>()?;
+    add_all!(default_generator, manual_seed, rand, randn, uniform, normal, randint, bernoulli, randperm, dropout);
+    Ok(())
+}

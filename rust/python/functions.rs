@@ -390,6 +390,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         gather_rows,
         gather_rows_scaled,
         grad,
+        _checkpoint,
         is_grad_enabled,
         _set_grad_enabled,
         _dtype,

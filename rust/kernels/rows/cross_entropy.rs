@@ -7,8 +7,7 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::softmax::total_exp;
-use super::{Form, lanes, map, sum, update};
+use super::{Form, Tile, lanes, map};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
 use crate::kernels::simd::{Float, LANES};
@@ -59,66 +58,66 @@ pub enum Scale<'a, T> {
     Each(&'a [T]),
 }
 
+/// (1 − s), s/C and the row w that smoothing spreads over; the row is only there to be read when s > 0.
+fn parts_of<T: Float>(form: Form, classes: &Classes<'_, T>) -> (T, T, Option<Tile<T>>) {
+    let weights = (classes.smoothing > 0.0).then(|| form.shared(classes.weight, T::ONE));
+    (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / form.c as f64), weights)
+}
+
 simd! {
-    fn forward_part<T: Math>(form: Form, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
-        let (mut tile, rows) = (form.tile(), form.rows());
-        let weights = if classes.smoothing > 0.0 { form.shared(classes.weight, T::ONE) } else { form.tile() };
-        let (keep, share) = (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / form.c as f64));
-        let parts = x.chunks(rows * form.c).zip(classes.target.chunks(rows));
-        for ((x, target), (losses, stats)) in parts.zip(losses.chunks_mut(rows).zip(stats.chunks_mut(rows))) {
-            form.load(x, &mut tile);
-            form.pad(&mut tile, -T::INFINITY);
-            let peak = form.peak(&tile);
-            map(&mut tile, |r, x| x - peak[r]);
-            let total = total_exp::<T, I>(form, &tile);
+    fn forward_part<T: Math>(full: Form, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+        let (mut tile, mut spread, mut logs) = (full.tile(), full.tile(), full.tile());
+        let (keep, share, weights) = parts_of(full, classes);
+        let parts = x.chunks(full.size()).zip(classes.target.chunks(full.rows));
+        for ((x, target), (losses, stats)) in parts.zip(losses.chunks_mut(full.rows).zip(stats.chunks_mut(full.rows))) {
+            let form = full.of(x.len());
+            let (_, peak, wide) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
+            let total = lanes(|r| T::from_f64(wide[r]));
             let log_total = lanes(|r| total[r].log_on::<I>());
-            let mut even = [T::ZERO; LANES];
-            if classes.smoothing > 0.0 {
-                form.pad(&mut tile, T::ZERO);
-                let spread = form.total(sum(&tile, &weights, |r, x, w| w * (log_total[r] - x)));
-                even = lanes(|r| T::from_f64(spread[r]));
+            let mut even = [0.0; LANES];
+            if let Some(weights) = &weights {
+                let tile = form.load(x, &mut tile);
+                map(tile, [form.spread(&peak, &mut spread), form.spread(&log_total, &mut logs)], |x, [peak, log]| log - (x - peak));
+                form.pad(tile, T::ZERO);
+                even = form.sum(tile, weights, |q, w| w * q);
             }
             for (r, (((row, &t), loss), stats)) in x.chunks_exact(form.c).zip(target).zip(losses).zip(stats).enumerate().take(LANES) {
                 *stats = [peak[r], total[r]];
                 *loss = T::ZERO;
                 if t != classes.ignore {
                     let own = log_total[r] - (row[t as usize] - peak[r]);
-                    *loss = keep * classes.weight_of(t) * own + share * even[r];
+                    *loss = keep * classes.weight_of(t) * own + share * T::from_f64(even[r]);
                 }
             }
         }
     }
 
-    fn backward_part<T: Math>(form: Form, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
-        let (mut tile, rows) = (form.tile(), form.rows());
-        let smooth = classes.smoothing > 0.0;
-        let weights = if smooth { form.shared(classes.weight, T::ONE) } else { form.tile() };
-        let even = if smooth { classes.weight.map_or(form.c as f64, |w| w.iter().map(|w| w.to_f64()).sum()) } else { 0.0 };
-        let (keep, share) = (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / form.c as f64));
+    fn backward_part<T: Math>(full: Form, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
+        let (mut tile, mut peaks, mut factors) = (full.tile(), full.tile(), full.tile());
+        let (keep, share, weights) = parts_of(full, classes);
+        let even = weights.as_ref().map_or(0.0, |w| w.as_flattened()[..full.c].iter().map(|w| w.to_f64()).sum());
         let even = share * T::from_f64(even);
-        let parts = x.chunks(rows * form.c).zip(dx.chunks_mut(rows * form.c)).zip(classes.target.chunks(rows).zip(stats.chunks(rows)));
+        let parts = x.chunks(full.size()).zip(dx.chunks_mut(full.size())).zip(classes.target.chunks(full.rows).zip(stats.chunks(full.rows)));
         for (i, ((x, dx), (target, stats))) in parts.enumerate() {
-            let (mut dy, mut own, mut factor) = ([T::ZERO; LANES], [T::ZERO; LANES], [T::ZERO; LANES]);
+            let form = full.of(x.len());
+            let (mut peak, mut total) = ([T::ZERO; LANES], [T::ONE; LANES]);
+            let (mut dy, mut own) = ([T::ZERO; LANES], [T::ZERO; LANES]);
             for (r, (&t, stats)) in target.iter().zip(stats).enumerate().take(LANES) {
-                if t != classes.ignore {
-                    dy[r] = match scale {
-                        Scale::All(dy) => dy,
-                        Scale::Each(dy) => dy[i * rows + r],
-                    };
-                }
+                [peak[r], total[r]] = *stats;
+                dy[r] = match scale {
+                    Scale::All(dy) => dy,
+                    Scale::Each(dy) => dy[i * full.rows + r],
+                };
                 own[r] = dy[r] * keep * classes.weight_of(t);
-                factor[r] = (own[r] + dy[r] * even) / stats[1];
             }
-            let mut peak = form.spread(stats, 0);
-            if !form.short() {
-                (dy, factor, peak) = ([dy[0]; LANES], [factor[0]; LANES], [peak[0]; LANES]);
+            let factor = lanes(|r| (own[r] + dy[r] * even) / total[r]);
+            let tile = form.load(x, &mut tile);
+            map(tile, [form.spread(&peak, &mut peaks), form.spread(&factor, &mut factors)], |x, [peak, factor]| factor * (x - peak).exp_on::<I>());
+            if let Some(weights) = &weights {
+                let dy = lanes(|r| dy[r] * share);
+                map(tile, [weights, form.spread(&dy, &mut factors)], |dx, [w, dy]| dx - dy * w);
             }
-            form.load(x, &mut tile);
-            map(&mut tile, |r, x| factor[r] * (x - peak[r]).exp_on::<I>());
-            if smooth {
-                update(&mut tile, &weights, |r, p, w| p - dy[r] * share * w);
-            }
-            form.store(&tile, dx);
+            form.store(tile, dx);
             for (r, (row, &t)) in dx.chunks_exact_mut(form.c).zip(target).enumerate().take(LANES) {
                 if t == classes.ignore {
                     row.fill(T::ZERO);
@@ -135,7 +134,7 @@ pub fn cross_entropy<T: Math>(x: &[T], c: usize, classes: &Classes<'_, T>, losse
     if x.is_empty() {
         return;
     }
-    let form = Form { c };
+    let form = Form::new(c);
     let chunk = form.rows_per_part();
     let parts = (Chunks { slice: losses, chunk }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST) / 10, |first, (losses, stats)| {
@@ -149,7 +148,7 @@ pub fn cross_entropy_backward<T: Math>(x: &[T], c: usize, classes: &Classes<'_, 
     if x.is_empty() {
         return;
     }
-    let form = Form { c };
+    let form = Form::new(c);
     let chunk = form.rows_per_part();
     for_chunks(dx, chunk * c, x.len().saturating_mul(COST) / 10, |i, dx| {
         let (first, n) = (i * chunk, dx.len() / c);

@@ -1,8 +1,8 @@
 //! Kernels over rows: softmax and its logarithm, cross-entropy, layer norm and RMS norm.
 //!
-//! Rows are worked on in tiles of steps of [`LANES`] lanes. Short rows (c ≤ LANES) lie one per lane, step j holding their
-//! element j; a longer row has a tile of its own, element i in lane `i % LANES`. Every kernel is written once, over tiles:
-//! what differs is whether a sum over steps is finished ([`Form::total`] then adds up the lanes of a long row).
+//! Rows are worked on in tiles: one long row, or up to [`LANES`] short ones (c ≤ LANES) one behind the other. A tile is read as
+//! steps of [`LANES`] elements, so that what is done to single elements runs at full width however short the rows are; only
+//! [`Form::sum`], [`Form::peak`] and [`Form::spread`], which gather a number per row and hand it back out, know rows.
 //!
 //! Invariant: the order of summation within a row is fixed by c alone, and sums over rows run in blocks fixed by shape that
 //! are merged in index order; neither threads nor the vector width decide a bit.
@@ -22,88 +22,81 @@ use smallvec::SmallVec;
 const TALL: usize = 64;
 /// Elements of one unit of parallel work.
 const SPAN: usize = 1 << 13;
+/// Accumulators of a short row.
+const FEW: usize = 4;
 
-/// One value per lane.
+/// One value per lane; or one per row of a tile.
 type Lanes<T> = [T; LANES];
-/// The steps of a tile, on the stack for rows of up to LANES² elements.
-type Tile<T> = SmallVec<[Lanes<T>; LANES]>;
+/// The steps of a tile and a spare one, on the stack for rows of up to about LANES² elements.
+type Tile<T> = SmallVec<[Lanes<T>; 36]>;
 
-/// How rows of `c` elements lie in tiles.
+/// A tile of `rows` rows of `c` elements.
 #[derive(Clone, Copy)]
 struct Form {
     c: usize,
+    rows: usize,
 }
 
 impl Form {
-    /// Whether every lane holds a row of its own.
+    /// The fullest tile.
+    fn new(c: usize) -> Form {
+        Form { c, rows: if c <= LANES { LANES } else { 1 } }
+    }
+
+    /// The tile that `len` elements fill: fewer rows at the end.
+    #[inline(always)]
+    fn of(self, len: usize) -> Form {
+        Form { rows: len / self.c, ..self }
+    }
+
+    #[inline(always)]
+    fn size(self) -> usize {
+        self.rows * self.c
+    }
+
     #[inline(always)]
     fn short(self) -> bool {
         self.c <= LANES
     }
 
-    /// Rows of one tile.
-    #[inline(always)]
-    fn rows(self) -> usize {
-        if self.short() { LANES } else { 1 }
-    }
-
-    fn steps(self) -> usize {
-        if self.short() { self.c } else { self.c.div_ceil(LANES) }
-    }
-
     /// Rows of one unit of parallel work: whole tiles.
     fn rows_per_part(self) -> usize {
-        (SPAN / self.c).max(1).next_multiple_of(self.rows())
+        (SPAN / self.c).max(1).next_multiple_of(self.rows)
     }
 
     fn tile<T: Float>(self) -> Tile<T> {
-        Tile::from_elem([T::ZERO; LANES], self.steps())
+        Tile::from_elem([T::ZERO; LANES], self.size().div_ceil(LANES) + 1)
     }
 
-    /// One row that belongs to all rows, such as a weight; `value` everywhere if there is none. Lanes of no element are zero.
+    /// A row that all rows share, such as a weight, once for every row; `value` everywhere if there is none.
     fn shared<T: Float>(self, row: Option<&[T]>, value: T) -> Tile<T> {
         let mut tile = self.tile();
-        let of = |i: usize| row.map_or(value, |row| row[i]);
-        if self.short() {
-            tile.iter_mut().enumerate().for_each(|(j, step)| *step = [of(j); LANES]);
-        } else {
-            tile.as_flattened_mut()[..self.c].iter_mut().enumerate().for_each(|(i, x)| *x = of(i));
+        for own in tile.as_flattened_mut()[..self.size()].chunks_exact_mut(self.c) {
+            match row {
+                Some(row) => own.copy_from_slice(row),
+                None => own.fill(value),
+            }
         }
         tile
     }
 
-    /// Reads the rows of one tile (fewer at the end); lanes of no element become zero.
+    /// Reads rows into a tile; lanes behind them become zero.
     #[inline(always)]
-    fn load<T: Float>(self, x: &[T], tile: &mut [Lanes<T>]) {
-        if !self.short() {
-            let (own, rest) = tile.as_flattened_mut().split_at_mut(self.c);
-            own.copy_from_slice(x);
-            return rest.fill(T::ZERO);
-        }
-        if x.len() < LANES * self.c {
-            tile.fill([T::ZERO; LANES]);
-        }
-        for (r, row) in x.chunks_exact(self.c).take(LANES).enumerate() {
-            for (step, &x) in tile.iter_mut().zip(row) {
-                step[r] = x;
-            }
-        }
+    fn load<'a, T: Float>(self, x: &[T], tile: &'a mut Tile<T>) -> &'a mut [Lanes<T>] {
+        let tile = &mut tile[..self.size().div_ceil(LANES)];
+        let (own, rest) = tile.as_flattened_mut().split_at_mut(self.size());
+        own.copy_from_slice(x);
+        rest.fill(T::ZERO);
+        tile
     }
 
-    /// Writes the rows of one tile.
+    /// Writes the rows of a tile.
     #[inline(always)]
     fn store<T: Float>(self, tile: &[Lanes<T>], y: &mut [T]) {
-        if !self.short() {
-            return y.copy_from_slice(&tile.as_flattened()[..self.c]);
-        }
-        for (r, row) in y.chunks_exact_mut(self.c).take(LANES).enumerate() {
-            for (step, y) in tile.iter().zip(row) {
-                *y = step[r];
-            }
-        }
+        y.copy_from_slice(&tile.as_flattened()[..self.size()]);
     }
 
-    /// Sets the lanes behind the end of a long row.
+    /// Sets the lanes behind the end of a long row: those take part in its sums.
     #[inline(always)]
     fn pad<T: Float>(self, tile: &mut [Lanes<T>], value: T) {
         if !self.short() {
@@ -111,34 +104,81 @@ impl Form {
         }
     }
 
-    /// Sums over steps become sums over rows, in every lane.
+    /// The sum of `term(x, z)` over every row of two tiles.
     #[inline(always)]
-    fn total(self, sums: Lanes<f64>) -> Lanes<f64> {
-        if self.short() { sums } else { [tree(sums, |a, b| a + b); LANES] }
+    fn sum<T: Float>(self, x: &[Lanes<T>], z: &[Lanes<T>], term: impl Fn(T, T) -> T) -> Lanes<f64> {
+        if self.short() {
+            return self.fold_short(x, z, T::ZERO, |a, x, z| a + term(x, z), |a, b| a + b).map(|s| s.to_f64());
+        }
+        let mut total = [0.0; LANES];
+        for (x, z) in x.chunks(TALL).zip(z.chunks(TALL)) {
+            let part = fold_steps(x, z, T::ZERO, |a, x, z| a + term(x, z));
+            for lane in 0..LANES {
+                total[lane] += part[lane].to_f64();
+            }
+        }
+        [tree(total, |a, b| a + b); LANES]
     }
 
-    /// The largest number of every row, in every lane; 0 where that is infinite, so that it can be subtracted. NaNs are passed over.
+    /// The largest number of every row, 0 where that is infinite, so that it can be subtracted. NaNs are passed over.
     #[inline(always)]
     fn peak<T: Float>(self, tile: &[Lanes<T>]) -> Lanes<T> {
         let larger = |a: T, x: T| if x > a { x } else { a };
-        let mut top = [-T::INFINITY; LANES];
-        for step in tile {
-            for (a, &x) in top.iter_mut().zip(step) {
-                *a = larger(*a, x);
-            }
-        }
-        if !self.short() {
-            top = [tree(top, larger); LANES];
-        }
+        let top = if self.short() {
+            self.fold_short(tile, tile, -T::INFINITY, |a, x, _| larger(a, x), larger)
+        } else {
+            [tree(fold_steps(tile, tile, -T::INFINITY, |a, x, _| larger(a, x)), larger); LANES]
+        };
         lanes(|r| if top[r].is_finite() { top[r] } else { T::ZERO })
     }
 
-    /// Value `k` of every row's statistics, in the lanes of that row.
+    /// Folds every row of a tile of short rows over a few accumulators.
     #[inline(always)]
-    fn spread<T: Float, const K: usize>(self, stats: &[[T; K]], k: usize) -> Lanes<T> {
-        let last = stats.len() - 1;
-        if self.short() { lanes(|r| stats[r.min(last)][k]) } else { [stats[0][k]; LANES] }
+    fn fold_short<T: Float>(self, x: &[Lanes<T>], z: &[Lanes<T>], id: T, step: impl Fn(T, T, T) -> T, merge: impl Fn(T, T) -> T) -> Lanes<T> {
+        let mut out = [T::ZERO; LANES];
+        let rows = x.as_flattened().chunks_exact(self.c).zip(z.as_flattened().chunks_exact(self.c));
+        for ((x, z), out) in rows.zip(&mut out).take(self.rows) {
+            let ((x, x_rest), (z, z_rest)) = (x.as_chunks::<FEW>(), z.as_chunks::<FEW>());
+            let mut a = [id; FEW];
+            for (x, z) in x.iter().zip(z) {
+                for k in 0..FEW {
+                    a[k] = step(a[k], x[k], z[k]);
+                }
+            }
+            // A sum of its own, so that the others stay in one register.
+            let rest = x_rest.iter().zip(z_rest).fold(id, |a, (&x, &z)| step(a, x, z));
+            *out = merge(merge(merge(a[0], a[1]), merge(a[2], a[3])), rest);
+        }
+        out
     }
+
+    /// A number per row as an operand of [`map`]: in the places of that row. `tile` is where it is written.
+    #[inline(always)]
+    fn spread<'a, T: Float>(self, numbers: &Lanes<T>, tile: &'a mut Tile<T>) -> &'a [Lanes<T>] {
+        if !self.short() {
+            tile[0] = [numbers[0]; LANES];
+            return &tile[..1];
+        }
+        let flat = tile.as_flattened_mut();
+        // Every row overwrites what the one before wrote beyond its end.
+        if self.c <= LANES / 2 {
+            (0..self.rows).for_each(|r| flat[r * self.c..][..LANES / 2].fill(numbers[r]));
+        } else {
+            (0..self.rows).for_each(|r| flat[r * self.c..][..LANES].fill(numbers[r]));
+        }
+        &tile[..self.size().div_ceil(LANES)]
+    }
+}
+
+#[inline(always)]
+fn fold_steps<T: Float>(x: &[Lanes<T>], z: &[Lanes<T>], id: T, step: impl Fn(T, T, T) -> T) -> Lanes<T> {
+    let mut a = [id; LANES];
+    for (x, z) in x.iter().zip(z) {
+        for lane in 0..LANES {
+            a[lane] = step(a[lane], x[lane], z[lane]);
+        }
+    }
+    a
 }
 
 #[inline(always)]
@@ -163,69 +203,25 @@ fn lanes<T: Float>(f: impl Fn(usize) -> T) -> Lanes<T> {
     out
 }
 
-/// Replaces every element x of a tile by `f(lane, x, z)`, where z is the element of another tile.
+/// Replaces every element x of a tile by `f(x, z)` with the K elements z that lie in its place in other tiles; of an operand
+/// of one step every step takes that one.
 #[inline(always)]
-fn update<T: Float>(x: &mut [Lanes<T>], z: &[Lanes<T>], f: impl Fn(usize, T, T) -> T) {
-    for (x, z) in x.iter_mut().zip(z) {
-        for lane in 0..LANES {
-            x[lane] = f(lane, x[lane], z[lane]);
+fn map<T: Float, const K: usize>(tile: &mut [Lanes<T>], operands: [&[Lanes<T>]; K], f: impl Fn(T, [T; K]) -> T) {
+    let none = [T::ZERO; LANES];
+    for (i, x) in tile.iter_mut().enumerate() {
+        let mut steps = [&none; K];
+        for k in 0..K {
+            steps[k] = &operands[k][if operands[k].len() == 1 { 0 } else { i }];
         }
-        stay_in_step();
-    }
-}
-
-/// As [`update`], for one tile.
-#[inline(always)]
-fn map<T: Float>(x: &mut [Lanes<T>], f: impl Fn(usize, T) -> T) {
-    for x in x {
-        for (lane, x) in x.iter_mut().enumerate() {
-            *x = f(lane, *x);
-        }
-        stay_in_step();
-    }
-}
-
-/// Keeps the compiler from vectorising over steps, which it would do with gathers, rather than over lanes: 20 times faster
-/// with AVX-512.
-#[inline(always)]
-fn stay_in_step() {
-    std::hint::black_box(());
-}
-
-/// Two sums over the steps of two tiles, lane by lane: `term(lane, x, z)` answers what is added to each.
-#[inline(always)]
-fn sums<T: Float>(x: &[Lanes<T>], z: &[Lanes<T>], term: impl Fn(usize, T, T) -> (T, T)) -> (Lanes<f64>, Lanes<f64>) {
-    let (mut wide1, mut wide2) = ([0.0; LANES], [0.0; LANES]);
-    for (x, z) in x.chunks(TALL).zip(z.chunks(TALL)) {
-        let (mut a1, mut a2) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        for (x, z) in x.iter().zip(z) {
-            for lane in 0..LANES {
-                let (t1, t2) = term(lane, x[lane], z[lane]);
-                (a1[lane], a2[lane]) = (a1[lane] + t1, a2[lane] + t2);
+        // Not written in place: operands could be thought to overlap.
+        *x = lanes(|lane| {
+            let mut z = [T::ZERO; K];
+            for k in 0..K {
+                z[k] = steps[k][lane];
             }
-        }
-        for lane in 0..LANES {
-            wide1[lane] += a1[lane].to_f64();
-            wide2[lane] += a2[lane].to_f64();
-        }
+            f(x[lane], z)
+        });
+        // Keeps the compiler from vectorising over steps, with gathers, rather than over lanes: 20 times slower.
+        std::hint::black_box(());
     }
-    (wide1, wide2)
-}
-
-/// One sum over the steps of two tiles.
-#[inline(always)]
-fn sum<T: Float>(x: &[Lanes<T>], z: &[Lanes<T>], term: impl Fn(usize, T, T) -> T) -> Lanes<f64> {
-    let mut wide = [0.0; LANES];
-    for (x, z) in x.chunks(TALL).zip(z.chunks(TALL)) {
-        let mut a = [T::ZERO; LANES];
-        for (x, z) in x.iter().zip(z) {
-            for lane in 0..LANES {
-                a[lane] += term(lane, x[lane], z[lane]);
-            }
-        }
-        for lane in 0..LANES {
-            wide[lane] += a[lane].to_f64();
-        }
-    }
-    wide
 }

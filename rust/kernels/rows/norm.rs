@@ -8,7 +8,7 @@
 //! Invariant: the variance is summed from `x − pivot` with a pivot near the mean, never E[x²] − E[x]²; the mean is kept as
 //! pivot + rest, to twice the precision of the elements.
 
-use super::{Form, Lanes, TALL, Tile, lanes, map, stay_in_step, sum, sums, update};
+use super::{Form, Lanes, TALL, Tile, lanes, map};
 use crate::kernels::parallel::{Chunks, drive};
 use crate::kernels::simd::{Float, Isa, LANES};
 use crate::simd;
@@ -40,40 +40,61 @@ pub struct Sums {
     pub db: Vec<f64>,
 }
 
-/// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of every row of a tile.
-#[inline(always)]
-fn measure<T: Float, I: Isa>(form: Form, tile: &mut [Lanes<T>], eps: f64, centred: bool) -> [Lanes<T>; 3] {
-    let n = form.c as f64;
-    let mut pivot = [T::ZERO; LANES];
-    if centred {
-        let total = form.total(sum(tile, tile, |_, x, _| x));
-        pivot = lanes(|r| T::from_f64(total[r] / n));
-        form.pad(tile, pivot[0]);
-    }
-    let (first, second) = sums(tile, tile, |lane, x, _| {
-        let d = x - pivot[lane];
-        (d, d * d)
-    });
-    let (mut rest, mut scale) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-    let (first, second) = (form.total(first), form.total(second));
-    for lane in 0..LANES {
-        let shift = if centred { first[lane] / n } else { 0.0 };
-        let var = second[lane] / n - shift * shift;
-        rest[lane] = T::from_f64(shift);
-        // Not `max`, which would answer 0 for NaN.
-        scale[lane] = T::from_f64(1.0 / (if var < 0.0 { 0.0 } else { var } + eps).sqrt());
-    }
-    [pivot, rest, scale]
+/// Room for a tile and three numbers per row.
+struct Room<T: Float> {
+    tile: Tile<T>,
+    spread: [Tile<T>; 3],
 }
 
-/// x̂ in place of x.
-#[inline(always)]
-fn normalise<T: Float>(tile: &mut [Lanes<T>], [pivot, rest, scale]: &[Lanes<T>; 3]) {
-    map(tile, |r, x| (x - pivot[r] - rest[r]) * scale[r]);
+impl<T: Float> Room<T> {
+    fn new(form: Form) -> Self {
+        Room { tile: form.tile(), spread: [form.tile(), form.tile(), form.tile()] }
+    }
+
+    /// Reads rows x: a tile of x̂, and pivot, rest (mean = pivot + rest) and 1/√(v + eps) of every row.
+    #[inline(always)]
+    fn measure(&mut self, form: Form, x: &[T], norm: &Norm<'_, T>) -> (&mut [Lanes<T>], [Lanes<T>; 3]) {
+        let (tile, n) = (form.load(x, &mut self.tile), form.c as f64);
+        let (mut pivot, mut first) = ([T::ZERO; LANES], [0.0; LANES]);
+        let [spread, spread_scale, _] = &mut self.spread;
+        if norm.centred {
+            let total = form.sum(tile, tile, |x, _| x);
+            pivot = lanes(|r| T::from_f64(total[r] / n));
+            map(tile, [form.spread(&pivot, spread)], |x, [pivot]| x - pivot);
+            form.pad(tile, T::ZERO);
+            first = form.sum(tile, tile, |d, _| d);
+        }
+        let second = form.sum(tile, tile, |d, _| d * d);
+        let rest = lanes(|r| T::from_f64(first[r] / n));
+        let scale = lanes(|r| {
+            let var = second[r] / n - (first[r] / n) * (first[r] / n);
+            // Not `max`, which would answer 0 for NaN.
+            T::from_f64(1.0 / (if var < 0.0 { 0.0 } else { var } + norm.eps).sqrt())
+        });
+        map(tile, [form.spread(&rest, spread), form.spread(&scale, spread_scale)], |d, [rest, scale]| (d - rest) * scale);
+        (tile, [pivot, rest, scale])
+    }
+
+    /// Reads rows x: a tile of x̂ by what [`Room::measure`] found, and 1/√(v + eps) as an operand.
+    #[inline(always)]
+    fn normalise(&mut self, form: Form, x: &[T], stats: &[[T; 3]]) -> (&[Lanes<T>], &[Lanes<T>]) {
+        let tile = form.load(x, &mut self.tile);
+        let mut found = [[T::ZERO; LANES]; 3];
+        for (r, stats) in stats.iter().enumerate().take(LANES) {
+            for k in 0..3 {
+                found[k][r] = stats[k];
+            }
+        }
+        let [pivot, rest, scale] = &mut self.spread;
+        let scale = form.spread(&found[2], scale);
+        map(tile, [form.spread(&found[0], pivot), form.spread(&found[1], rest), scale], |x, [pivot, rest, scale]| (x - pivot - rest) * scale);
+        form.pad(tile, T::ZERO);
+        (tile, scale)
+    }
 }
 
 /// Running sums over rows, element by element of a tile.
-struct Gathered<T> {
+struct Gathered<T: Float> {
     dw: Tile<T>,
     db: Tile<T>,
     /// Tiles since the last flush.
@@ -85,26 +106,23 @@ impl<T: Float> Gathered<T> {
         Gathered { dw: form.tile(), db: form.tile(), tiles: 0 }
     }
 
+    /// Adds dy·x̂ and dy; now and then moves the sums to `out`.
     #[inline(always)]
-    fn add<I: Isa>(&mut self, hat: &[Lanes<T>], dy: &[Lanes<T>]) {
-        for ((dw, db), (hat, dy)) in self.dw.iter_mut().zip(&mut self.db).zip(hat.iter().zip(dy)) {
-            for lane in 0..LANES {
-                dw[lane] = hat[lane].mul_add_on::<I>(dy[lane], dw[lane]);
-                db[lane] += dy[lane];
-            }
-            stay_in_step();
-        }
+    fn add<I: Isa>(&mut self, form: Form, hat: &[Lanes<T>], dy: &[Lanes<T>], out: &mut [f64]) {
+        map(&mut self.dw[..dy.len()], [hat, dy], |dw, [hat, dy]| hat.mul_add_on::<I>(dy, dw));
+        map(&mut self.db[..dy.len()], [dy], |db, [dy]| db + dy);
         self.tiles += 1;
+        if self.tiles == TALL {
+            self.flush(form, out);
+        }
     }
 
     /// Moves the sums to `out`: c of dw, then c of db.
     #[inline(always)]
     fn flush(&mut self, form: Form, out: &mut [f64]) {
         for (tile, out) in [&mut self.dw, &mut self.db].into_iter().zip(out.chunks_exact_mut(form.c)) {
-            if form.short() {
-                tile.iter().zip(out).for_each(|(step, out)| *out += step.iter().map(|x| x.to_f64()).sum::<f64>());
-            } else {
-                tile.as_flattened().iter().zip(out).for_each(|(x, out)| *out += x.to_f64());
+            for row in tile.as_flattened()[..form.size()].chunks_exact(form.c) {
+                row.iter().zip(&mut *out).for_each(|(x, out)| *out += x.to_f64());
             }
             tile.fill([T::ZERO; LANES]);
         }
@@ -113,50 +131,41 @@ impl<T: Float> Gathered<T> {
 }
 
 simd! {
-    fn forward_part<T: Float>(form: Form, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
-        let (mut tile, rows) = (form.tile(), form.rows());
-        let (w, b) = (form.shared(norm.weight, T::ONE), form.shared(norm.bias, T::ZERO));
-        for ((x, y), stats) in x.chunks(rows * form.c).zip(y.chunks_mut(rows * form.c)).zip(stats.chunks_mut(rows)) {
-            form.load(x, &mut tile);
-            let measured = measure::<T, I>(form, &mut tile, norm.eps, norm.centred);
-            normalise(&mut tile, &measured);
-            update(&mut tile, &w, |_, hat, w| hat * w);
-            if norm.bias.is_some() {
-                update(&mut tile, &b, |_, y, b| y + b);
-            }
-            form.store(&tile, y);
+    fn forward_part<T: Float>(full: Form, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
+        let mut room = Room::new(full);
+        let (w, b) = (full.shared(norm.weight, T::ONE), full.shared(norm.bias, T::ZERO));
+        for ((x, y), stats) in x.chunks(full.size()).zip(y.chunks_mut(full.size())).zip(stats.chunks_mut(full.rows)) {
+            let form = full.of(x.len());
+            let (tile, found) = room.measure(form, x, norm);
+            map(tile, [&w, &b], |hat, [w, b]| hat.mul_add_on::<I>(w, b));
+            form.store(tile, y);
             for (r, stats) in stats.iter_mut().enumerate().take(LANES) {
-                *stats = measured.map(|m| m[r]);
+                *stats = [found[0][r], found[1][r], found[2][r]];
             }
         }
     }
 
-    fn backward_part<T: Float>(form: Form, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64]) {
-        let (mut hat, mut grad, rows) = (form.tile(), form.tile(), form.rows());
-        let (w, n) = (form.shared(norm.weight, T::ONE), form.c as f64);
-        let mut gathered = Gathered::new(form);
-        let parts = x.chunks(rows * form.c).zip(dy.chunks(rows * form.c)).zip(dx.chunks_mut(rows * form.c));
-        for (((x, dy), dx), stats) in parts.zip(stats.chunks(rows)) {
-            form.load(x, &mut hat);
-            form.load(dy, &mut grad);
-            let stats = [0, 1, 2].map(|k| form.spread(stats, k));
-            normalise(&mut hat, &stats);
-            form.pad(&mut hat, T::ZERO);
+    fn backward_part<T: Float>(full: Form, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64]) {
+        let (mut room, mut grad, mut means, mut slopes) = (Room::new(full), full.tile(), full.tile(), full.tile());
+        let (w, n) = (full.shared(norm.weight, T::ONE), full.c as f64);
+        let mut gathered = Gathered::new(full);
+        let parts = x.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size()));
+        for (((x, dy), dx), stats) in parts.zip(stats.chunks(full.rows)) {
+            let form = full.of(x.len());
+            let (hat, scale) = room.normalise(form, x, stats);
+            let grad = form.load(dy, &mut grad);
             if !out.is_empty() {
-                gathered.add::<I>(&hat, &grad);
-                if gathered.tiles == TALL {
-                    gathered.flush(form, out);
-                }
+                gathered.add::<I>(full, hat, grad, out);
             }
-            update(&mut grad, &w, |_, dy, w| dy * w);
-            let (first, second) = sums(&grad, &hat, |_, g, hat| (g, g * hat));
-            let (first, second) = (form.total(first), form.total(second));
-            let mean = lanes(|r| if norm.centred { T::from_f64(first[r] / n) } else { T::ZERO });
-            let (slope, scale) = (lanes(|r| T::from_f64(second[r] / n)), &stats[2]);
-            update(&mut grad, &hat, |r, g, hat| (g - mean[r] - hat * slope[r]) * scale[r]);
-            form.store(&grad, dx);
+            map(grad, [&w], |dy, [w]| dy * w);
+            let first = if norm.centred { form.sum(grad, grad, |g, _| g) } else { [0.0; LANES] };
+            let second = form.sum(grad, hat, |g, hat| g * hat);
+            let (mean, slope) = (lanes(|r| T::from_f64(first[r] / n)), lanes(|r| T::from_f64(second[r] / n)));
+            let (mean, slope) = (form.spread(&mean, &mut means), form.spread(&slope, &mut slopes));
+            map(grad, [hat, mean, slope, scale], |g, [hat, mean, slope, scale]| (g - mean - hat * slope) * scale);
+            form.store(grad, dx);
         }
-        gathered.flush(form, out);
+        gathered.flush(full, out);
     }
 }
 
@@ -165,7 +174,7 @@ pub fn norm<T: Float>(x: &[T], c: usize, how: &Norm<'_, T>, y: &mut [T], stats: 
     if x.is_empty() {
         return;
     }
-    let form = Form { c };
+    let form = Form::new(c);
     let chunk = form.rows_per_part();
     let parts = (Chunks { slice: y, chunk: chunk * c }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST.0) / 10, |first, (y, stats)| {
@@ -180,8 +189,8 @@ pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, s
     if x.is_empty() {
         return total;
     }
-    let form = Form { c };
-    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max(FEWEST).next_multiple_of(form.rows());
+    let form = Form::new(c);
+    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max(FEWEST).next_multiple_of(form.rows);
     let width = if with_sums { 2 * c } else { 0 };
     let mut partials = vec![vec![0.0; width]; stats.len().div_ceil(rows)];
     let parts = (Chunks { slice: dx, chunk: rows * c }, Chunks { slice: &mut partials, chunk: 1 });

@@ -3,7 +3,7 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{Form, Lanes, lanes, map, sum, update};
+use super::{Form, Lanes, Tile, lanes, map};
 use crate::kernels::math::Math;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Float, Isa};
@@ -12,63 +12,69 @@ use crate::simd;
 /// Rough cost of one element in tenths of a nanosecond.
 const COST: usize = 10;
 
-/// Σeˣ of every row of a tile whose spare lanes are −∞.
-#[inline(always)]
-pub(super) fn total_exp<T: Math, I: Isa>(form: Form, tile: &[Lanes<T>]) -> Lanes<T> {
-    let total = form.total(sum(tile, tile, |_, x, _| x.exp_on::<I>()));
-    lanes(|r| T::from_f64(total[r]))
+impl Form {
+    /// Reads rows x: a tile of e^(x − m), and of every row the largest element m and the sum Σe^(x − m).
+    #[inline(always)]
+    pub(super) fn exponentials<'a, T: Math, I: Isa>(
+        self,
+        x: &[T],
+        tile: &'a mut Tile<T>,
+        spread: &mut Tile<T>,
+    ) -> (&'a mut [Lanes<T>], Lanes<T>, Lanes<f64>) {
+        let tile = self.load(x, tile);
+        self.pad(tile, -T::INFINITY);
+        let peak = self.peak(tile);
+        map(tile, [self.spread(&peak, spread)], |x, [peak]| (x - peak).exp_on::<I>());
+        let total = self.sum(tile, tile, |e, _| e);
+        (tile, peak, total)
+    }
 }
 
 simd! {
-    fn softmax_part<T: Math>(form: Form, x: &[T], y: &mut [T]) {
-        let (mut tile, size) = (form.tile(), form.rows() * form.c);
-        for (x, y) in x.chunks(size).zip(y.chunks_mut(size)) {
-            form.load(x, &mut tile);
-            form.pad(&mut tile, -T::INFINITY);
-            let peak = form.peak(&tile);
-            map(&mut tile, |r, x| (x - peak[r]).exp_on::<I>());
-            let total = form.total(sum(&tile, &tile, |_, e, _| e));
+    fn softmax_part<T: Math>(full: Form, x: &[T], y: &mut [T]) {
+        let (mut tile, mut spread) = (full.tile(), full.tile());
+        for (x, y) in x.chunks(full.size()).zip(y.chunks_mut(full.size())) {
+            let form = full.of(x.len());
+            let (tile, _, total) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
             let scale = lanes(|r| T::from_f64(1.0 / total[r]));
-            map(&mut tile, |r, e| e * scale[r]);
-            form.store(&tile, y);
+            map(tile, [form.spread(&scale, &mut spread)], |e, [scale]| e * scale);
+            form.store(tile, y);
         }
     }
 
-    fn log_softmax_part<T: Math>(form: Form, x: &[T], y: &mut [T]) {
-        let (mut tile, size) = (form.tile(), form.rows() * form.c);
-        for (x, y) in x.chunks(size).zip(y.chunks_mut(size)) {
-            form.load(x, &mut tile);
-            form.pad(&mut tile, -T::INFINITY);
-            let peak = form.peak(&tile);
-            map(&mut tile, |r, x| x - peak[r]);
-            let total = total_exp::<T, I>(form, &tile);
-            let log_total = lanes(|r| total[r].log_on::<I>());
-            map(&mut tile, |r, x| x - log_total[r]);
-            form.store(&tile, y);
+    fn log_softmax_part<T: Math>(full: Form, x: &[T], y: &mut [T]) {
+        let (mut tile, mut spread, mut logs) = (full.tile(), full.tile(), full.tile());
+        for (x, y) in x.chunks(full.size()).zip(y.chunks_mut(full.size())) {
+            let form = full.of(x.len());
+            let (_, peak, total) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
+            let log_total = lanes(|r| T::from_f64(total[r]).log_on::<I>());
+            let tile = form.load(x, &mut tile);
+            map(tile, [form.spread(&peak, &mut spread), form.spread(&log_total, &mut logs)], |x, [peak, log]| x - peak - log);
+            form.store(tile, y);
         }
     }
 
-    fn softmax_backward_part<T: Float>(form: Form, y: &[T], dy: &[T], dx: &mut [T]) {
-        let (mut tile, mut grad, size) = (form.tile(), form.tile(), form.rows() * form.c);
-        for ((y, dy), dx) in y.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size)) {
-            form.load(y, &mut tile);
-            form.load(dy, &mut grad);
-            let total = form.total(sum(&tile, &grad, |_, y, dy| y * dy));
+    fn softmax_backward_part<T: Float>(full: Form, y: &[T], dy: &[T], dx: &mut [T]) {
+        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.tile());
+        for ((y, dy), dx) in y.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size())) {
+            let form = full.of(y.len());
+            let (tile, grad) = (form.load(y, &mut tile), form.load(dy, &mut grad));
+            let total = form.sum(tile, grad, |y, dy| y * dy);
             let dot = lanes(|r| T::from_f64(total[r]));
-            update(&mut grad, &tile, |r, dy, y| y * (dy - dot[r]));
-            form.store(&grad, dx);
+            map(grad, [tile, form.spread(&dot, &mut spread)], |dy, [y, dot]| y * (dy - dot));
+            form.store(grad, dx);
         }
     }
 
-    fn log_softmax_backward_part<T: Math>(form: Form, y: &[T], dy: &[T], dx: &mut [T]) {
-        let (mut tile, mut grad, size) = (form.tile(), form.tile(), form.rows() * form.c);
-        for ((y, dy), dx) in y.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size)) {
-            form.load(y, &mut tile);
-            form.load(dy, &mut grad);
-            let wide = form.total(sum(&grad, &grad, |_, dy, _| dy));
-            let total = lanes(|r| T::from_f64(wide[r]));
-            update(&mut grad, &tile, |r, dy, y| dy - y.exp_on::<I>() * total[r]);
-            form.store(&grad, dx);
+    fn log_softmax_backward_part<T: Math>(full: Form, y: &[T], dy: &[T], dx: &mut [T]) {
+        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.tile());
+        for ((y, dy), dx) in y.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size())) {
+            let form = full.of(y.len());
+            let (tile, grad) = (form.load(y, &mut tile), form.load(dy, &mut grad));
+            let sum = form.sum(grad, grad, |dy, _| dy);
+            let total = lanes(|r| T::from_f64(sum[r]));
+            map(grad, [tile, form.spread(&total, &mut spread)], |dy, [y, total]| dy - y.exp_on::<I>() * total);
+            form.store(grad, dx);
         }
     }
 }
@@ -77,7 +83,7 @@ fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(Form, &[T], &mut [
     if y.is_empty() {
         return;
     }
-    let form = Form { c };
+    let form = Form::new(c);
     let chunk = form.rows_per_part() * c;
     parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(form, &x[i * chunk..][..y.len()], y));
 }
@@ -86,7 +92,7 @@ fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(Form, 
     if dx.is_empty() {
         return;
     }
-    let form = Form { c };
+    let form = Form::new(c);
     let chunk = form.rows_per_part() * c;
     parallel::for_chunks(dx, chunk, y.len().saturating_mul(COST) / 10, |i, dx| {
         let at = i * chunk..i * chunk + dx.len();

@@ -1,0 +1,70 @@
+"""Work on whole modules: folding batch norm away, clipping gradients, parameters as one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from treadle._core import Tensor, concatenate
+from treadle.nn.linear import Linear
+from treadle.nn.norm import BatchNorm1d
+from treadle.nn.parameter import Parameter
+from treadle.optim.clip import clip_grad_norm_, clip_grad_value_
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "fuse_linear_bn", "parameters_to_vector", "vector_to_parameters"]
+
+
+def fuse_linear_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
+    """One Linear that computes what `bn.eval()(linear(x))` does, for inference.
+
+    Args:
+        linear: (*, in) → (*, C).
+        bn: Over C channels, with running statistics.
+
+    Returns:
+        A new Linear with a bias; both arguments are left alone.
+
+    Raises:
+        ValueError: Channels that differ, or no running statistics.
+
+    Example:
+        >>> fast = nn.utils.fuse_linear_bn(model[0], model[1])
+    """
+    if linear.out_features != bn.dim:
+        raise ValueError(f"fuse_linear_bn: expected {linear.out_features} channels as the linear layer gives, got {bn.dim}")
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError("fuse_linear_bn: expected running statistics, got a batch norm with track_running_stats=False")
+    weight = linear.weight.numpy().astype(np.float64)
+    scale = 1 / np.sqrt(bn.running_var.numpy().astype(np.float64) + bn.eps)
+    if bn.weight is not None:
+        scale = scale * bn.weight.numpy()
+    bias = -bn.running_mean.numpy().astype(np.float64)
+    if linear.bias is not None:
+        bias = bias + linear.bias.numpy()
+    shift = 0.0 if bn.bias is None else bn.bias.numpy()
+    fused = Linear(linear.in_features, linear.out_features, dtype=linear.weight.dtype)
+    fused.weight.copy_(weight * scale[:, None])
+    fused.bias = Parameter(bias * scale + shift, linear.weight.dtype)
+    return fused
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All elements of all parameters, one after another."""
+    return concatenate([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vector: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copies consecutive parts of a vector into parameters; the inverse of `parameters_to_vector`.
+
+    Raises:
+        ValueError: A vector of another length than all parameters together; nothing was changed.
+    """
+    targets = list(parameters)
+    total = sum(p.size for p in targets)
+    if vector.shape != (total,):
+        raise ValueError(f"vector_to_parameters: expected shape {(total,)}, got {vector.shape}")
+    start = 0
+    for p in targets:
+        p.copy_(vector[start : start + p.size].reshape(p.shape))
+        start += p.size

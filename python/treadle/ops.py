@@ -1,0 +1,165 @@
+"""Operations as functions: everything a Tensor can do, also under the names of course material.
+
+`summation`, `multiply`, `divide`, `power`, `negate`, their `_scalar` forms, `transpose` of a pair of axes and `logsoftmax` are
+thin names on the same operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from treadle import _core
+from treadle._core import (
+    Tensor,
+    abs,
+    add,
+    all,
+    any,
+    argmax,
+    argmin,
+    broadcast_to,
+    ceil,
+    clip,
+    concatenate,
+    cos,
+    div,
+    elu,
+    equal,
+    erf,
+    exp,
+    expm1,
+    flatten,
+    flip,
+    floor,
+    floor_divide,
+    gather,
+    gelu,
+    greater,
+    greater_equal,
+    index_add,
+    isfinite,
+    isinf,
+    isnan,
+    leaky_relu,
+    less,
+    less_equal,
+    log,
+    log1p,
+    log_sigmoid,
+    log_softmax,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    masked_fill,
+    matmul,
+    max,
+    maximum,
+    mean,
+    min,
+    minimum,
+    mul,
+    neg,
+    not_equal,
+    one_hot,
+    permute,
+    pow,
+    prod,
+    reciprocal,
+    relu,
+    remainder,
+    round,
+    rsqrt,
+    sigmoid,
+    sign,
+    silu,
+    sin,
+    softmax,
+    softplus,
+    split,
+    sqrt,
+    square,
+    squeeze,
+    stack,
+    std,
+    sub,
+    sum,
+    swapaxes,
+    take,
+    tanh,
+    unsqueeze,
+    var,
+    where,
+)
+
+Axes = int | Sequence[int] | None
+
+
+def reshape(a: Tensor, shape: Sequence[int]) -> Tensor:
+    """`a` with other sizes; one of them may be -1."""
+    return a.reshape(tuple(shape))
+
+
+def summation(a: Tensor, axes: Axes = None) -> Tensor:
+    """Sum along `axes`, or of everything."""
+    return _core.sum(a, axes)
+
+
+def logsumexp(a: Tensor, axes: Axes = None, keepdims: bool = False) -> Tensor:
+    """log Σeᵃ along `axes`, or of everything, without overflow."""
+    return _core.logsumexp(a, axes, keepdims)
+
+
+def logsoftmax(a: Tensor) -> Tensor:
+    """a − log Σeᵃ along the last axis."""
+    return _core.log_softmax(a, -1)
+
+
+def transpose(a: Tensor, axes: tuple[int, int] | None = None) -> Tensor:
+    """Swaps a pair of axes; None swaps the last two."""
+    first, second = (-2, -1) if axes is None else axes
+    return _core.swapaxes(a, first, second)
+
+
+def multiply(a: Any, b: Any) -> Tensor:
+    """a · b, element by element."""
+    return _core.mul(a, b)
+
+
+def divide(a: Any, b: Any) -> Tensor:
+    """a / b, element by element."""
+    return _core.div(a, b)
+
+
+def power(a: Any, b: Any) -> Tensor:
+    """a ** b, element by element."""
+    return _core.pow(a, b)
+
+
+def negate(a: Any) -> Tensor:
+    """−a."""
+    return _core.neg(a)
+
+
+def add_scalar(a: Tensor, scalar: float) -> Tensor:
+    """a + scalar."""
+    return _core.add(a, scalar)
+
+
+def mul_scalar(a: Tensor, scalar: float) -> Tensor:
+    """a · scalar."""
+    return _core.mul(a, scalar)
+
+
+def divide_scalar(a: Tensor, scalar: float) -> Tensor:
+    """a / scalar."""
+    return _core.div(a, scalar)
+
+
+def power_scalar(a: Tensor, scalar: float) -> Tensor:
+    """a ** scalar."""
+    return _core.pow(a, scalar)
+
+
+__all__ = sorted(name for name in dict(globals()) if not name.startswith("_") and name not in {"Any", "Axes", "Sequence", "Tensor", "annotations"})

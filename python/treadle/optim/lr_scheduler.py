@@ -1,0 +1,283 @@
+"""Learning-rate schedules.
+
+A schedule is a function of how many steps were taken: `factor(step)` times the rates the optimizer began with. `step()` is
+called once per epoch (or per batch, where the schedule is meant so). `ReduceLROnPlateau` alone depends on a measurement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from treadle.optim.optimizer import Optimizer
+
+__all__ = [
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "ReduceLROnPlateau",
+    "StepLR",
+]
+
+
+class LRScheduler:
+    """Base class: sets the rate of every group to its first one times `factor(step)`.
+
+    Args:
+        optimizer: Whose `lr`s are set, at once and at every `step()`.
+    """
+
+    _kept: tuple[str, ...] = ("last_step", "base_lrs")
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.base_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
+        self.last_step = 0
+        self._set()
+
+    def factor(self, step: int) -> float:
+        """What the first rate is multiplied by after `step` steps; defined by subclasses."""
+        raise TypeError(f"lr_scheduler: expected {type(self).__name__} to define factor, got a class without it")
+
+    def _set(self) -> None:
+        factor = self.factor(self.last_step)
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base * factor
+
+    def step(self) -> None:
+        """Moves to the next rate."""
+        self.last_step += 1
+        self._set()
+
+    def get_last_lr(self) -> list[float]:
+        """The rate of every group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` continues from."""
+        return {name: getattr(self, name) for name in self._kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from a snapshot.
+
+        Raises:
+            ValueError: A snapshot of another kind of schedule, or of other parameter groups.
+        """
+        if set(state) != set(self._kept) or len(state["base_lrs"]) != len(self.base_lrs):
+            raise ValueError(f"lr_scheduler: expected {sorted(self._kept)} for {len(self.base_lrs)} groups, got {dict(state)}")
+        for name in self._kept:
+            setattr(self, name, state[name])
+        self._set()
+
+
+def _positive(op: str, name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{op}: expected {name} of at least 1, got {value}")
+    return value
+
+
+class StepLR(LRScheduler):
+    """Times `gamma` every `step_size` steps."""
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size, self.gamma = _positive("step_lr", "step_size", step_size), gamma
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """gamma^⌊step / step_size⌋."""
+        return self.gamma ** (step // self.step_size)
+
+
+class MultiStepLR(LRScheduler):
+    """Times `gamma` at every milestone."""
+
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        self.milestones, self.gamma = sorted(milestones), gamma
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """gamma^(milestones passed)."""
+        return self.gamma ** sum(step >= milestone for milestone in self.milestones)
+
+
+class ExponentialLR(LRScheduler):
+    """Times `gamma` every step."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """gamma^step."""
+        return self.gamma**step
+
+
+class LambdaLR(LRScheduler):
+    """Whatever a function of the step says."""
+
+    def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
+        self.lr_lambda = lr_lambda
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """lr_lambda(step)."""
+        return self.lr_lambda(step)
+
+
+class LinearLR(LRScheduler):
+    """From `start_factor` to `end_factor` in a straight line over `total_iters` steps."""
+
+    def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> None:
+        if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
+            raise ValueError(f"linear_lr: expected factors in (0, 1] and [0, 1], got {start_factor} and {end_factor}")
+        self.start_factor, self.end_factor = start_factor, end_factor
+        self.total_iters = _positive("linear_lr", "total_iters", total_iters)
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """start + (end − start)·step/total."""
+        return self.start_factor + (self.end_factor - self.start_factor) * min(step / self.total_iters, 1)
+
+
+class CosineAnnealingLR(LRScheduler):
+    """Half a cosine from the first rate to `eta_min` over `T_max` steps, and on (Loshchilov & Hutter 2017)."""
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        self.T_max, self.eta_min = _positive("cosine_annealing_lr", "T_max", T_max), eta_min
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """½(1 + cos(π·step/T_max)): the share of the way down that is left."""
+        return (1 + math.cos(math.pi * step / self.T_max)) / 2
+
+    def _set(self) -> None:
+        left = self.factor(self.last_step)
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = self.eta_min + (base - self.eta_min) * left
+
+
+class OneCycleLR(LRScheduler):
+    """Up to `max_lr` and down again along cosines, in `total_steps` steps, one per batch (Smith & Topin 2019).
+
+    Args:
+        optimizer: Whose rates are set.
+        max_lr: The rate at the top.
+        total_steps: Steps of the whole cycle.
+        pct_start: Share of the steps that go up.
+        div_factor: max_lr over the first rate.
+        final_div_factor: The first rate over the last.
+
+    Raises:
+        ValueError: More steps than the cycle has, or options out of range.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float,
+        total_steps: int,
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"one_cycle_lr: expected pct_start in [0, 1], got {pct_start}")
+        self.total_steps, self.pct_start = _positive("one_cycle_lr", "total_steps", total_steps), pct_start
+        self.div_factor, self.final_div_factor = div_factor, final_div_factor
+        for group in optimizer.param_groups:
+            group["lr"] = max_lr
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """Share of max_lr after `step` steps."""
+        if step > self.total_steps:
+            raise ValueError(f"one_cycle_lr: expected at most {self.total_steps} steps, got {step}")
+        top = self.pct_start * self.total_steps - 1
+        low, end = 1 / self.div_factor, 1 / (self.div_factor * self.final_div_factor)
+        if step <= top:
+            return _cosine(low, 1, step / top)
+        return _cosine(1, end, (step - top) / max(self.total_steps - 1 - top, 1))
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(max(done, 0), 1))) / 2
+
+
+class ReduceLROnPlateau:
+    """Times `factor` when a measurement has not improved for more than `patience` steps.
+
+    Args:
+        optimizer: Whose rates are set.
+        mode: "min" if smaller is better, "max" if larger is.
+        factor: What rates are multiplied by, in (0, 1).
+        patience: Steps without improvement that are accepted.
+        threshold: Relative improvement that counts.
+        cooldown: Steps after a reduction in which nothing is counted.
+        min_lr: Rates do not go below it.
+
+    Example:
+        >>> scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=5)
+        >>> scheduler.step(valid_loss)
+    """
+
+    _kept = ("best", "bad_steps", "cooling", "lrs")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        if mode not in ("min", "max") or not 0 < factor < 1:
+            raise ValueError(f"reduce_lr_on_plateau: expected mode 'min' or 'max' and factor in (0, 1), got {mode!r} and {factor}")
+        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
+        self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
+        self.best = math.inf if mode == "min" else -math.inf
+        self.bad_steps = self.cooling = 0
+
+    def _improves(self, metric: float) -> bool:
+        if math.isinf(self.best):
+            return metric < self.best if self.mode == "min" else metric > self.best
+        margin = abs(self.best) * self.threshold
+        return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
+
+    def step(self, metric: float) -> None:
+        """Takes a measurement into account."""
+        if self._improves(float(metric)):
+            self.best, self.bad_steps = float(metric), 0
+        else:
+            self.bad_steps += 1
+        if self.cooling > 0:
+            self.cooling -= 1
+            self.bad_steps = 0
+        if self.bad_steps > self.patience:
+            self.cooling, self.bad_steps = self.cooldown, 0
+            for group in self.optimizer.param_groups:
+                group["lr"] = max(group["lr"] * self.factor, self.min_lr)
+
+    @property
+    def lrs(self) -> list[float]:
+        """The rate of every group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    @lrs.setter
+    def lrs(self, rates: Sequence[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    get_last_lr = LRScheduler.get_last_lr
+    state_dict = LRScheduler.state_dict
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from a snapshot."""
+        for name in self._kept:
+            setattr(self, name, state[name])

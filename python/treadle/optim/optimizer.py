@@ -1,0 +1,139 @@
+"""`Optimizer`: parameter groups, state, and one call into the core per group and step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from treadle._core import Tensor
+
+__all__ = ["Optimizer"]
+
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """Base class of optimizers.
+
+    Args:
+        params: Parameters, or groups: dicts with a list "params" and options that differ from the defaults.
+        defaults: Options of groups that do not say otherwise.
+
+    Raises:
+        ValueError: No parameters, one given twice, or an option out of range.
+        TypeError: Something that is not a Tensor.
+
+    Subclasses name their slots (tensors kept per parameter) in `slots` and define `_check` and `_update`.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, params: Iterable[Any], defaults: Group) -> None:
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        given = list(params) if not isinstance(params, Tensor) else [params]
+        if not given:
+            raise ValueError(f"{self._name()}: expected at least one parameter, got none")
+        for group in given if isinstance(given[0], dict) else [{"params": given}]:
+            self.add_param_group(group)
+
+    def _name(self) -> str:
+        return type(self).__name__.lower()
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Adds parameters with options of their own.
+
+        Raises:
+            ValueError: A parameter that is in a group already, or an option out of range.
+        """
+        params = group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{self._name()}: expected parameters, got {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError(f"{self._name()}: expected leaves of the graph, got the output of {p.grad_fn}")
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        if len({id(p) for p in params} | known) != len(params) + len(known):
+            raise ValueError(f"{self._name()}: expected every parameter once, got one twice")
+        full: Group = {**self.defaults, **group, "params": params}
+        unknown = full.keys() - self.defaults.keys() - {"params"}
+        if unknown:
+            raise ValueError(f"{self._name()}: expected options among {sorted(self.defaults)}, got {sorted(unknown)}")
+        self._check(full)
+        full["state"] = {slot: [None] * len(params) for slot in self.slots}
+        full["steps"] = [0] * len(params)
+        self.param_groups.append(full)
+
+    def _check(self, group: Group) -> None:
+        """Checks the options of a group."""
+        self._expect(group, "lr", group["lr"] >= 0, "at least 0")
+        self._expect(group, "weight_decay", group["weight_decay"] >= 0, "at least 0")
+
+    def _expect(self, group: Group, option: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(f"{self._name()}: expected {option} of {what}, got {group[option]}")
+
+    def _update(self, group: Group) -> None:
+        """One step of one group, in the core."""
+        raise TypeError(f"optimizer: expected {type(self).__name__} to define _update, got a class without it")
+
+    def step(self) -> None:
+        """Changes every parameter that has a gradient."""
+        for group in self.param_groups:
+            self._update(group)
+
+    def zero_grad(self) -> None:
+        """Clears the gradients of all parameters."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    reset_grad = zero_grad
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot: {"groups": [options with "steps" and tensors by slot]}; parameters are known by position."""
+        return {"groups": [self._snapshot(group) for group in self.param_groups]}
+
+    @staticmethod
+    def _snapshot(group: Group) -> Group:
+        state = {slot: [None if t is None else t.detach() for t in held] for slot, held in group["state"].items()}
+        options = {name: value for name, value in group.items() if name not in ("params", "state", "steps")}
+        return {**options, "steps": list(group["steps"]), "state": state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from a snapshot.
+
+        Raises:
+            ValueError: Other groups, parameters or slots than this optimizer has; nothing was changed.
+        """
+        groups = state["groups"]
+        if len(groups) != len(self.param_groups):
+            raise ValueError(f"{self._name()}: expected {len(self.param_groups)} parameter groups, got {len(groups)}")
+        for own, new in zip(self.param_groups, groups, strict=True):
+            self._check_state(own, new)
+            self._check({**own, **new})
+        for own, new in zip(self.param_groups, groups, strict=True):
+            held = {slot: [None if t is None else t.detach() for t in new["state"][slot]] for slot in self.slots}
+            own.update({**new, "steps": list(new["steps"]), "state": held})
+
+    def _check_state(self, own: Group, new: Mapping[str, Any]) -> None:
+        if set(new["state"]) != set(self.slots) or len(new["steps"]) != len(own["params"]):
+            got = f"{sorted(new['state'])} for {len(new['steps'])} parameters"
+            raise ValueError(f"{self._name()}: expected state {sorted(self.slots)} for {len(own['params'])} parameters, got {got}")
+        for slot, tensors in new["state"].items():
+            self._check_slot(slot, own["params"], tensors)
+
+    def _check_slot(self, slot: str, params: Sequence[Tensor], tensors: Sequence[Tensor | None]) -> None:
+        if len(tensors) != len(params):
+            raise ValueError(f"{self._name()}: expected {len(params)} tensors in {slot}, got {len(tensors)}")
+        for p, t in zip(params, tensors, strict=True):
+            if t is not None and t.shape != p.shape:
+                raise ValueError(f"{self._name()}: expected {slot} of shape {p.shape}, got {t.shape}")
+
+    def __repr__(self) -> str:
+        def line(group: Group) -> str:
+            options = ", ".join(f"{name}={group[name]}" for name in self.defaults)
+            return f"  {len(group['params'])} parameters: {options}"
+
+        return "\n".join([f"{type(self).__name__}(", *map(line, self.param_groups), ")"])

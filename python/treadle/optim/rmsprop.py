@@ -1,0 +1,83 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from treadle import _core
+from treadle.optim.optimizer import Group, Optimizer
+
+__all__ = ["RMSprop"]
+
+
+class RMSprop(Optimizer):
+    """v ← αv + (1 − α)g², p ← p − lr·g/(√v + eps); centered subtracts the square of the average gradient from v.
+
+    Args:
+        params: Parameters or groups of them.
+        lr: Step size.
+        alpha: Share of the average that is kept, in [0, 1).
+        eps: Added to the denominator.
+        weight_decay: Added to the gradient, times the parameter.
+        momentum: Share of the last step that is kept.
+        centered: Whether the variance of the gradient is used in place of its mean square.
+        maximize: Climbs instead.
+
+    Raises:
+        ValueError: An option out of range.
+
+    Source: Tieleman & Hinton 2012, lecture 6.5; Graves 2013 for the centred form.
+    """
+
+    slots = ("square_avg", "momentum_buffer", "grad_avg")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        options = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+            "maximize": maximize,
+        }
+        super().__init__(params, options)
+
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        self._expect(group, "alpha", 0 <= group["alpha"] < 1, "at least 0 and below 1")
+        self._expect(group, "eps", group["eps"] >= 0, "at least 0")
+        self._expect(group, "momentum", group["momentum"] >= 0, "at least 0")
+
+    def _update(self, group: Group) -> None:
+        params, state = group["params"], group["state"]
+        wanted = {"square_avg": True, "momentum_buffer": group["momentum"] > 0, "grad_avg": group["centered"]}
+        for slot, on in wanted.items():
+            held = state[slot]
+            for i, p in enumerate(params):
+                if on and held[i] is None:
+                    held[i] = _core.zeros_like(p)
+        _core.rmsprop_step(
+            params,
+            state["square_avg"],
+            state["momentum_buffer"],
+            state["grad_avg"],
+            group["lr"],
+            group["alpha"],
+            group["eps"],
+            group["weight_decay"],
+            group["momentum"],
+            group["maximize"],
+        )

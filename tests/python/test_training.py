@@ -31,7 +31,7 @@ from treadle.training import (
     r2,
     save_checkpoint,
 )
-from treadle.training.files import write_atomic
+from treadle.serialization import write_atomic
 
 # histories --------------------------------------------------------------------
 

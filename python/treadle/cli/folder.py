@@ -13,8 +13,7 @@ from typing import Any
 
 from treadle._core import __version__
 from treadle.models import MLPResNet
-from treadle.serialization import load
-from treadle.training.files import write_atomic
+from treadle.serialization import load, write_atomic
 
 __all__ = [
     "CHECKPOINT",

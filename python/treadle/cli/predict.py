@@ -19,7 +19,7 @@ from treadle._core import set_num_threads
 from treadle.cli import folder
 from treadle.cli.data import loader, rows_for
 from treadle.training import accuracy, mae, predict, r2
-from treadle.training.files import write_atomic
+from treadle.serialization import write_atomic
 
 __all__ = ["run"]
 

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
-from treadle.training.files import write_atomic
+from treadle.serialization import write_atomic
 
 __all__ = ["History", "Value"]
 

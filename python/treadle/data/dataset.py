@@ -1,0 +1,103 @@
+"""Datasets: anything with `__getitem__` and `__len__`; the ones here keep their data in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from treadle import _core
+from treadle._core import Generator, Tensor
+
+__all__ = ["Dataset", "Subset", "TensorDataset", "random_split"]
+
+
+class Dataset(Protocol):
+    """What a `DataLoader` needs: examples by number."""
+
+    def __getitem__(self, index: int) -> Any:
+        """Example number `index`: a tensor, array or number, or a tuple or dict of them."""
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+
+
+class TensorDataset:
+    """Tensors whose first axes run over the examples.
+
+    Args:
+        *tensors: Tensors or NumPy arrays of equal length.
+
+    Raises:
+        ValueError: No tensors, a scalar, or lengths that differ.
+
+    Example:
+        >>> TensorDataset(treadle.randn(100, 8), treadle.zeros(100))[3]
+    """
+
+    def __init__(self, *tensors: Any) -> None:
+        self.tensors = tuple(t if isinstance(t, Tensor) else Tensor(t) for t in tensors)
+        shapes = [t.shape for t in self.tensors]
+        if not shapes or any(not s for s in shapes) or len({s[0] for s in shapes}) != 1:
+            raise ValueError(f"tensor_dataset: expected tensors of equal length, got shapes {shapes}")
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(t[index] for t in self.tensors)
+
+    def __len__(self) -> int:
+        return self.tensors[0].shape[0]
+
+    def gather(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The examples at `index` (int64), as one tensor each."""
+        return tuple(_core.gather_rows(t, index) for t in self.tensors)
+
+
+class Subset:
+    """The examples of a dataset at some indices.
+
+    Args:
+        dataset: Any dataset.
+        indices: Which of its examples, in order.
+    """
+
+    def __init__(self, dataset: Any, indices: Any) -> None:
+        self.dataset = dataset
+        self.indices = indices if isinstance(indices, Tensor) else _core.tensor(list(indices), dtype="int64")
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[int(self.indices[index].item())]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset]:
+    """Divides a dataset at random.
+
+    Args:
+        dataset: Any dataset.
+        lengths: Sizes that add up to the dataset's, or shares that add up to 1.
+        generator: What is drawn from; None is the default generator.
+
+    Returns:
+        One `Subset` per length.
+
+    Raises:
+        ValueError: Lengths that do not add up.
+
+    Example:
+        >>> train, test = random_split(Digits(), [0.8, 0.2], treadle.Generator(0))
+    """
+    total = len(dataset)
+    sizes = list(lengths)
+    if abs(sum(sizes) - 1) < 1e-9 and total != 1:
+        sizes = [int(total * share) for share in lengths]
+        for i in range(total - sum(sizes)):
+            sizes[i % len(sizes)] += 1
+    if sum(sizes) != total or any(n < 0 or n != int(n) for n in sizes):
+        raise ValueError(f"random_split: expected lengths that add up to {total} (or shares to 1), got {list(lengths)}")
+    order = _core.randperm(total, generator)
+    parts, start = [], 0
+    for n in map(int, sizes):
+        parts.append(Subset(dataset, order[start : start + n]))
+        start += n
+    return parts

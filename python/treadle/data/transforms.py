@@ -1,0 +1,102 @@
+"""Transforms of whole batches of images (N, H, W) or (N, C, H, W), drawn from a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from treadle import _core
+from treadle._core import Generator, Tensor
+
+__all__ = ["Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip"]
+
+
+def _images(op: str, x: Tensor) -> npt.NDArray[Any]:
+    if x.ndim not in (3, 4):
+        raise ValueError(f"{op}: expected images (N, H, W) or (N, C, H, W), got {x.shape}")
+    return x.numpy()
+
+
+class Compose:
+    """Transforms one after another.
+
+    Example:
+        >>> augment = Compose([RandomCrop(4), RandomHorizontalFlip()])
+        >>> loader = DataLoader(dataset, 100, transform=lambda x, y: (augment(x), y))
+    """
+
+    def __init__(self, transforms: list[Callable[[Tensor], Tensor]]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """What the last transform makes of a batch."""
+        for transform in self.transforms:
+            x = transform(x)
+        return x
+
+
+class RandomHorizontalFlip:
+    """Mirrors each image with probability p.
+
+    Args:
+        p: In [0, 1].
+        generator: What is drawn from; None is the default generator.
+    """
+
+    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"random_horizontal_flip: expected p in [0, 1], got {p}")
+        self.p, self.generator = p, generator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of the same shape."""
+        images = _images("random_horizontal_flip", x)
+        flipped = _core.bernoulli((len(images),), self.p, self.generator).numpy() != 0
+        return Tensor(np.where(flipped.reshape(-1, *[1] * (images.ndim - 1)), images[..., ::-1], images))
+
+
+class RandomCrop:
+    """Shifts each image by up to `padding` pixels each way; what comes in is zero.
+
+    Args:
+        padding: At least 0.
+        generator: What is drawn from; None is the default generator.
+    """
+
+    def __init__(self, padding: int = 4, generator: Generator | None = None) -> None:
+        if padding < 0:
+            raise ValueError(f"random_crop: expected padding of at least 0, got {padding}")
+        self.padding, self.generator = padding, generator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of the same shape."""
+        images, p = _images("random_crop", x), self.padding
+        n, (height, width) = len(images), images.shape[-2:]
+        wide = np.pad(images, [(0, 0)] * (images.ndim - 2) + [(p, p), (p, p)])
+        windows = np.lib.stride_tricks.sliding_window_view(wide, (height, width), axis=(-2, -1))
+        shifts = _core.randint(0, 2 * p + 1, (2, n), self.generator).numpy()
+        at = (np.arange(n), shifts[0], shifts[1])
+        return Tensor(np.ascontiguousarray(windows[at] if images.ndim == 3 else windows[at[0], :, at[1], at[2]]))
+
+
+class Normalize:
+    """(x − mean)/std as float32; uint8 images are taken as they are, 0 to 255.
+
+    Args:
+        mean: A number, or one per channel for (N, C, H, W).
+        std: Likewise, above 0.
+    """
+
+    def __init__(self, mean: Any, std: Any) -> None:
+        self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        if np.any(self.std <= 0):
+            raise ValueError(f"normalize: expected std above 0, got {std}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of the same shape, in float32."""
+        images = _images("normalize", x).astype(np.float32)
+        axes = (slice(None), None, None) if self.mean.ndim or self.std.ndim else ()
+        return Tensor((images - self.mean[axes]) / self.std[axes])

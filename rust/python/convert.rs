@@ -133,12 +133,14 @@ fn from_ndarray(array: &Bound<'_, PyAny>) -> PyResult<Array> {
         }
     };
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
-    // Through ascontiguousarray also for byte order and alignment; 0-d arrays would become 1-d there, so only if needed.
+    // Another byte order (also native order by its other name) or alignment takes a copy.
+    let order: char = np_type.getattr("byteorder")?.extract()?;
+    let aligned: bool = array.getattr("flags")?.getattr("aligned")?.extract()?;
     let plain = match target {
         DType::Bool => array.call_method1("astype", ("uint8",))?,
         _ => {
             let options = PyDict::new(py);
-            options.set_item("copy", false)?;
+            options.set_item("copy", !aligned || !matches!(order, '=' | '|'))?;
             array.call_method("astype", (target.name(),), Some(&options))?
         }
     };

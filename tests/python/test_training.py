@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import treadle
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
 from treadle.models import MLPResNet
+from treadle.serialization import write_atomic
 from treadle.training import (
     MAE,
     R2,
@@ -31,7 +32,6 @@ from treadle.training import (
     r2,
     save_checkpoint,
 )
-from treadle.serialization import write_atomic
 
 # histories --------------------------------------------------------------------
 
@@ -88,6 +88,7 @@ VALUES = arrays(np.float64, st.integers(2, 30), elements=st.floats(-1e3, 1e3))
 
 @given(VALUES, st.integers(0, 5), st.integers(1, 30))
 def test_measures_do_not_depend_on_how_rows_are_batched(targets: np.ndarray, seed: int, cut: int) -> None:
+    assume(np.ptp(targets) > 1e-3)
     outputs = targets + np.random.default_rng(seed).normal(size=targets.shape)
     for metric in (MAE(), R2()):
         for part in (slice(0, cut), slice(cut, None)):
@@ -104,7 +105,7 @@ def test_measures_agree_with_their_formulas() -> None:
     assert r2(outputs, targets) == pytest.approx(
         1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean()) ** 2).sum()
     )
-    assert math.isnan(r2([1.0, 2.0], [3.0, 3.0]))
+    assert math.isnan(r2([1.0, 2.0, 2.0], [0.1, 0.1, 0.1]))
     assert math.isnan(Accuracy().compute())
 
 

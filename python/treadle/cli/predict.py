@@ -18,8 +18,8 @@ import numpy.typing as npt
 from treadle._core import set_num_threads
 from treadle.cli import folder
 from treadle.cli.data import loader, rows_for
-from treadle.training import accuracy, mae, predict, r2
 from treadle.serialization import write_atomic
+from treadle.training import accuracy, mae, predict, r2
 
 __all__ = ["run"]
 
@@ -32,10 +32,10 @@ def run(options: argparse.Namespace) -> int:
     model = folder.load_model(options.model, config)
     recipe = config["data"]
     rows = rows_for(recipe, options.data, options.part, config["options"]["seed"])
-    outputs = predict(model, loader(rows, recipe, 1024))
+    outputs = predict(model, loader(rows, 1024))
     targets = rows.targets()
     out = options.out or str(Path(options.model) / "predictions.csv")
-    text = _table(outputs, targets, recipe)
+    text = _table(rows.numbers, outputs, targets, recipe)
     if out == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -48,9 +48,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _table(outputs: npt.NDArray[Any], targets: npt.NDArray[Any] | None, recipe: dict[str, Any]) -> str:
-    """The CSV: a row number, the prediction, its probability in a classification, and the answer where it is known."""
-    classes, columns = recipe["classes"], {"row": np.arange(len(outputs)).tolist()}
+def _table(
+    numbers: npt.NDArray[Any], outputs: npt.NDArray[Any], targets: npt.NDArray[Any] | None, recipe: dict[str, Any]
+) -> str:
+    """The CSV: row number, prediction, its probability in a classification, and the answer where it is known."""
+    classes, columns = recipe["classes"], {"row": numbers.tolist()}
     if classes:
         shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         share = shifted.max(axis=1) / shifted.sum(axis=1)

@@ -85,7 +85,7 @@ class _Job:
     def __post_init__(self) -> None:
         manual_seed(self.options["seed"])
         self.model = MLPResNet(**self.shape())
-        self.test = loader(self.data.test, self.data.recipe, _EVALUATION_ROWS)
+        self.test = loader(self.data.test, _EVALUATION_ROWS)
 
     model: MLPResNet = None  # type: ignore[assignment]
     test: Any = None
@@ -115,7 +115,7 @@ class _Job:
         """Trains the model."""
         options = self.options
         generator = Generator(options["seed"])
-        train = loader(self.data.train, self.data.recipe, options["batch_size"], generator)
+        train = loader(self.data.train, options["batch_size"], generator)
         optimizer = _optimizer(self.model, options)
         metrics: dict[str, Metric] = {"accuracy": Accuracy()} if self.classes else {"r2": R2()}
         return fit(

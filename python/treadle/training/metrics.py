@@ -125,8 +125,9 @@ class R2:
         self._seen = total
 
     def compute(self) -> float:
-        """The coefficient so far; NaN when the targets seen do not vary."""
-        return 1.0 - self._residual / self._spread if self._spread > 0.0 else float("nan")
+        """The coefficient so far; NaN when the targets seen vary by no more than rounding."""
+        rounding = self._seen * (4.0 * float(np.finfo(np.float64).eps) * self._mean) ** 2
+        return 1.0 - self._residual / self._spread if self._spread > rounding else float("nan")
 
 
 def accuracy(outputs: Values, targets: Values) -> float:

@@ -7,7 +7,7 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::{Form, Tile, lanes, map};
+use super::{Form, Tile, map};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
 use crate::kernels::simd::{Float, LANES};
@@ -66,14 +66,14 @@ fn parts_of<T: Float>(form: Form, classes: &Classes<'_, T>) -> (T, T, Option<Til
 
 simd! {
     fn forward_part<T: Math>(full: Form, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
-        let (mut tile, mut spread, mut logs) = (full.tile(), full.tile(), full.tile());
+        let (mut tile, mut spread, mut logs) = (full.tile(), full.operand(), full.operand());
         let (keep, share, weights) = parts_of(full, classes);
         let parts = x.chunks(full.size()).zip(classes.target.chunks(full.rows));
         for ((x, target), (losses, stats)) in parts.zip(losses.chunks_mut(full.rows).zip(stats.chunks_mut(full.rows))) {
             let form = full.of(x.len());
             let (_, peak, wide) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
-            let total = lanes(|r| T::from_f64(wide[r]));
-            let log_total = lanes(|r| total[r].log_on::<I>());
+            let total = form.numbers(|r| T::from_f64(wide[r]));
+            let log_total = form.numbers(|r| total[r].log_on::<I>());
             let mut even = [0.0; LANES];
             if let Some(weights) = &weights {
                 let tile = form.load(x, &mut tile);
@@ -93,7 +93,7 @@ simd! {
     }
 
     fn backward_part<T: Math>(full: Form, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
-        let (mut tile, mut peaks, mut factors) = (full.tile(), full.tile(), full.tile());
+        let (mut tile, mut peaks, mut factors) = (full.tile(), full.operand(), full.operand());
         let (keep, share, weights) = parts_of(full, classes);
         let even = weights.as_ref().map_or(0.0, |w| w.as_flattened()[..full.c].iter().map(|w| w.to_f64()).sum());
         let even = share * T::from_f64(even);
@@ -110,11 +110,11 @@ simd! {
                 };
                 own[r] = dy[r] * keep * classes.weight_of(t);
             }
-            let factor = lanes(|r| (own[r] + dy[r] * even) / total[r]);
+            let factor = form.numbers(|r| (own[r] + dy[r] * even) / total[r]);
             let tile = form.load(x, &mut tile);
             map(tile, [form.spread(&peak, &mut peaks), form.spread(&factor, &mut factors)], |x, [peak, factor]| factor * (x - peak).exp_on::<I>());
             if let Some(weights) = &weights {
-                let dy = lanes(|r| dy[r] * share);
+                let dy = form.numbers(|r| dy[r] * share);
                 map(tile, [weights, form.spread(&dy, &mut factors)], |dx, [w, dy]| dx - dy * w);
             }
             form.store(tile, dx);

@@ -16,7 +16,6 @@ pub use norm::{Norm, Sums, norm, norm_backward};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 
 use super::simd::{Float, LANES};
-use smallvec::SmallVec;
 
 /// Steps summed in `T` before they are added up in float64.
 const TALL: usize = 64;
@@ -27,8 +26,8 @@ const FEW: usize = 4;
 
 /// One value per lane; or one per row of a tile.
 type Lanes<T> = [T; LANES];
-/// The steps of a tile and a spare one, on the stack for rows of up to about LANES² elements.
-type Tile<T> = SmallVec<[Lanes<T>; 36]>;
+/// The steps of a tile.
+type Tile<T> = Vec<Lanes<T>>;
 
 /// A tile of `rows` rows of `c` elements.
 #[derive(Clone, Copy)]
@@ -65,7 +64,12 @@ impl Form {
     }
 
     fn tile<T: Float>(self) -> Tile<T> {
-        Tile::from_elem([T::ZERO; LANES], self.size().div_ceil(LANES) + 1)
+        vec![[T::ZERO; LANES]; self.size().div_ceil(LANES)]
+    }
+
+    /// Room for what [`Form::spread`] writes.
+    fn operand<T: Float>(self) -> Tile<T> {
+        vec![[T::ZERO; LANES]; if self.short() { self.c + 1 } else { 1 }]
     }
 
     /// A row that all rows share, such as a weight, once for every row; `value` everywhere if there is none.
@@ -129,7 +133,7 @@ impl Form {
         } else {
             [tree(fold_steps(tile, tile, -T::INFINITY, |a, x, _| larger(a, x)), larger); LANES]
         };
-        lanes(|r| if top[r].is_finite() { top[r] } else { T::ZERO })
+        self.numbers(|r| if top[r].is_finite() { top[r] } else { T::ZERO })
     }
 
     /// Folds every row of a tile of short rows over a few accumulators.
@@ -150,6 +154,12 @@ impl Form {
             *out = merge(merge(merge(a[0], a[1]), merge(a[2], a[3])), rest);
         }
         out
+    }
+
+    /// `f` of every row.
+    #[inline(always)]
+    fn numbers<T: Float>(self, f: impl Fn(usize) -> T) -> Lanes<T> {
+        if self.short() { lanes(f) } else { [f(0); LANES] }
     }
 
     /// A number per row as an operand of [`map`]: in the places of that row. `tile` is where it is written.

@@ -8,7 +8,7 @@
 //! Invariant: the variance is summed from `x − pivot` with a pivot near the mean, never E[x²] − E[x]²; the mean is kept as
 //! pivot + rest, to twice the precision of the elements.
 
-use super::{Form, Lanes, TALL, Tile, lanes, map};
+use super::{Form, Lanes, TALL, Tile, map};
 use crate::kernels::parallel::{Chunks, drive};
 use crate::kernels::simd::{Float, Isa, LANES};
 use crate::simd;
@@ -48,7 +48,7 @@ struct Room<T: Float> {
 
 impl<T: Float> Room<T> {
     fn new(form: Form) -> Self {
-        Room { tile: form.tile(), spread: [form.tile(), form.tile(), form.tile()] }
+        Room { tile: form.tile(), spread: [form.operand(), form.operand(), form.operand()] }
     }
 
     /// Reads rows x: a tile of x̂, and pivot, rest (mean = pivot + rest) and 1/√(v + eps) of every row.
@@ -59,14 +59,14 @@ impl<T: Float> Room<T> {
         let [spread, spread_scale, _] = &mut self.spread;
         if norm.centred {
             let total = form.sum(tile, tile, |x, _| x);
-            pivot = lanes(|r| T::from_f64(total[r] / n));
+            pivot = form.numbers(|r| T::from_f64(total[r] / n));
             map(tile, [form.spread(&pivot, spread)], |x, [pivot]| x - pivot);
             form.pad(tile, T::ZERO);
             first = form.sum(tile, tile, |d, _| d);
         }
         let second = form.sum(tile, tile, |d, _| d * d);
-        let rest = lanes(|r| T::from_f64(first[r] / n));
-        let scale = lanes(|r| {
+        let rest = form.numbers(|r| T::from_f64(first[r] / n));
+        let scale = form.numbers(|r| {
             let var = second[r] / n - (first[r] / n) * (first[r] / n);
             // Not `max`, which would answer 0 for NaN.
             T::from_f64(1.0 / (if var < 0.0 { 0.0 } else { var } + norm.eps).sqrt())
@@ -146,7 +146,7 @@ simd! {
     }
 
     fn backward_part<T: Float>(full: Form, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64]) {
-        let (mut room, mut grad, mut means, mut slopes) = (Room::new(full), full.tile(), full.tile(), full.tile());
+        let (mut room, mut grad, mut means, mut slopes) = (Room::new(full), full.tile(), full.operand(), full.operand());
         let (w, n) = (full.shared(norm.weight, T::ONE), full.c as f64);
         let mut gathered = Gathered::new(full);
         let parts = x.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size()));
@@ -160,7 +160,7 @@ simd! {
             map(grad, [&w], |dy, [w]| dy * w);
             let first = if norm.centred { form.sum(grad, grad, |g, _| g) } else { [0.0; LANES] };
             let second = form.sum(grad, hat, |g, hat| g * hat);
-            let (mean, slope) = (lanes(|r| T::from_f64(first[r] / n)), lanes(|r| T::from_f64(second[r] / n)));
+            let (mean, slope) = (form.numbers(|r| T::from_f64(first[r] / n)), form.numbers(|r| T::from_f64(second[r] / n)));
             let (mean, slope) = (form.spread(&mean, &mut means), form.spread(&slope, &mut slopes));
             map(grad, [hat, mean, slope, scale], |g, [hat, mean, slope, scale]| (g - mean - hat * slope) * scale);
             form.store(grad, dx);

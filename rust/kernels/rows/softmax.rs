@@ -3,7 +3,7 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{Form, Lanes, Tile, lanes, map};
+use super::{Form, Lanes, Tile, map};
 use crate::kernels::math::Math;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Float, Isa};
@@ -32,22 +32,22 @@ impl Form {
 
 simd! {
     fn softmax_part<T: Math>(full: Form, x: &[T], y: &mut [T]) {
-        let (mut tile, mut spread) = (full.tile(), full.tile());
+        let (mut tile, mut spread) = (full.tile(), full.operand());
         for (x, y) in x.chunks(full.size()).zip(y.chunks_mut(full.size())) {
             let form = full.of(x.len());
             let (tile, _, total) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
-            let scale = lanes(|r| T::from_f64(1.0 / total[r]));
+            let scale = form.numbers(|r| T::from_f64(1.0 / total[r]));
             map(tile, [form.spread(&scale, &mut spread)], |e, [scale]| e * scale);
             form.store(tile, y);
         }
     }
 
     fn log_softmax_part<T: Math>(full: Form, x: &[T], y: &mut [T]) {
-        let (mut tile, mut spread, mut logs) = (full.tile(), full.tile(), full.tile());
+        let (mut tile, mut spread, mut logs) = (full.tile(), full.operand(), full.operand());
         for (x, y) in x.chunks(full.size()).zip(y.chunks_mut(full.size())) {
             let form = full.of(x.len());
             let (_, peak, total) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
-            let log_total = lanes(|r| T::from_f64(total[r]).log_on::<I>());
+            let log_total = form.numbers(|r| T::from_f64(total[r]).log_on::<I>());
             let tile = form.load(x, &mut tile);
             map(tile, [form.spread(&peak, &mut spread), form.spread(&log_total, &mut logs)], |x, [peak, log]| x - peak - log);
             form.store(tile, y);
@@ -55,24 +55,24 @@ simd! {
     }
 
     fn softmax_backward_part<T: Float>(full: Form, y: &[T], dy: &[T], dx: &mut [T]) {
-        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.tile());
+        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.operand());
         for ((y, dy), dx) in y.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size())) {
             let form = full.of(y.len());
             let (tile, grad) = (form.load(y, &mut tile), form.load(dy, &mut grad));
             let total = form.sum(tile, grad, |y, dy| y * dy);
-            let dot = lanes(|r| T::from_f64(total[r]));
+            let dot = form.numbers(|r| T::from_f64(total[r]));
             map(grad, [tile, form.spread(&dot, &mut spread)], |dy, [y, dot]| y * (dy - dot));
             form.store(grad, dx);
         }
     }
 
     fn log_softmax_backward_part<T: Math>(full: Form, y: &[T], dy: &[T], dx: &mut [T]) {
-        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.tile());
+        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.operand());
         for ((y, dy), dx) in y.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size())) {
             let form = full.of(y.len());
             let (tile, grad) = (form.load(y, &mut tile), form.load(dy, &mut grad));
             let sum = form.sum(grad, grad, |dy, _| dy);
-            let total = lanes(|r| T::from_f64(sum[r]));
+            let total = form.numbers(|r| T::from_f64(sum[r]));
             map(grad, [tile, form.spread(&total, &mut spread)], |dy, [y, total]| dy - y.exp_on::<I>() * total);
             form.store(grad, dx);
         }

@@ -1,0 +1,225 @@
+"""Data for the command line: digits, folders of IDX files, CSV files.
+
+A recipe says how the rows of a source become what the model sees; it is plain JSON, kept in the folder of a run.
+Invariant: whatever a recipe says was found in the training rows alone, and the same recipe treats every row alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from treadle._core import Generator, Tensor, gather_rows, gather_rows_scaled, randperm
+from treadle.data import MNIST, DataLoader, Digits
+from treadle.data.table import Schema, Table, read_csv
+
+__all__ = ["Prepared", "Recipe", "Rows", "loader", "prepare", "rows_for"]
+
+Recipe: TypeAlias = dict[str, Any]
+Array: TypeAlias = npt.NDArray[Any]
+
+_IMAGES = ("digits", "idx")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A dataset for `DataLoader`: features (N, D), answers where known, and the rows' numbers in the source.
+
+    Features in uint8 become `x·scale + offset` as they are gathered; others are ready.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    numbers: Array
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(part[0] for part in self.gather(Tensor([index])))
+
+    def gather(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The rows at `index` (int64): features, and answers where known."""
+        images = self.x.dtype == "uint8"
+        x = gather_rows_scaled(self.x, index, self.scale, self.offset) if images else gather_rows(self.x, index)
+        return (x,) if self.y is None else (x, gather_rows(self.y, index))
+
+    def targets(self) -> Array | None:
+        """The answers, where known."""
+        return None if self.y is None else self.y.numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run needs of its data."""
+
+    recipe: Recipe
+    train: Rows
+    test: Rows
+
+
+def loader(rows: Rows, batch_size: int, generator: Generator | None = None) -> DataLoader:
+    """Batches in order, or, with a generator, shuffled for training: then without a last batch of a single row."""
+    train = generator is not None
+    return DataLoader(rows, batch_size, train, train and len(rows) % batch_size == 1, generator)
+
+
+def prepare(source: str, target: str | None, seed: int) -> Prepared:
+    """Reads a source to train on: its own test part, or a random fifth of it, is held out.
+
+    Args:
+        source: "digits", a folder of IDX files or a CSV file.
+        target: The column of the CSV to predict.
+        seed: Decides which fifth.
+
+    Raises:
+        FileNotFoundError: There is no such source.
+        ValueError: The source is damaged, too small, or needs a target.
+    """
+    kind = _kind(source, target)
+    if kind == "csv":
+        return _prepare_table(source, str(target), seed)
+    parts = [_images(source, kind, part, seed) for part in ("train", "test")]
+    (train_x, train_y, _), (test_x, test_y, _) = parts
+    if train_x.shape[1] != test_x.shape[1]:
+        raise ValueError(f"{source}: expected test images of {train_x.shape[1]} pixels, got {test_x.shape[1]}")
+    _enough(source, len(train_x), len(test_x))
+    mean, std = _moments(train_x)
+    recipe: Recipe = {
+        "kind": kind,
+        "dim": train_x.shape[1],
+        "classes": [str(digit) for digit in range(int(max(train_y.max(), test_y.max())) + 1)],
+        "scale": 1.0 / std,
+        "offset": -mean / std,
+    }
+    return Prepared(recipe, *(_image_rows(recipe, *part) for part in parts))
+
+
+def rows_for(recipe: Recipe, source: str, part: str | None, seed: int) -> Rows:
+    """Rows of a source, treated as the rows that a model was trained on.
+
+    Args:
+        recipe: How to treat them.
+        source: "digits", a folder of IDX files or a CSV file.
+        part: "train", "test" or "all"; None: "all" of a CSV, otherwise "test".
+        seed: Decides which fifth of digits or a CSV is the test part.
+
+    Raises:
+        FileNotFoundError: There is no such source.
+        ValueError: The source is damaged, or not of the kind that the recipe is for.
+    """
+    kind = _kind(source, "")
+    if (kind in _IMAGES) != (recipe["kind"] in _IMAGES):
+        raise ValueError(f"{source}: expected {recipe['kind']} data as the model was trained on, got {kind}")
+    if kind == "csv":
+        schema = Schema.from_json(recipe["schema"])
+        table = read_csv(source, schema.target, schema)
+        return _table_rows(recipe, table, _part(len(table.features), part or "all", seed))
+    x, y, numbers = _images(source, kind, part or "test", seed)
+    if x.shape[1] != recipe["dim"]:
+        raise ValueError(f"{source}: expected images of {recipe['dim']} pixels, got {x.shape[1]}")
+    if y.max(initial=0) >= len(recipe["classes"]):
+        raise ValueError(f"{source}: expected classes 0 to {len(recipe['classes']) - 1}, got {y.max()}")
+    return _image_rows(recipe, x, y, numbers)
+
+
+def _kind(source: str, target: str | None) -> str:
+    if source == "digits":
+        return "digits"
+    if not Path(source).exists():
+        raise FileNotFoundError(f"{source}: expected 'digits', a folder of IDX files or a CSV file, got nothing there")
+    if Path(source).is_dir():
+        return "idx"
+    if target is None:
+        raise ValueError(f"{source}: expected the column to predict as --target, got none")
+    return "csv"
+
+
+def _part(rows: int, part: str, seed: int) -> Array:
+    """Which rows are in a part, in their order; the fifth that is held out depends on the seed alone."""
+    if part == "all":
+        return np.arange(rows)
+    held = rows // 5
+    order = randperm(rows, generator=Generator(seed)).numpy()
+    return np.sort(order[:held] if part == "test" else order[held:])
+
+
+def _enough(source: str, train: int, test: int) -> None:
+    if train < 2 or test < 1:
+        raise ValueError(f"{source}: expected at least 2 rows to train on and 1 to test, got {train} and {test}")
+
+
+# images
+
+
+def _images(source: str, kind: str, part: str, seed: int) -> tuple[Array, Array, Array]:
+    """Pixels uint8 (N, D), labels (N,) and row numbers of a part."""
+    if kind == "digits":
+        digits = Digits()
+        numbers = _part(len(digits), part, seed)
+        return digits.images.numpy().reshape(len(digits), -1)[numbers], digits.labels.numpy()[numbers], numbers
+    sets = [MNIST(source, train) for train in (True, False) if part in ("all", "train" if train else "test")]
+    if any(one.images.dtype != "uint8" for one in sets):
+        raise ValueError(f"{source}: expected images of bytes, got {', '.join(str(one.images.dtype) for one in sets)}")
+    x = np.concatenate([one.images.numpy().reshape(len(one), -1) for one in sets])
+    return x, np.concatenate([one.labels.numpy() for one in sets]), np.arange(len(x))
+
+
+def _image_rows(recipe: Recipe, x: Array, y: Array, numbers: Array) -> Rows:
+    return Rows(Tensor(x), Tensor(y), numbers, recipe["scale"], recipe["offset"])
+
+
+def _moments(pixels: Array) -> tuple[float, float]:
+    """Mean and standard deviation over all pixels, exact, from how often each of the 256 values is there."""
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(pixels), 4096):
+        counts += np.bincount(pixels[start : start + 4096].reshape(-1), minlength=256)
+    values, total = np.arange(256), max(int(counts.sum()), 1)
+    mean = float(counts @ values) / total
+    return mean, float(np.sqrt(counts @ np.square(values - mean) / total)) or 1.0
+
+
+# tables
+
+
+def _prepare_table(source: str, target: str, seed: int) -> Prepared:
+    table = read_csv(source, target)
+    n = len(table.features)
+    train, test = (_part(n, part, seed) for part in ("train", "test"))
+    _enough(source, len(train), len(test))
+    if not table.features.shape[1]:
+        raise ValueError(f"{source}: expected columns besides {target!r}, got none")
+    numeric = np.concatenate([[c.categories is None] * c.width() for c in table.schema.columns]).astype(bool)
+    mean, std = _scaling(table.features[train], numeric)
+    recipe: Recipe = {
+        "kind": "csv",
+        "dim": table.features.shape[1],
+        "classes": table.schema.classes,
+        "schema": table.schema.to_json(),
+        "mean": mean,
+        "std": std,
+    }
+    if table.schema.classes is None and table.target is not None:
+        (center,), (spread,) = _scaling(table.target[train, None], np.array([True]))
+        recipe |= {"target_mean": center, "target_std": spread}
+    return Prepared(recipe, _table_rows(recipe, table, train), _table_rows(recipe, table, test))
+
+
+def _scaling(values: Array, numeric: Array) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each column; 0 and 1 for categories, and 1 for a constant."""
+    mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+    return np.where(numeric, mean, 0.0).tolist(), np.where(numeric & (std > 0.0), std, 1.0).tolist()
+
+
+def _table_rows(recipe: Recipe, table: Table, numbers: Array) -> Rows:
+    x = ((table.features[numbers] - np.array(recipe["mean"])) / np.array(recipe["std"])).astype(np.float32)
+    y = None if table.target is None else table.target[numbers]
+    if y is not None and recipe["classes"] is None:
+        y = ((y[:, None] - recipe["target_mean"]) / recipe["target_std"]).astype(np.float32)
+    return Rows(Tensor(x), None if y is None else Tensor(y), numbers)

@@ -49,7 +49,7 @@ from treadle._core import (
 from treadle.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 
 if TYPE_CHECKING:
-    from treadle import autograd, data, init, models, nn, ops, optim, sklearn, training
+    from treadle import autograd, data, init, models, nn, ops, optim, training
     from treadle.serialization import load, save
 
 _SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "ops", "optim", "sklearn", "training"})

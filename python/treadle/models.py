@@ -92,7 +92,9 @@ class MLPResNet(nn.Module):
     ) -> None:
         super().__init__()
         if hidden_dim < 2 or num_blocks < 0:
-            raise ValueError(f"mlp_resnet: expected hidden_dim of at least 2 and num_blocks of at least 0, got {hidden_dim} and {num_blocks}")
+            raise ValueError(
+                f"mlp_resnet: expected hidden_dim of at least 2 and num_blocks of at least 0, got {hidden_dim} and {num_blocks}"
+            )
         blocks = [_block(hidden_dim, norm, drop_prob) for _ in range(num_blocks)]
         self.layers = nn.Sequential(nn.Linear(dim, hidden_dim), nn.ReLU(), *blocks, nn.Linear(hidden_dim, num_classes))
 

@@ -1,6 +1,6 @@
 //! Functions of the module that are not methods: creation, joining, choosing, gradients of outputs with respect to inputs.
 
-use super::convert::{self, Other, check_device, dtype, only_tensor, optional_dtype, pair, shape_of, tensor_like};
+use super::convert::{self, Other, check_device, only_tensor, optional_dtype, pair, shape_of, tensor_like};
 use super::error::run;
 use super::tensor::{PyTensor, apply2};
 use crate::array::{Array, DType, Scalar};
@@ -361,11 +361,6 @@ fn _set_grad_enabled(on: bool) -> bool {
     autograd::mode::set_recording(on)
 }
 
-#[pyfunction]
-fn _dtype(py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    super::dtype_object(py, dtype(name)?)
-}
-
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     add_binary(m)?;
     macro_rules! add_all {
@@ -393,7 +388,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         _checkpoint,
         is_grad_enabled,
         _set_grad_enabled,
-        _dtype,
     );
     let class = m.getattr("Tensor")?;
     for name in super::methods::shared_names() {

@@ -38,5 +38,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     nn::register(m)?;
     optim::register(m)?;
     random::register(m)?;
-    runtime::register(m)
+    runtime::register(m)?;
+    // The stub says what is public.
+    m.delattr("__all__")
 }

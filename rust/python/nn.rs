@@ -5,7 +5,7 @@ use super::error::run;
 use super::tensor::PyTensor;
 use crate::array::Array;
 use crate::ops::{self, BatchNormConfig, ClassLoss, Reduction, Running};
-use crate::{Tensor, autograd};
+use crate::Tensor;
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -211,16 +211,11 @@ fn bce_with_logits(
     run(py, x.size(), move || ops::bce_with_logits(&x, &y, w.as_ref(), p.as_ref(), reduction)).map(PyTensor::new)
 }
 
-#[pyfunction]
-fn _set_recomputing(on: bool) -> bool {
-    autograd::mode::set_recomputing(on)
-}
-
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add_all {
         ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
     }
     add_all!(linear, batch_norm, layer_norm, rms_norm, group_norm, embedding);
-    add_all!(cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, bce_with_logits, _set_recomputing);
+    add_all!(cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, bce_with_logits,);
     Ok(())
 }

@@ -41,11 +41,7 @@ def test_history_comes_back_from_csv_to_the_last_bit(tmp_path: Path) -> None:
     history.append({"epoch": 2, "train_loss": math.pi, "valid_loss": None, "lr": 5e-324})
     history.to_csv(tmp_path / "history.csv")
     assert History.from_csv(tmp_path / "history.csv") == history
-    assert (
-        (tmp_path / "history.csv")
-        .read_text()
-        .startswith("epoch,train_loss,valid_loss,lr\n1,0.30000000000000004,,0.001")
-    )
+    assert (tmp_path / "history.csv").read_text().startswith("epoch,train_loss,valid_loss,lr\n1,0.30000000000000004,,0.001")
 
 
 def test_history_keeps_its_columns() -> None:
@@ -102,9 +98,7 @@ def test_measures_agree_with_their_formulas() -> None:
     targets = 1e6 + rng.normal(size=200)
     outputs = targets + 0.3 * rng.normal(size=200)
     assert mae(outputs, targets) == pytest.approx(np.abs(outputs - targets).mean())
-    assert r2(outputs, targets) == pytest.approx(
-        1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean()) ** 2).sum()
-    )
+    assert r2(outputs, targets) == pytest.approx(1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean()) ** 2).sum())
     assert math.isnan(r2([1.0, 2.0, 2.0], [0.1, 0.1, 0.1]))
     assert math.isnan(Accuracy().compute())
 
@@ -159,7 +153,7 @@ def test_a_checkpoint_says_what_it_cannot_hold(tmp_path: Path) -> None:
 # fit --------------------------------------------------------------------------
 
 
-def rows(n: int = 90, seed: int = 0) -> TensorDataset:
+def rows(n: int = 150, seed: int = 0) -> TensorDataset:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 6)).astype(np.float32)
     return TensorDataset(treadle.tensor(x), treadle.tensor((x[:, 0] > x[:, 1]).astype(np.int64)))
@@ -196,7 +190,7 @@ def test_fit_learns_and_keeps_a_history() -> None:
     ]  # fmt: skip
     assert history["epoch"] == list(range(1, 9))
     assert history["train_loss"][-1] < history["train_loss"][0]
-    assert history["valid_accuracy"][-1] >= 0.8
+    assert history["valid_accuracy"][-1] >= 0.75
     assert evaluate(setting.model, setting.valid, loss=nn.CrossEntropyLoss()) == {
         "loss": history["valid_loss"][-1],
         "accuracy": history["valid_accuracy"][-1],
@@ -280,9 +274,7 @@ def test_fit_regression_with_measures_and_no_validation() -> None:
     )
     assert history["train_r2"][-1] > 0.99
     assert history["valid_r2"] == [None] * 20
-    np.testing.assert_allclose(
-        predict(model, x, batch_size=10), x @ model.weight.numpy().T + model.bias.numpy(), rtol=1e-5
-    )
+    np.testing.assert_allclose(predict(model, x, batch_size=10), x @ model.weight.numpy().T + model.bias.numpy(), atol=1e-6)
 
 
 def test_a_plain_line_per_epoch_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,7 +289,7 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     Setting().fit(1, progress=True)
     last = capsys.readouterr().err.rstrip("\n").split("\r")[-1]
-    assert "6/6" in last
+    assert "10/10" in last
     assert "valid_loss" in last
 
 

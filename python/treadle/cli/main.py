@@ -75,9 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     """Options without defaults: `train` must know which were typed, to let `--resume` take the others from the run."""
     parser.argument_default = argparse.SUPPRESS
-    parser.description = (
-        "Trains a residual MLP with batch normalization and leaves model, history and pictures in a folder."
-    )
+    parser.description = "Trains a residual MLP with batch normalization and leaves model, history and pictures in a folder."
 
     def add(name: str, kind: Callable[[str], object], text: str) -> None:
         default = DEFAULTS[name.removeprefix("--").replace("-", "_")]
@@ -108,8 +106,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part",
         choices=("test", "train", "all"),
-        help="which rows; 'test' of digits and CSV: the fifth the run held out "
-        "(default: test for digits and IDX, all for CSV)",
+        help="which rows; 'test' of digits and CSV: the fifth the run held out (default: test for digits and IDX, all for CSV)",
     )
     parser.add_argument("--out", help="where to write, '-' for stdout (default: predictions.csv in the model's folder)")
     parser.add_argument("--threads", type=_whole(1), help="threads to use (default: all)")
@@ -136,9 +133,7 @@ def _real(least: float, below: float = math.inf, exclusive: bool = False) -> Cal
         except ValueError:
             value = math.nan
         if not (least < value < below or (value == least and not exclusive)):
-            bounds = f"{'above' if exclusive else 'of at least'} {least:g}" + (
-                f" and below {below:g}" if below < math.inf else ""
-            )
+            bounds = f"{'above' if exclusive else 'of at least'} {least:g}" + (f" and below {below:g}" if below < math.inf else "")
             raise argparse.ArgumentTypeError(f"expected a number {bounds}, got {text!r}")
         return value
 

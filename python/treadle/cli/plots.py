@@ -43,9 +43,7 @@ def curves(history: History, path: str | PathLike[str]) -> None:
         for part, colour, label in (("train", _TRAIN, "training"), ("valid", _VALID, "test")):
             values = [np.nan if value is None else value for value in history[f"{part}_{name}"]]
             if not np.all(np.isnan(values)):
-                axes.plot(
-                    epochs, values, color=colour, linewidth=1.8, label=label, marker="o" if len(values) == 1 else ""
-                )
+                axes.plot(epochs, values, color=colour, linewidth=1.8, label=label, marker="o" if len(values) == 1 else "")
         axes.set_xlabel("epoch")
         axes.set_title(_title(name), loc="left", color=_INK, fontsize=12)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -78,9 +76,7 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], path: str |
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
     long = max(map(len, classes)) > 3
-    axes.set_xticks(
-        range(n), classes, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor"
-    )
+    axes.set_xticks(range(n), classes, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
     axes.set_yticks(range(n), classes)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")

@@ -48,9 +48,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _table(
-    numbers: npt.NDArray[Any], outputs: npt.NDArray[Any], targets: npt.NDArray[Any] | None, recipe: dict[str, Any]
-) -> str:
+def _table(numbers: npt.NDArray[Any], outputs: npt.NDArray[Any], targets: npt.NDArray[Any] | None, recipe: dict[str, Any]) -> str:
     """The CSV: row number, prediction, its probability in a classification, and the answer where it is known."""
     classes, columns = recipe["classes"], {"row": numbers.tolist()}
     if classes:
@@ -62,9 +60,7 @@ def _table(
         columns["prediction"] = [f"{value:.7g}" for value in _unscaled(outputs, recipe)]
     if targets is not None:
         columns["answer"] = (
-            [classes[index] for index in targets]
-            if classes
-            else [f"{value:.7g}" for value in _unscaled(targets, recipe)]
+            [classes[index] for index in targets] if classes else [f"{value:.7g}" for value in _unscaled(targets, recipe)]
         )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -85,7 +81,5 @@ def _judgement(outputs: npt.NDArray[Any], targets: npt.NDArray[Any] | None, reci
 
 
 def _unscaled(values: npt.NDArray[Any], recipe: dict[str, Any]) -> list[float]:
-    scaled: list[float] = (
-        values.reshape(-1).astype(np.float64) * recipe["target_std"] + recipe["target_mean"]
-    ).tolist()
+    scaled: list[float] = (values.reshape(-1).astype(np.float64) * recipe["target_std"] + recipe["target_mean"]).tolist()
     return scaled

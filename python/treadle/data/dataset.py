@@ -91,7 +91,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
     sizes = list(lengths)
     if abs(sum(sizes) - 1) < 1e-9 and total != 1:
         sizes = [int(total * share) for share in lengths]
-        for i in range(total - sum(sizes)):
+        for i in range(total - int(sum(sizes))):
             sizes[i % len(sizes)] += 1
     if sum(sizes) != total or any(n < 0 or n != int(n) for n in sizes):
         raise ValueError(f"random_split: expected lengths that add up to {total} (or shares to 1), got {list(lengths)}")

@@ -89,8 +89,8 @@ class DataLoader:
     def _batches(self) -> Callable[[Tensor], Any]:
         """What makes a batch of indices."""
         dataset = self.dataset
-        if hasattr(dataset, "gather"):
-            return lambda index: dataset.gather(index)
+        if isinstance(dataset, TensorDataset):
+            return dataset.gather
         if isinstance(dataset, Subset) and isinstance(dataset.dataset, TensorDataset):
             whole, indices = dataset.dataset, dataset.indices
             return lambda index: whole.gather(_core.gather_rows(indices, index))

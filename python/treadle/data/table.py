@@ -131,7 +131,9 @@ def _check_missing(path: str | PathLike[str], columns: dict[str, list[str]]) -> 
     found = [(row, name) for name, values in columns.items() for row, v in enumerate(values, 2) if v.lower() in _MISSING]
     if found:
         row, name = min(found)
-        raise ValueError(f"read_csv: expected no missing values, got {len(found)}, the first in line {row}, column {name!r} of {path}")
+        raise ValueError(
+            f"read_csv: expected no missing values, got {len(found)}, the first in line {row}, column {name!r} of {path}"
+        )
 
 
 def _number(text: str) -> float | None:

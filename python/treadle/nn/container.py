@@ -136,4 +136,5 @@ class Residual(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*), where fn keeps the shape."""
-        return self.fn(x) + x
+        y: Tensor = self.fn(x) + x
+        return y

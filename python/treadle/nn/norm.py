@@ -186,7 +186,11 @@ class RMSNorm(Module):
     """
 
     def __init__(
-        self, normalized_shape: int | tuple[int, ...] | list[int], eps: float = 1e-6, device: str | None = None, dtype: Any = "float32"
+        self,
+        normalized_shape: int | tuple[int, ...] | list[int],
+        eps: float = 1e-6,
+        device: str | None = None,
+        dtype: Any = "float32",
     ) -> None:
         super().__init__()
         sizes = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)

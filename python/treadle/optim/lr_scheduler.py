@@ -274,8 +274,13 @@ class ReduceLROnPlateau:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
-    get_last_lr = LRScheduler.get_last_lr
-    state_dict = LRScheduler.state_dict
+    def get_last_lr(self) -> list[float]:
+        """The rate of every group."""
+        return self.lrs
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` continues from."""
+        return {name: getattr(self, name) for name in self._kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a snapshot."""

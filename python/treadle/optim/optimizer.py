@@ -31,7 +31,7 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:
         self.defaults = defaults
         self.param_groups: list[Group] = []
-        given = list(params) if not isinstance(params, Tensor) else [params]
+        given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not given:
             raise ValueError(f"{self._name()}: expected at least one parameter, got none")
         for group in given if isinstance(given[0], dict) else [{"params": given}]:

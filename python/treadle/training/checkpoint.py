@@ -80,9 +80,7 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str | int) or isinstance(key, bool):
-                raise TypeError(
-                    f"save_checkpoint: expected str or int keys, got {type(key).__name__} in {path or 'state'}"
-                )
+                raise TypeError(f"save_checkpoint: expected str or int keys, got {type(key).__name__} in {path or 'state'}")
         return {"dict": [[key, _pack(entry, _join(path, key), tensors)] for key, entry in value.items()]}
     if isinstance(value, list | tuple):
         entries = [_pack(entry, _join(path, index), tensors) for index, entry in enumerate(value)]
@@ -91,9 +89,7 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(
-        f"save_checkpoint: expected numbers, strings, containers and Tensors, got {type(value).__name__} in {path}"
-    )
+    raise TypeError(f"save_checkpoint: expected numbers, strings, containers and Tensors, got {type(value).__name__} in {path}")
 
 
 def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -37,14 +37,14 @@ class Meter:
         for metric in (metrics or {}).values():
             metric.reset()
 
-    def update(self, loss: Tensor | None, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, loss: float | None, outputs: Tensor, targets: Tensor) -> None:
         """Takes in one batch; `loss` is its mean, or None where no loss is asked for."""
         rows = len(targets)
         if rows == 0:
             raise ValueError("fit: expected at least 1 row per batch, got an empty batch")
         self._rows += rows
         if loss is not None:
-            self._loss = (self._loss or 0.0) + float(loss.item()) * rows
+            self._loss = (self._loss or 0.0) + loss * rows
         if self._metrics is None:
             self._metrics = {"accuracy": Accuracy()} if targets.ndim == 1 and targets.dtype == "int64" else {}
         for metric in self._metrics.values():
@@ -62,15 +62,13 @@ class Meter:
         return head | {name: float(metric.compute()) for name, metric in (self._metrics or {}).items()}
 
 
-def measure(
-    model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None
-) -> dict[str, float]:
+def measure(model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None) -> dict[str, float]:
     """`evaluate`, without names for its arguments."""
     meter = Meter(metrics)
     with _evaluating(model):
         for inputs, targets in data:
             outputs = model(inputs)
-            meter.update(loss(outputs, targets) if loss is not None else None, outputs, targets)
+            meter.update(float(loss(outputs, targets).item()) if loss is not None else None, outputs, targets)
     return meter.compute()
 
 

@@ -70,7 +70,8 @@ def fit(
     Raises:
         ValueError: No epochs, no batches, an empty batch, or resume without checkpoint.
         FileNotFoundError: There is nothing to resume.
-        FloatingPointError: The loss became infinite or NaN; the checkpoint of the epoch before stays.
+        FloatingPointError: The loss became infinite or NaN; the step is not taken, and the checkpoint of the
+            epoch before stays.
 
     Example:
         >>> train, valid = DataLoader(rows, 64, shuffle=True), DataLoader(held_out, 512)
@@ -127,10 +128,6 @@ class _Run:
             line.finish({**trained, **{f"valid_{name}": value for name, value in valued.items()}})
         finally:
             line.close()
-        if not math.isfinite(trained["loss"]):
-            raise FloatingPointError(
-                f"fit: expected a finite loss, got {trained['loss']} in epoch {self.epoch + 1}; lower the learning rate"
-            )
         self.epoch += 1
         row: dict[str, Value] = {"epoch": self.epoch}
         row |= {f"train_{name}": value for name, value in trained.items()}
@@ -148,6 +145,11 @@ class _Run:
         for inputs, targets in self.train:
             outputs = model(inputs)
             loss = loss_of(outputs, targets)
+            value = float(loss.item())
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"fit: expected a finite loss, got {value} in epoch {self.epoch + 1}; lower the learning rate"
+                )
             optimizer.zero_grad()
             loss.backward()
             if self.clip_norm is not None:
@@ -155,7 +157,7 @@ class _Run:
             optimizer.step()
             if after_batch is not None:
                 after_batch()
-            meter.update(loss, outputs, targets)
+            meter.update(value, outputs, targets)
             if line.advance():
                 line.show(meter.compute())
         return meter.compute()

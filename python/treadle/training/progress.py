@@ -36,9 +36,7 @@ class EpochProgress:
         self._visible = visible
         self._bar: Any = None
         if visible and sys.stderr.isatty():
-            self._bar = _Bar(
-                total=total, desc=self._title, unit="batch", mininterval=_INTERVAL, dynamic_ncols=True, leave=True
-            )
+            self._bar = _Bar(total=total, desc=self._title, unit="batch", mininterval=_INTERVAL, dynamic_ncols=True, leave=True)
         self._done = 0
         self._next = time.perf_counter() + _INTERVAL if self._bar is not None else float("inf")
 

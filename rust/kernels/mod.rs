@@ -5,7 +5,6 @@ pub mod columns;
 pub mod gemm;
 pub mod index;
 pub mod map;
-#[path = "/work/tmp/math_stub.rs"]
 pub mod math;
 pub mod parallel;
 pub mod random;

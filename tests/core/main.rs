@@ -5,5 +5,8 @@ mod columns;
 mod determinism;
 mod gradients;
 mod kernels;
+mod math;
+mod random;
+mod rows;
 mod support;
 mod tape;

@@ -88,12 +88,7 @@ fn norms(n: usize, c: usize) -> Vec<Case> {
 fn softmaxes(n: usize, c: usize) -> Vec<Case> {
     let x = uniform(&[n, c], -4.0, 4.0, 11);
     vec![
-        Case::new(
-            format!("softmax ({n}, {c})"),
-            vec![x.clone()],
-            |i| ops::softmax(&i[0], 1),
-            |i| ops::exp(&ops::softmax::composed(&i[0], 1)?),
-        ),
+        Case::new(format!("softmax ({n}, {c})"), vec![x.clone()], |i| ops::softmax(&i[0], 1), |i| ops::exp(&ops::softmax::composed(&i[0], 1)?)),
         Case::new(format!("log_softmax ({n}, {c})"), vec![x], |i| ops::log_softmax(&i[0], -1), |i| ops::softmax::composed(&i[0], 1)),
     ]
 }

@@ -47,10 +47,13 @@ def curves(history: History, path: str | PathLike[str]) -> None:
         axes.set_xlabel("epoch")
         axes.set_title(_title(name), loc="left", color=_INK, fontsize=12)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if name == "loss" and min(v for v in history["train_loss"] if v is not None) > 0.0:
-            axes.set_yscale("log")
+        axes.margins(x=0.01)
+        if len(epochs) == 1:
+            axes.set_xticks(epochs)
+        if name == "loss":
+            _logarithmic(axes)
         if name == "accuracy":
-            axes.yaxis.set_major_formatter(_percent())
+            axes.yaxis.set_major_formatter(lambda share, _: f"{100.0 * share:g} %")
         axes.set_ylabel({"loss": "mean loss per row", "accuracy": "share of rows right"}.get(name, _title(name)))
         axes.legend(frameon=False)
     figure.savefig(path, dpi=_DPI)
@@ -74,10 +77,13 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], path: str |
     axes = figure.add_subplot()
     _plain(axes)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.pcolormesh(share, cmap="Blues", vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.0)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
     long = max(map(len, classes)) > 3
-    axes.set_xticks(range(n), classes, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
-    axes.set_yticks(range(n), classes)
+    middles = np.arange(n) + 0.5
+    axes.set_xticks(middles, classes, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
+    axes.set_yticks(middles, classes)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     right, total = int(np.trace(counts)), int(counts.sum())
@@ -85,7 +91,7 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], path: str |
     if n <= 30:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if share[row, column] > 0.55 else _INK
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+            axes.text(column + 0.5, row + 0.5, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
     figure.savefig(path, dpi=_DPI)
 
 
@@ -103,15 +109,24 @@ def _plain(axes: Any) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color("#bbbbbb")
-    axes.tick_params(length=0, colors=_INK)
+    axes.tick_params(which="both", length=0, colors=_INK)
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)
 
 
-def _percent() -> Any:
-    from matplotlib.ticker import PercentFormatter
-
-    return PercentFormatter(1.0, decimals=None)
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic scale with plain numbers, where all values are positive."""
+    low = min(float(np.nanmin(line.get_ydata())) for line in axes.lines)
+    if low <= 0.0:
+        return
+    bottom, top = axes.get_ylim()
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    if max(bottom, low) * 10.0 > top:  # less than a decade: its own lines are too few to read by
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.grid(axis="y", which="minor", color=_GRID, linewidth=0.8)
+    else:
+        axes.yaxis.set_minor_formatter(lambda *_: "")
 
 
 def _title(name: str) -> str:

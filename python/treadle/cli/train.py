@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from treadle import optim
 from treadle._core import Generator, manual_seed, set_num_threads
@@ -51,13 +53,13 @@ def run(typed: argparse.Namespace) -> int:
     return 0
 
 
-def _continued(given: Mapping[str, Any]) -> dict[str, Any]:
+def _continued(given: dict[str, Any]) -> dict[str, Any]:
     """The options of the run to continue; ValueError when what was typed contradicts them."""
     out = given.get("out", DEFAULTS["out"])
     saved = folder.read_config(out)["options"]
     if not (Path(out) / folder.CHECKPOINT).exists():
         raise FileNotFoundError(f"{out}: expected a run to resume, got no {folder.CHECKPOINT}")
-    before = DEFAULTS | saved
+    before: dict[str, Any] = DEFAULTS | saved
     for name, value in given.items():
         free = name in FREE and not (name == "epochs" and before["schedule"] != "none")
         if not free and value != before[name]:
@@ -74,27 +76,16 @@ def _clear(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-@dataclass(slots=True)
 class _Job:
     """One run: its options, its data and the model that they make."""
 
-    options: dict[str, Any]
-    data: Prepared
-    out: Path
-
-    def __post_init__(self) -> None:
-        manual_seed(self.options["seed"])
+    def __init__(self, options: dict[str, Any], data: Prepared, out: Path) -> None:
+        self.options, self.data, self.out = options, data, out
+        self.classes: list[str] | None = data.recipe["classes"]  # None: a regression
+        self.test = loader(data.test, _EVALUATION_ROWS)
+        self.answers = np.asarray(data.test.targets())
+        manual_seed(options["seed"])
         self.model = MLPResNet(**self.shape())
-        self.test = loader(self.data.test, _EVALUATION_ROWS)
-
-    model: MLPResNet = None  # type: ignore[assignment]
-    test: Any = None
-
-    @property
-    def classes(self) -> list[str] | None:
-        """The names of the classes; None in a regression."""
-        classes: list[str] | None = self.data.recipe["classes"]
-        return classes
 
     def shape(self) -> dict[str, Any]:
         """The arguments of the model."""
@@ -137,25 +128,25 @@ class _Job:
         """Writes model, history and pictures, and reports."""
         save(self.out / folder.MODEL, self.model.state_dict())
         history.to_csv(self.out / folder.HISTORY)
-        outputs, targets = predict(self.model, self.test), self.data.test.targets()
+        outputs = predict(self.model, self.test)
         try:
             plots.curves(history, self.out / folder.CURVES)
             if self.classes:
-                counts = confusion_matrix(outputs, targets, len(self.classes))
+                counts = confusion_matrix(outputs, self.answers, len(self.classes))
                 plots.confusion(counts, self.classes, self.out / folder.CONFUSION)
         except ImportError:
             print(f"treadle: {plots.NEEDS}", file=sys.stderr)
         if not quiet:
-            self._report(history, outputs, targets)
+            self._report(history, outputs)
 
-    def _report(self, history: History, outputs: Any, targets: Any) -> None:
+    def _report(self, history: History, outputs: npt.NDArray[Any]) -> None:
         last = history.rows[-1]
-        rows = len(targets)
+        rows = len(self.answers)
         if self.classes:
             right = round(float(last["valid_accuracy"] or 0.0) * rows)
             print(f"test accuracy {right / rows:.2%} ({right} of {rows}), loss {last['valid_loss']:.4f}")
         else:
-            error = mae(outputs, targets) * self.data.recipe["target_std"]
+            error = mae(outputs, self.answers) * self.data.recipe["target_std"]
             print(f"test R² {last['valid_r2']:.4f}, mean absolute error {error:.4g} ({rows} rows)")
         seconds = sum(float(value or 0.0) for value in history["seconds"])
         weights = sum(parameter.numel() for parameter in self.model.parameters())

@@ -52,19 +52,13 @@ class Adam(Optimizer):
         self._expect(group, "betas", len(group["betas"]) == 2 and all(0 <= b < 1 for b in group["betas"]), "two numbers in [0, 1)")
 
     def _update(self, group: Group) -> None:
-        params, state, steps = group["params"], group["state"], group["steps"]
-        averages, squares = state["exp_avg"], state["exp_avg_sq"]
-        for i, p in enumerate(params):
-            if p.grad is None:
-                continue
-            steps[i] += 1
-            if averages[i] is None:
-                averages[i], squares[i] = _core.zeros_like(p), _core.zeros_like(p)
+        places = self._with_grad(group)
+        steps = [group["steps"][i] + 1 for i in places]
         beta1, beta2 = group["betas"]
         _core.adam_step(
-            params,
-            averages,
-            squares,
+            [group["params"][i] for i in places],
+            self._held(group, "exp_avg", places),
+            self._held(group, "exp_avg_sq", places),
             steps,
             group["lr"],
             beta1,
@@ -74,6 +68,8 @@ class Adam(Optimizer):
             self._decoupled,
             group["maximize"],
         )
+        for i, step in zip(places, steps, strict=True):
+            group["steps"][i] = step
 
 
 class AdamW(Adam):

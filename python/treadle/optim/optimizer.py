@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from treadle._core import Tensor
+from treadle._core import Tensor, zeros_like
 
 __all__ = ["Optimizer"]
 
@@ -24,6 +24,12 @@ class Optimizer:
         TypeError: Something that is not a Tensor.
 
     Subclasses name their slots (tensors kept per parameter) in `slots` and define `_check` and `_update`.
+
+    Example:
+        >>> optimizer = optim.AdamW([{"params": weights}, {"params": biases, "weight_decay": 0.0}], lr=1e-3)
+        >>> loss.backward()
+        >>> optimizer.step()
+        >>> optimizer.zero_grad()
     """
 
     slots: tuple[str, ...] = ()
@@ -45,7 +51,12 @@ class Optimizer:
 
         Raises:
             ValueError: A parameter that is in a group already, or an option out of range.
+            TypeError: Something that is not a Tensor, or a group that is not a dict.
         """
+        if not isinstance(group, Mapping):
+            raise TypeError(f"{self._name()}: expected parameter groups as dicts, got {type(group).__name__}")
+        if "params" not in group:
+            raise ValueError(f"{self._name()}: expected a group with 'params', got {sorted(group)}")
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         for p in params:
@@ -78,6 +89,20 @@ class Optimizer:
         """One step of one group, in the core."""
         raise TypeError(f"optimizer: expected {type(self).__name__} to define _update, got a class without it")
 
+    @staticmethod
+    def _with_grad(group: Group) -> list[int]:
+        """The places of the parameters that have a gradient."""
+        return [i for i, p in enumerate(group["params"]) if p.grad is not None]
+
+    @staticmethod
+    def _held(group: Group, slot: str, places: list[int]) -> list[Tensor]:
+        """What a slot holds at some places; what it does not hold yet starts at zero."""
+        held = group["state"][slot]
+        for i in places:
+            if held[i] is None:
+                held[i] = zeros_like(group["params"][i])
+        return [held[i] for i in places]
+
     def step(self) -> None:
         """Changes every parameter that has a gradient."""
         for group in self.param_groups:
@@ -107,9 +132,10 @@ class Optimizer:
         Raises:
             ValueError: Other groups, parameters or slots than this optimizer has; nothing was changed.
         """
-        groups = state["groups"]
-        if len(groups) != len(self.param_groups):
-            raise ValueError(f"{self._name()}: expected {len(self.param_groups)} parameter groups, got {len(groups)}")
+        groups = state.get("groups")
+        if not isinstance(groups, list) or len(groups) != len(self.param_groups):
+            got = f"{len(groups)}" if isinstance(groups, list) else f"entries {sorted(state)}"
+            raise ValueError(f"{self._name()}: expected 'groups' of {len(self.param_groups)} parameter groups, got {got}")
         for own, new in zip(self.param_groups, groups, strict=True):
             self._check_state(own, new)
             self._check({**own, **new})
@@ -118,9 +144,16 @@ class Optimizer:
             own.update({**new, "steps": list(new["steps"]), "state": held})
 
     def _check_state(self, own: Group, new: Mapping[str, Any]) -> None:
+        names = {*self.defaults, "steps", "state"}
+        if set(new) != names:
+            raise ValueError(f"{self._name()}: expected a group with {sorted(names)}, got {sorted(new)}")
         if set(new["state"]) != set(self.slots) or len(new["steps"]) != len(own["params"]):
             got = f"{sorted(new['state'])} for {len(new['steps'])} parameters"
-            raise ValueError(f"{self._name()}: expected state {sorted(self.slots)} for {len(own['params'])} parameters, got {got}")
+            raise ValueError(
+                f"{self._name()}: expected state {sorted(self.slots)} for {len(own['params'])} parameters, got {got}"
+            )
+        if any(type(n) is not int or n < 0 for n in new["steps"]):
+            raise ValueError(f"{self._name()}: expected steps of at least 0, got {new['steps']}")
         for slot, tensors in new["state"].items():
             self._check_slot(slot, own["params"], tensors)
 
@@ -128,8 +161,13 @@ class Optimizer:
         if len(tensors) != len(params):
             raise ValueError(f"{self._name()}: expected {len(params)} tensors in {slot}, got {len(tensors)}")
         for p, t in zip(params, tensors, strict=True):
-            if t is not None and t.shape != p.shape:
-                raise ValueError(f"{self._name()}: expected {slot} of shape {p.shape}, got {t.shape}")
+            if t is None:
+                continue
+            if not isinstance(t, Tensor):
+                raise ValueError(f"{self._name()}: expected tensors in {slot}, got {type(t).__name__}")
+            if t.shape != p.shape or t.dtype != p.dtype:
+                got = f"{t.dtype.name} of shape {t.shape}"
+                raise ValueError(f"{self._name()}: expected {slot} as {p.dtype.name} of shape {p.shape}, got {got}")
 
     def __repr__(self) -> str:
         def line(group: Group) -> str:

@@ -27,6 +27,9 @@ class RMSprop(Optimizer):
     Raises:
         ValueError: An option out of range.
 
+    Example:
+        >>> optimizer = optim.RMSprop(model.parameters(), lr=1e-3, centered=True)
+
     Source: Tieleman & Hinton 2012, lecture 6.5; Graves 2013 for the centred form.
     """
 
@@ -62,18 +65,13 @@ class RMSprop(Optimizer):
         self._expect(group, "momentum", group["momentum"] >= 0, "at least 0")
 
     def _update(self, group: Group) -> None:
-        params, state = group["params"], group["state"]
-        wanted = {"square_avg": True, "momentum_buffer": group["momentum"] > 0, "grad_avg": group["centered"]}
-        for slot, on in wanted.items():
-            held = state[slot]
-            for i, p in enumerate(params):
-                if on and held[i] is None:
-                    held[i] = _core.zeros_like(p)
+        places = self._with_grad(group)
+        none = [None] * len(places)
         _core.rmsprop_step(
-            params,
-            state["square_avg"],
-            state["momentum_buffer"],
-            state["grad_avg"],
+            [group["params"][i] for i in places],
+            self._held(group, "square_avg", places),
+            self._held(group, "momentum_buffer", places) if group["momentum"] > 0 else none,
+            self._held(group, "grad_avg", places) if group["centered"] else none,
             group["lr"],
             group["alpha"],
             group["eps"],

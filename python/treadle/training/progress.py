@@ -16,7 +16,7 @@ __all__ = ["EpochProgress"]
 _INTERVAL = 0.1  # seconds between two refreshes
 
 
-class _Bar(tqdm):  # type: ignore[type-arg, unused-ignore]
+class _Bar(tqdm):  # type: ignore[misc]
     monitor_interval = 0  # no watching thread: a training process may fork
 
 

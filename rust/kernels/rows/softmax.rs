@@ -15,12 +15,7 @@ const COST: usize = 10;
 impl Form {
     /// Reads rows x: a tile of e^(x − m), and of every row the largest element m and the sum Σe^(x − m).
     #[inline(always)]
-    pub(super) fn exponentials<'a, T: Math, I: Isa>(
-        self,
-        x: &[T],
-        tile: &'a mut Tile<T>,
-        spread: &mut Tile<T>,
-    ) -> (&'a mut [Lanes<T>], Lanes<T>, Lanes<f64>) {
+    pub(super) fn exponentials<'a, T: Math, I: Isa>(self, x: &[T], tile: &'a mut Tile<T>, spread: &mut Tile<T>) -> (&'a mut [Lanes<T>], Lanes<T>, Lanes<f64>) {
         let tile = self.load(x, tile);
         self.pad(tile, -T::INFINITY);
         let peak = self.peak(tile);

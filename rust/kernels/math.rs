@@ -1,0 +1,276 @@
+//! exp, log and what follows from them, for float32 and float64, written so that loops over them become vector code:
+//! no branches, no calls, no table.
+//!
+//! Invariant: NaN stays NaN, ±∞, ±0, overflow and gradual underflow come out as IEEE 754 would have them. The errors stated
+//! are the largest in units of the last place, over all float32 (`tests/core/math.rs` measures them).
+
+use super::simd::{Float, Isa};
+
+/// Functions of one element inside a kernel stamped for the instruction set `I`.
+pub trait Math: Float {
+    /// eˣ, within 1 ulp.
+    fn exp_on<I: Isa>(self) -> Self;
+    /// eˣ − 1, within 2 ulp.
+    fn expm1_on<I: Isa>(self) -> Self;
+    /// Natural logarithm, within 1 ulp.
+    fn log_on<I: Isa>(self) -> Self;
+    /// log(1 + x), within 2 ulp.
+    fn log1p_on<I: Isa>(self) -> Self;
+    /// Hyperbolic tangent, within 3 ulp.
+    fn tanh_on<I: Isa>(self) -> Self;
+    /// 1 / (1 + e⁻ˣ), within 3 ulp.
+    fn sigmoid_on<I: Isa>(self) -> Self;
+    /// Error function, within 3 ulp.
+    fn erf_on<I: Isa>(self) -> Self;
+    /// Sine, from the standard library: arguments of any size must be reduced exactly.
+    fn sin_on<I: Isa>(self) -> Self;
+    /// Cosine, from the standard library.
+    fn cos_on<I: Isa>(self) -> Self;
+    /// xᵉ, from the standard library; squares and roots never come here.
+    fn pow_on<I: Isa>(self, e: Self) -> Self;
+}
+
+/// 1/(k + 2)!: the series of (eʳ − 1 − r)/r².
+const EXPM1: [f64; 14] = {
+    let mut series = [0.0; 14];
+    let (mut k, mut factorial) = (0, 2.0);
+    while k < 14 {
+        series[k] = 1.0 / factorial;
+        factorial *= (k + 3) as f64;
+        k += 1;
+    }
+    series
+};
+/// 2/(2k + 3): the series of (2·artanh(s) − 2s)/s³ in s².
+const ARTANH: [f64; 10] = {
+    let mut series = [0.0; 10];
+    let mut k = 0;
+    while k < 10 {
+        series[k] = 2.0 / (2 * k + 3) as f64;
+        k += 1;
+    }
+    series
+};
+/// (−1)ᵏ·2/(√π·k!·(2k + 1)): the series of erf(x)/x in x².
+const ERF: [f64; 20] = {
+    let mut series = [0.0; 20];
+    let (mut k, mut factor) = (0, std::f64::consts::FRAC_2_SQRT_PI);
+    while k < 20 {
+        series[k] = factor / (2 * k + 1) as f64;
+        k += 1;
+        factor /= -(k as f64);
+    }
+    series
+};
+const fn narrow<const N: usize>(series: &[f64]) -> [f32; N] {
+    let mut out = [0.0; N];
+    let mut k = 0;
+    while k < N {
+        out[k] = series[k] as f32;
+        k += 1;
+    }
+    out
+}
+/// exp(x²)·erfc(x) for x from 1 up, as a polynomial in t = (x − 2)/(x + 2); Chebyshev fits of relative error 1e-17 and 1e-9.
+const ERFCX_F64: [f64; 17] = [
+    0.255395676310505745,
+    -0.427185847413958492,
+    0.241658194242465586,
+    -0.0789785810157044567,
+    0.00373289240443163705,
+    0.00699746173683201376,
+    -0.00084714325460976568,
+    -0.000981976935436915549,
+    0.0000435556228648195212,
+    0.000174359349516918214,
+    0.0000275267859403545564,
+    -0.0000275607057584244309,
+    -0.0000139965553664269362,
+    1.2965196760697503e-6,
+    4.01247052669749158e-6,
+    1.29580004126305876e-6,
+    -1.15511746203381134e-6,
+];
+const ERFCX_F32: [f32; 7] = [0.255395677, -0.427186003, 0.241658025, -0.0789676971, 0.00373748111, 0.00680584329, -0.00087349156];
+
+#[inline(always)]
+fn horner<T: Math, I: Isa>(x: T, series: &[T]) -> T {
+    let mut sum = series[series.len() - 1];
+    for &c in series[..series.len() - 1].iter().rev() {
+        sum = sum.mul_add_on::<I>(x, c);
+    }
+    sum
+}
+
+macro_rules! math {
+    ($t:ident in $module:ident, $bits:ident, $int:ident,
+     mantissa $mantissa:expr, bias $bias:expr, low $low:expr, high $high:expr, round $round:expr, erf_end $erf_end:expr,
+     expm1 $expm1_len:literal $expm1:expr, artanh $artanh_len:literal $artanh:expr, erf $erf_len:literal $erf:expr, erfcx $erfcx_len:literal $erfcx:expr,
+     ln2 $ln2_high:expr, $ln2_low:expr, sqrt_half $sqrt_half:expr) => {
+        /// Arithmetic of one element type.
+        mod $module {
+            use super::{Float, Isa, horner};
+
+            /// ln 2 in two parts; the first has so few bits that a multiple by an exponent is exact.
+            const LN2_HIGH: $t = $ln2_high;
+            const LN2_LOW: $t = $ln2_low;
+            /// 1.5·2^mantissa: adding it rounds to an integer, which then stands in the low bits.
+            const ROUND: $t = $round;
+            const SERIES_EXPM1: [$t; $expm1_len] = $expm1;
+            const SERIES_ARTANH: [$t; $artanh_len] = $artanh;
+            const SERIES_ERF: [$t; $erf_len] = $erf;
+            const SERIES_ERFCX: [$t; $erfcx_len] = $erfcx;
+
+            /// 2ⁿ for n within the normal exponents.
+            #[inline(always)]
+            fn power_of_two(n: $int) -> $t {
+                $t::from_bits(((n + $bias) << $mantissa) as $bits)
+            }
+
+            /// (n, r, eʳ − 1) with x = n·ln 2 + r and |r| ≤ ½·ln 2.
+            #[inline(always)]
+            fn reduced<I: Isa>(x: $t) -> ($int, $t) {
+                let shifted = x.mul_add_on::<I>(std::$t::consts::LOG2_E, ROUND);
+                let n = shifted - ROUND;
+                let r = n.mul_add_on::<I>(-LN2_LOW, n.mul_add_on::<I>(-LN2_HIGH, x));
+                let series = horner::<$t, I>(r, &SERIES_EXPM1);
+                ((shifted.to_bits() as $int).wrapping_sub(ROUND.to_bits() as $int), (r * r).mul_add_on::<I>(series, r))
+            }
+
+            #[inline(always)]
+            pub fn exp<I: Isa>(x: $t) -> $t {
+                let held = if x < $low { $low } else { x };
+                let held = if held > $high { $high } else { held };
+                let (n, e) = reduced::<I>(held);
+                // In two factors, so that neither leaves the normal numbers.
+                let half = n >> 1;
+                (e + 1.0) * power_of_two(half) * power_of_two(n - half)
+            }
+
+            #[inline(always)]
+            pub fn expm1<I: Isa>(x: $t) -> $t {
+                let held = if x < $low { $low } else { x };
+                let held = if held > $high { $high } else { held };
+                let (n, e) = reduced::<I>(held);
+                // eˣ − 1 = 2ⁿ·e + (2ⁿ − 1), of half the size first. Below the last place of 1 the answer is −1.
+                let n = if n < -100 { -100 } else { n };
+                let half = power_of_two(n - 1);
+                let y = 2.0 * e.mul_add_on::<I>(half, half - 0.5);
+                // Where 2ⁿ·e loses the sign of zero or the subnormals, x itself is the answer.
+                if x.abs() < $t::MIN_POSITIVE { x } else { y }
+            }
+
+            #[inline(always)]
+            pub fn log<I: Isa>(x: $t) -> $t {
+                // Subnormals are scaled up first.
+                const SCALE: $t = ((1 as $bits) << $mantissa) as $t;
+                let tiny = x < $t::MIN_POSITIVE;
+                let scaled = if tiny { x * SCALE } else { x };
+                let bits = scaled.to_bits().wrapping_sub($sqrt_half);
+                let exponent = ((bits as $int) >> $mantissa) as $t - if tiny { $mantissa as $t } else { 0.0 };
+                let m = $t::from_bits((bits & ((1 << $mantissa) - 1)).wrapping_add($sqrt_half));
+                // log(1 + f) = f − (f²/2 − s·(f²/2 + R)) with s = f/(2 + f) and R the rest of the series of artanh.
+                let f = m - 1.0;
+                let s = f / (f + 2.0);
+                let z = s * s;
+                let rest = z * horner::<$t, I>(z, &SERIES_ARTANH);
+                let square = 0.5 * f * f;
+                let low = s.mul_add_on::<I>(square + rest, exponent * LN2_LOW);
+                let y = exponent.mul_add_on::<I>(LN2_HIGH, -((square - low) - f));
+                let y = if x == 0.0 { $t::NEG_INFINITY } else { y };
+                let y = if x < 0.0 { $t::NAN } else { y };
+                if x < $t::INFINITY { y } else { x }
+            }
+
+            #[inline(always)]
+            pub fn log1p<I: Isa>(x: $t) -> $t {
+                // log(u) for the rounded u = 1 + x, and what the rounding took.
+                let u = 1.0 + x;
+                let lost = x - (u - 1.0);
+                let y = log::<I>(u) + lost / u;
+                let y = if u == 0.0 { $t::NEG_INFINITY } else { y };
+                let y = if x == $t::INFINITY { x } else { y };
+                if x.abs() < $t::EPSILON / 2.0 { x } else { y }
+            }
+
+            #[inline(always)]
+            pub fn tanh<I: Isa>(x: $t) -> $t {
+                // tanh |x| = e/(e + 2) with e = exp(2|x|) − 1; beyond 20 it is 1.
+                let a = x.abs();
+                let a = if a > 20.0 { 20.0 } else { a };
+                let e = expm1::<I>(2.0 * a);
+                (e / (e + 2.0)).copysign(x)
+            }
+
+            #[inline(always)]
+            pub fn sigmoid<I: Isa>(x: $t) -> $t {
+                // Through exp(−|x|), which never overflows.
+                let e = exp::<I>(-x.abs());
+                let numerator = if x < 0.0 { e } else { 1.0 };
+                numerator / (1.0 + e)
+            }
+
+            #[inline(always)]
+            pub fn erf<I: Isa>(x: $t) -> $t {
+                let a = x.abs();
+                let near = x * horner::<$t, I>(x * x, &SERIES_ERF);
+                let held = if a > $erf_end { $erf_end } else { a };
+                let t = (held - 2.0) / (held + 2.0);
+                let far = 1.0 - exp::<I>(-held * held) * horner::<$t, I>(t, &SERIES_ERFCX);
+                if a < 1.0 { near } else { far.copysign(x) }
+            }
+        }
+
+        impl Math for $t {
+            #[inline(always)]
+            fn exp_on<I: Isa>(self) -> Self {
+                $module::exp::<I>(self)
+            }
+            #[inline(always)]
+            fn expm1_on<I: Isa>(self) -> Self {
+                $module::expm1::<I>(self)
+            }
+            #[inline(always)]
+            fn log_on<I: Isa>(self) -> Self {
+                $module::log::<I>(self)
+            }
+            #[inline(always)]
+            fn log1p_on<I: Isa>(self) -> Self {
+                $module::log1p::<I>(self)
+            }
+            #[inline(always)]
+            fn tanh_on<I: Isa>(self) -> Self {
+                $module::tanh::<I>(self)
+            }
+            #[inline(always)]
+            fn sigmoid_on<I: Isa>(self) -> Self {
+                $module::sigmoid::<I>(self)
+            }
+            #[inline(always)]
+            fn erf_on<I: Isa>(self) -> Self {
+                $module::erf::<I>(self)
+            }
+            #[inline(always)]
+            fn sin_on<I: Isa>(self) -> Self {
+                self.sin()
+            }
+            #[inline(always)]
+            fn cos_on<I: Isa>(self) -> Self {
+                self.cos()
+            }
+            #[inline(always)]
+            fn pow_on<I: Isa>(self, e: Self) -> Self {
+                self.powf(e)
+            }
+        }
+    };
+}
+
+math!(f32 in single, u32, i32,
+    mantissa 23, bias 127, low -104.0, high 89.0, round 12_582_912.0, erf_end 4.1,
+    expm1 7 super::narrow(&super::EXPM1), artanh 4 super::narrow(&super::ARTANH), erf 12 super::narrow(&super::ERF), erfcx 7 super::ERFCX_F32,
+    ln2 0.693_359_375, -2.121_944_4e-4, sqrt_half 0x3F35_04F3);
+math!(f64 in double, u64, i64,
+    mantissa 52, bias 1023, low -746.0, high 710.0, round 6_755_399_441_055_744.0, erf_end 6.1,
+    expm1 14 super::EXPM1, artanh 10 super::ARTANH, erf 20 super::ERF, erfcx 17 super::ERFCX_F64,
+    ln2 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, sqrt_half 0x3FE6_A09E_667F_3BCD);

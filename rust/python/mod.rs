@@ -3,11 +3,13 @@
 mod convert;
 mod error;
 mod functions;
+mod interop;
 mod methods;
 mod nn;
 mod optim;
 mod random;
 mod runtime;
+mod shape;
 mod tensor;
 
 use crate::array::DType;

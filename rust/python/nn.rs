@@ -3,9 +3,9 @@
 use super::convert::{only_tensor, shape_of, tensor_like};
 use super::error::run;
 use super::tensor::PyTensor;
+use crate::Tensor;
 use crate::array::Array;
 use crate::ops::{self, BatchNormConfig, ClassLoss, Reduction, Running};
-use crate::Tensor;
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;

@@ -136,7 +136,7 @@ fn product_rows() -> Vec<Row> {
         row("matmul of a vector", inputs(&[&[2, 3, 4], &[4]]), |x| ops::matmul(&x[0], &x[1])),
         row("linear", inputs(&[&[5, 4], &[3, 4], &[3]]), |x| ops::linear(&x[0], &x[1], Some(&x[2]))),
         row("linear in batches", inputs(&[&[2, 5, 4], &[3, 4]]), |x| ops::linear(&x[0], &x[1], None)),
-        row("embedding", inputs(&[&[6, 3]]), |x| ops::embedding(&ints(&[2, 2], &[5, 0, 2, 5]), &x[0], Some(2))),
+        row("embedding", inputs(&[&[6, 3]]), |x| ops::embedding(&ints(&[2, 2], &[5, 0, 2, 5]), &x[0], None)),
         row("checkpoint", inputs(&[&[3, 4], &[5, 4]]), |x| {
             let w = x[1].clone();
             let f = move |x: &[Tensor]| ops::tanh(&ops::linear(&x[0], &w, None)?);
@@ -291,7 +291,8 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
 fn every_op_has_a_row() {
     let table = table();
     let tested = |name: &str| table.iter().any(|row| row.name.split([' ', ',']).next() == Some(name));
-    for name in ops::NAMES {
+    // The derivative of a step is zero: there is nothing to compare.
+    for name in ops::NAMES.iter().filter(|name| **name != "step") {
         assert!(tested(name), "the unary op {name} has no row in the gradient table");
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/rust/ops");
@@ -302,6 +303,15 @@ fn every_op_has_a_row() {
             assert!(tested(name) || NOT_DIFFERENTIABLE.contains(&name), "the op {name} has no row in the gradient table");
         }
     }
+}
+
+#[test]
+fn a_padding_row_gets_no_gradient() {
+    let w = uniform(&[4, 3], -1.0, 1.0, 1).requiring_grad().unwrap();
+    let y = ops::embedding(&ints(&[3], &[2, 0, 2]), &w, Some(2)).unwrap();
+    ops::sum(&y, None, false).unwrap().backward(None, false, false).unwrap();
+    let want = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    assert_eq!(elements(w.grad().unwrap().array()), want);
 }
 
 #[test]

@@ -30,6 +30,14 @@ class LRScheduler:
 
     Args:
         optimizer: Whose `lr`s are set, at once and at every `step()`.
+
+    Example:
+        >>> scheduler = optim.StepLR(optimizer, step_size=30)
+        >>> for epoch in range(90):
+        ...     train(model, optimizer)
+        ...     scheduler.step()
+
+    Source: the formulas, in closed form, of PyTorch's `torch.optim.lr_scheduler`.
     """
 
     _kept: tuple[str, ...] = ("last_step", "base_lrs")
@@ -44,15 +52,17 @@ class LRScheduler:
         """What the first rate is multiplied by after `step` steps; defined by subclasses."""
         raise TypeError(f"lr_scheduler: expected {type(self).__name__} to define factor, got a class without it")
 
+    def _rates(self, step: int, base_lrs: Sequence[float]) -> list[float]:
+        factor = self.factor(step)
+        return [base * factor for base in base_lrs]
+
     def _set(self) -> None:
-        factor = self.factor(self.last_step)
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = base * factor
+        _assign(self.optimizer, self._rates(self.last_step, self.base_lrs))
 
     def step(self) -> None:
         """Moves to the next rate."""
+        _assign(self.optimizer, self._rates(self.last_step + 1, self.base_lrs))
         self.last_step += 1
-        self._set()
 
     def get_last_lr(self) -> list[float]:
         """The rate of every group."""
@@ -60,7 +70,7 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` continues from."""
-        return {name: getattr(self, name) for name in self._kept}
+        return {"last_step": self.last_step, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a snapshot.
@@ -68,11 +78,24 @@ class LRScheduler:
         Raises:
             ValueError: A snapshot of another kind of schedule, or of other parameter groups.
         """
-        if set(state) != set(self._kept) or len(state["base_lrs"]) != len(self.base_lrs):
+        if set(state) != set(self._kept) or len(state["base_lrs"]) != len(self.base_lrs) or state["last_step"] < 0:
             raise ValueError(f"lr_scheduler: expected {sorted(self._kept)} for {len(self.base_lrs)} groups, got {dict(state)}")
-        for name in self._kept:
-            setattr(self, name, state[name])
-        self._set()
+        _assign(self.optimizer, self._rates(state["last_step"], state["base_lrs"]))
+        self.last_step, self.base_lrs = state["last_step"], list(state["base_lrs"])
+
+
+def _assign(optimizer: Optimizer, rates: Sequence[float]) -> None:
+    """Sets the rate of every group."""
+    groups = optimizer.param_groups
+    if len(rates) != len(groups):
+        raise ValueError(f"lr_scheduler: expected {len(rates)} parameter groups as at the start, got {len(groups)}")
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate
+
+
+def _at_least(op: str, name: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise ValueError(f"{op}: expected {name} of at least {low}, got {value}")
 
 
 def _positive(op: str, name: str, value: int) -> int:
@@ -85,6 +108,7 @@ class StepLR(LRScheduler):
     """Times `gamma` every `step_size` steps."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        _at_least("step_lr", "gamma", gamma, 0)
         self.step_size, self.gamma = _positive("step_lr", "step_size", step_size), gamma
         super().__init__(optimizer)
 
@@ -97,6 +121,7 @@ class MultiStepLR(LRScheduler):
     """Times `gamma` at every milestone."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        _at_least("multi_step_lr", "gamma", gamma, 0)
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer)
 
@@ -109,6 +134,7 @@ class ExponentialLR(LRScheduler):
     """Times `gamma` every step."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
+        _at_least("exponential_lr", "gamma", gamma, 0)
         self.gamma = gamma
         super().__init__(optimizer)
 
@@ -148,6 +174,7 @@ class CosineAnnealingLR(LRScheduler):
     """Half a cosine from the first rate to `eta_min` over `T_max` steps, and on (Loshchilov & Hutter 2017)."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        _at_least("cosine_annealing_lr", "eta_min", eta_min, 0)
         self.T_max, self.eta_min = _positive("cosine_annealing_lr", "T_max", T_max), eta_min
         super().__init__(optimizer)
 
@@ -155,14 +182,13 @@ class CosineAnnealingLR(LRScheduler):
         """½(1 + cos(π·step/T_max)): the share of the way down that is left."""
         return (1 + math.cos(math.pi * step / self.T_max)) / 2
 
-    def _set(self) -> None:
-        left = self.factor(self.last_step)
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self.eta_min + (base - self.eta_min) * left
+    def _rates(self, step: int, base_lrs: Sequence[float]) -> list[float]:
+        left = self.factor(step)
+        return [self.eta_min + (base - self.eta_min) * left for base in base_lrs]
 
 
 class OneCycleLR(LRScheduler):
-    """Up to `max_lr` and down again along cosines, in `total_steps` steps, one per batch (Smith & Topin 2019).
+    """Up to `max_lr` and down again along cosines, in `total_steps` steps, one per batch. Momentum stays as it is.
 
     Args:
         optimizer: Whose rates are set.
@@ -174,6 +200,11 @@ class OneCycleLR(LRScheduler):
 
     Raises:
         ValueError: More steps than the cycle has, or options out of range.
+
+    Example:
+        >>> scheduler = optim.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * len(loader))
+
+    Source: Smith & Topin 2019, "Super-convergence: very fast training of neural networks using large learning rates".
     """
 
     def __init__(
@@ -187,10 +218,12 @@ class OneCycleLR(LRScheduler):
     ) -> None:
         if not 0 <= pct_start <= 1:
             raise ValueError(f"one_cycle_lr: expected pct_start in [0, 1], got {pct_start}")
+        if not (max_lr > 0 and div_factor > 0 and final_div_factor > 0):
+            got = f"{max_lr}, {div_factor} and {final_div_factor}"
+            raise ValueError(f"one_cycle_lr: expected max_lr, div_factor and final_div_factor above 0, got {got}")
         self.total_steps, self.pct_start = _positive("one_cycle_lr", "total_steps", total_steps), pct_start
         self.div_factor, self.final_div_factor = div_factor, final_div_factor
-        for group in optimizer.param_groups:
-            group["lr"] = max_lr
+        _assign(optimizer, [max_lr] * len(optimizer.param_groups))
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -200,12 +233,14 @@ class OneCycleLR(LRScheduler):
         top = self.pct_start * self.total_steps - 1
         low, end = 1 / self.div_factor, 1 / (self.div_factor * self.final_div_factor)
         if step <= top:
-            return _cosine(low, 1, step / top)
-        return _cosine(1, end, (step - top) / max(self.total_steps - 1 - top, 1))
+            return _cosine(low, 1, step, top)
+        return _cosine(1, end, step - top, self.total_steps - 1 - top)
 
 
-def _cosine(start: float, end: float, done: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * min(max(done, 0), 1))) / 2
+def _cosine(start: float, end: float, done: float, of: float) -> float:
+    """From start to end along half a cosine, after `done` of `of` steps; a way of no steps is at its end."""
+    share = min(done / of, 1) if of > 0 else 1
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
 class ReduceLROnPlateau:
@@ -216,9 +251,12 @@ class ReduceLROnPlateau:
         mode: "min" if smaller is better, "max" if larger is.
         factor: What rates are multiplied by, in (0, 1).
         patience: Steps without improvement that are accepted.
-        threshold: Relative improvement that counts.
+        threshold: Improvement that counts, as a share of the best measurement's magnitude.
         cooldown: Steps after a reduction in which nothing is counted.
-        min_lr: Rates do not go below it.
+        min_lr: Rates are not lowered below it.
+
+    Raises:
+        ValueError: An option out of range.
 
     Example:
         >>> scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=5)
@@ -239,6 +277,9 @@ class ReduceLROnPlateau:
     ) -> None:
         if mode not in ("min", "max") or not 0 < factor < 1:
             raise ValueError(f"reduce_lr_on_plateau: expected mode 'min' or 'max' and factor in (0, 1), got {mode!r} and {factor}")
+        given = {"patience": patience, "threshold": threshold, "cooldown": cooldown, "min_lr": min_lr}
+        for name, value in given.items():
+            _at_least("reduce_lr_on_plateau", name, value, 0)
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
         self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
         self.best = math.inf if mode == "min" else -math.inf
@@ -262,7 +303,7 @@ class ReduceLROnPlateau:
         if self.bad_steps > self.patience:
             self.cooling, self.bad_steps = self.cooldown, 0
             for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.factor, self.min_lr)
+                group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
 
     @property
     def lrs(self) -> list[float]:

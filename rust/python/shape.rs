@@ -1,0 +1,139 @@
+//! Element types, indexing and shapes of tensors.
+
+use super::convert::{self, Axes, Other};
+use super::error::run;
+use super::tensor::{PyTensor, apply};
+use crate::array::DType;
+use crate::ops;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+#[pymethods]
+impl PyTensor {
+    // Element types ----------------------------------------------------
+
+    /// The same values as another element type.
+    fn astype(&self, py: Python<'_>, dtype: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+        let dtype = convert::dtype(dtype)?;
+        apply(py, self, |x| ops::cast(x, dtype))
+    }
+    fn float(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::cast(x, DType::F32))
+    }
+    fn double(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::cast(x, DType::F64))
+    }
+    fn long(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::cast(x, DType::I64))
+    }
+    fn bool(&self, py: Python<'_>) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::cast(x, DType::Bool))
+    }
+
+    // Indexing -----------------------------------------------------------
+
+    fn __getitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+        let index = convert::index(index)?;
+        apply(py, self, |x| ops::get(x, &index))
+    }
+    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: Other) -> PyResult<()> {
+        let index = convert::index(index)?;
+        let x = self.tensor();
+        let value = value.beside(x.dtype())?;
+        let leaf = x.op_name().is_none() && x.requires_grad();
+        if leaf && crate::autograd::is_recording() {
+            return Err(PyRuntimeError::new_err("index: expected no assignment into a leaf that requires grad, got one; use no_grad() or where()"));
+        }
+        let changed = run(py, x.size(), move || ops::set(&x, &index, &value))?;
+        let mut cell = self.lock();
+        if leaf {
+            *cell.array_mut() = changed.into_array();
+        } else {
+            *cell = changed;
+        }
+        Ok(())
+    }
+
+    // Shapes -----------------------------------------------------------
+
+    #[getter(T)]
+    fn transposed(&self) -> PyTensor {
+        PyTensor::new(ops::transpose(&self.tensor()))
+    }
+    /// The same elements in the same order under another shape; one size may be -1.
+    #[pyo3(signature = (*shape))]
+    fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let sizes = convert::signed_shape_of(shape)?;
+        apply(py, self, |x| ops::reshape(x, &sizes))
+    }
+    #[pyo3(signature = (*shape))]
+    fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        self.reshape(py, shape)
+    }
+    #[pyo3(signature = (start=0, end=-1))]
+    fn flatten(&self, py: Python<'_>, start: isize, end: isize) -> PyResult<PyTensor> {
+        apply(py, self, |x| ops::flatten(x, start, end))
+    }
+    /// The axes in the given order; reversed if none is given.
+    #[pyo3(signature = (*axes))]
+    fn permute(&self, axes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        if axes.is_empty() {
+            return Ok(self.transposed());
+        }
+        let axes = convert::signed_shape_of(axes)?;
+        Ok(PyTensor::new(ops::permute(&self.tensor(), &axes)?))
+    }
+    #[pyo3(signature = (*axes))]
+    fn transpose(&self, axes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        self.permute(axes)
+    }
+    fn swapaxes(&self, a: isize, b: isize) -> PyResult<PyTensor> {
+        Ok(PyTensor::new(ops::swapaxes(&self.tensor(), a, b)?))
+    }
+    #[pyo3(signature = (*shape))]
+    fn broadcast_to(&self, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        Ok(PyTensor::new(ops::broadcast_to(&self.tensor(), &convert::shape_of(shape)?)?))
+    }
+    /// Broadcast to a shape in which -1 keeps the size there is.
+    #[pyo3(signature = (*shape))]
+    fn expand(&self, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
+        let (sizes, t) = (convert::signed_shape_of(shape)?, self.tensor());
+        let lead = sizes.len().saturating_sub(t.ndim());
+        let filled: PyResult<Vec<usize>> = sizes
+            .iter()
+            .enumerate()
+            .map(|(i, &n)| match n {
+                -1 if i >= lead => Ok(t.shape()[i - lead]),
+                n => usize::try_from(n).map_err(|_| PyValueError::new_err(format!("expand: expected sizes of at least 0 (or -1 to keep one), got {n}"))),
+            })
+            .collect();
+        Ok(PyTensor::new(ops::broadcast_to(&t, &filled?)?))
+    }
+    #[pyo3(signature = (axis=None))]
+    fn squeeze(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
+        Ok(PyTensor::new(ops::squeeze(&self.tensor(), axis.as_ref().map(|a| &a.0[..]))?))
+    }
+    fn unsqueeze(&self, axis: isize) -> PyResult<PyTensor> {
+        Ok(PyTensor::new(ops::unsqueeze(&self.tensor(), axis)?))
+    }
+    #[pyo3(signature = (axis=None))]
+    fn flip(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
+        Ok(PyTensor::new(ops::flip(&self.tensor(), axis.as_ref().map(|a| &a.0[..]))?))
+    }
+    /// Consecutive parts along an axis: a size for all of them (the last may be smaller), or a list of sizes.
+    #[pyo3(signature = (sizes, axis=0))]
+    fn split(&self, sizes: Axes, axis: isize) -> PyResult<Vec<PyTensor>> {
+        let t = self.tensor();
+        let n = t.shape()[crate::array::normalize_axis(axis, t.ndim(), "split")?] as isize;
+        let sizes = match sizes.0[..] {
+            [each] if each > 0 => (0..n).step_by(each as usize).map(|start| each.min(n - start)).collect(),
+            _ => sizes.0,
+        };
+        let sizes: Vec<usize> = sizes
+            .iter()
+            .map(|&s| usize::try_from(s).map_err(|_| PyValueError::new_err(format!("split: expected sizes of at least 0, got {s}"))))
+            .collect::<PyResult<_>>()?;
+        Ok(ops::split(&t, &sizes, axis)?.into_iter().map(PyTensor::new).collect())
+    }
+}

@@ -79,6 +79,7 @@ def save(path: str | PathLike[str], state: Any, metadata: Mapping[str, str] | No
 
     Raises:
         TypeError: Something that is not a tensor, or a name or metadata that is not a string.
+        ValueError: A name or metadata that cannot be written as UTF-8.
         OSError: The file cannot be written.
 
     Example:
@@ -103,7 +104,7 @@ def save(path: str | PathLike[str], state: Any, metadata: Mapping[str, str] | No
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    data = [arrays[name].tobytes() for name in order]
+    data = [np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data for name in order]
     write_atomic(path, len(text).to_bytes(8, "little"), text, *data)
 
 
@@ -140,8 +141,7 @@ def load(path: str | PathLike[str]) -> dict[str, Tensor]:
     Example:
         >>> model.load_state_dict(treadle.load("model.safetensors"))
     """
-    header, start = _header(path)
-    header.pop("__metadata__", None)
+    header, _, start = _header(path)
     data = np.fromfile(path, np.uint8, offset=start)
     entries = {name: _entry(path, name, entry) for name, entry in header.items()}
     _check_places(path, entries, data.size)
@@ -149,15 +149,26 @@ def load(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 
 def load_metadata(path: str | PathLike[str]) -> dict[str, str]:
-    """The metadata of a safetensors file: strings by name. Raises as `load`."""
-    metadata = _header(path)[0].get("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise SerializationError(f"load: expected metadata of strings by name in {path}, got {type(metadata).__name__}")
-    return metadata
+    """The metadata of a safetensors file.
+
+    Args:
+        path: The file to read; only its header is.
+
+    Returns:
+        Strings by name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        SerializationError: The header is damaged.
+
+    Example:
+        >>> treadle.serialization.load_metadata("model.safetensors")["epoch"]
+    """
+    return _header(path)[1]
 
 
-def _header(path: str | PathLike[str]) -> tuple[dict[str, Any], int]:
-    """The header, and where the data begins."""
+def _header(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, str], int]:
+    """The entries of the tensors, the metadata, and where the data begins."""
     size = Path(path).stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -165,12 +176,15 @@ def _header(path: str | PathLike[str]) -> tuple[dict[str, Any], int]:
             raise SerializationError(f"load: expected a header within {path} of {size} bytes, got one of {length} bytes")
         text = file.read(length)
     try:
-        header = json.loads(text, object_pairs_hook=_unique)
+        header = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise SerializationError(f"load: expected a JSON header in {path}, got one that cannot be read ({error})") from None
     if not isinstance(header, dict):
         raise SerializationError(f"load: expected a JSON object as header of {path}, got {type(header).__name__}")
-    return header, 8 + length
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise SerializationError(f"load: expected metadata of strings by name in {path}, got {metadata!r:.200}")
+    return header, metadata, 8 + length
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -187,18 +201,18 @@ def _entry(path: str | PathLike[str], name: str, entry: Any) -> Entry:
     """Type, shape, begin and end of one tensor, checked against each other."""
 
     def refuse(what: str) -> SerializationError:
-        return SerializationError(f"load: expected {what} for {name!r} in {path}, got {entry!r:.200}")
+        return SerializationError(f"load: expected {what} for {name!r:.200} in {path}, got {entry!r:.200}")
 
     def whole(value: Any, count: int | None = None) -> bool:
-        sound = isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+        sound = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
         return sound and (count is None or len(value) == count)
 
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise refuse("dtype, shape and data_offsets")
     if entry["dtype"] not in tuple(_DTYPES):
         raise refuse(f"a dtype among {', '.join(_DTYPES)}")
-    if not whole(entry["shape"]) or len(entry["shape"]) > 8:
-        raise refuse("a shape of at most 8 sizes")
+    if not whole(entry["shape"]) or len(entry["shape"]) > 8 or math.prod(max(n, 1) for n in entry["shape"]) >= 2**60:
+        raise refuse("a shape of at most 8 sizes that fits in memory")
     if not whole(entry["data_offsets"], 2):
         raise refuse("two offsets")
     begin, end = entry["data_offsets"]
@@ -212,16 +226,16 @@ def _check_places(path: str | PathLike[str], entries: Mapping[str, Entry], size:
     reached = 0
     for name, (_, _, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if begin != reached:
-            raise SerializationError(f"load: expected {name!r} in {path} at byte {reached} of the data, got {begin}")
+            raise SerializationError(f"load: expected {name!r:.200} in {path} at byte {reached} of the data, got {begin}")
         reached = end
     if reached != size:
         raise SerializationError(f"load: expected {reached} bytes of data in {path}, got {size}")
 
 
 def _tensor(data: Array, dtype: str, shape: tuple[int, ...], begin: int, end: int) -> Tensor:
-    array = np.frombuffer(data[begin:end].tobytes(), np.dtype(_DTYPES[dtype]).newbyteorder("<")).reshape(shape)
+    flat = data[begin:end].view(np.dtype(_DTYPES[dtype]).newbyteorder("<"))
     if dtype == "BF16":
-        return Tensor((array.astype(np.uint32) << 16).view(np.float32))
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
     if dtype == "BOOL":
-        return Tensor(array.view(np.uint8) != 0)
-    return Tensor(array)
+        flat = data[begin:end] != 0
+    return Tensor(flat).reshape(shape)

@@ -6,6 +6,7 @@
 use crate::support::{Noise, elements, relaid, uniform};
 use treadle::array::{DType, Scalar, Slice};
 use treadle::autograd::{self, no_grad};
+use treadle::kernels::random::Generator;
 use treadle::ops::{self, Index, Reduction};
 use treadle::{Result, Tensor};
 
@@ -151,6 +152,7 @@ fn norm_rows() -> Vec<Row> {
         let c = shape[1];
         vec![uniform(shape, -2.0, 2.0, 31), uniform(&[c], 0.5, 1.5, 32), uniform(&[c], -1.0, 1.0, 33)]
     };
+    let trailing = |shape: &[usize]| vec![uniform(shape, -2.0, 2.0, 35), uniform(&[3], 0.5, 1.5, 36), uniform(&[3], -1.0, 1.0, 37)];
     let with = |config: ops::BatchNormConfig| move |x: &[Tensor]| Ok(ops::batch_norm(&x[0], Some(&x[1]), Some(&x[2]), None, None, config)?.0);
     let masked = move |x: &[Tensor]| {
         let mask = Tensor::from_slice(&[4], &[true, false, true, true])?;
@@ -168,6 +170,10 @@ fn norm_rows() -> Vec<Row> {
         row("batch_norm, then relu", inputs(&[6, 3]), with(ops::BatchNormConfig { relu: true, ..train })),
         row("batch_norm with a mask", inputs(&[4, 3]), masked),
         row("batch_norm in eval", inputs(&[5, 3]), eval),
+        row("layer_norm", trailing(&[2, 4, 3]), |x| ops::layer_norm(&x[0], &[3], Some(&x[1]), Some(&x[2]), 1e-3)),
+        row("rms_norm", trailing(&[4, 3])[..2].to_vec(), |x| ops::rms_norm(&x[0], &[3], Some(&x[1]), 1e-3)),
+        row("group_norm", inputs(&[2, 4, 3]), |x| ops::group_norm(&x[0], 2, Some(&x[1]), Some(&x[2]), 1e-3)),
+        row("dropout", vec![uniform(&[4, 3], -2.0, 2.0, 34)], |x| ops::dropout(&ops::square(&x[0])?, 0.4, &mut Generator::new(9))),
     ]
 }
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import treadle
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
+import treadle
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
 from treadle.models import MLPResNet
@@ -244,6 +245,15 @@ def test_threads_do_not_change_the_result() -> None:
         treadle.set_num_threads(before)
 
 
+def test_rates_fall_on_a_plateau() -> None:
+    setting = Setting()
+    scheduler = optim.ReduceLROnPlateau(setting.optimizer, patience=0, threshold=1.0)
+    rates = setting.fit(3, scheduler=scheduler)["lr"]
+    np.testing.assert_allclose(np.divide(rates[1:], rates[:-1]), [1.0, 0.1])
+    with pytest.raises(ValueError, match="got 'batch'"):
+        setting.fit(1, scheduler=scheduler, step_scheduler="batch")
+
+
 def test_early_stopping_restores_the_best_epoch(tmp_path: Path) -> None:
     setting = Setting(epochs=50)
     stop = EarlyStopping("valid_loss", patience=2)
@@ -277,20 +287,20 @@ def test_fit_regression_with_measures_and_no_validation() -> None:
     np.testing.assert_allclose(predict(model, x, batch_size=10), x @ model.weight.numpy().T + model.bias.numpy(), atol=1e-6)
 
 
-def test_a_plain_line_per_epoch_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    Setting().fit(2, progress=True)
+def test_a_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    history = Setting().fit(2, progress=True)
+    line = "epoch {epoch}/2  loss {train_loss:.4f}  accuracy {train_accuracy:.4f}  valid loss {valid_loss:.4f}"
     lines = capsys.readouterr().err.splitlines()
-    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
-    assert "loss 0." in lines[0]
-    assert "valid_accuracy" in lines[0]
+    assert [text.rpartition("  accuracy")[0] for text in lines] == [line.format(**row) for row in history]
 
 
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("treadle.training.progress._INTERVAL", 0.0)
     Setting().fit(1, progress=True)
-    last = capsys.readouterr().err.rstrip("\n").split("\r")[-1]
-    assert "10/10" in last
-    assert "valid_loss" in last
+    *bars, line = capsys.readouterr().err.rstrip("\n").split("\r")
+    assert any("10/10" in bar and "accuracy 0." in bar for bar in bars)
+    assert line.startswith("epoch 1/1  loss ")
 
 
 def test_evaluation_restores_every_mode() -> None:
@@ -309,6 +319,7 @@ def test_evaluation_restores_every_mode() -> None:
     [
         ({"epochs": 0}, ValueError, "fit: expected at least 1 epoch, got 0"),
         ({"epochs": 1, "resume": True}, ValueError, "fit: expected the checkpoint to resume from, got None"),
+        ({"epochs": 1, "step_scheduler": "step"}, ValueError, "fit: expected step_scheduler 'epoch', or .* got 'step'"),
         ({"epochs": 1, "resume": True, "checkpoint": "/nonexistent/c"}, FileNotFoundError, "/nonexistent/c"),
         (
             {"epochs": 1, "early_stopping": EarlyStopping("valid_r2")},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from treadle import _core
 from treadle._core import Generator, Tensor
 
@@ -29,6 +31,9 @@ class TensorDataset:
 
     Raises:
         ValueError: No tensors, a scalar, or lengths that differ.
+
+    Shape:
+        Each (N, …); examples are tuples of tensors (…).
 
     Example:
         >>> TensorDataset(treadle.randn(100, 8), treadle.zeros(100))[3]
@@ -56,12 +61,24 @@ class Subset:
 
     Args:
         dataset: Any dataset.
-        indices: Which of its examples, in order.
+        indices: Which of its examples, in order; integers in [0, len(dataset)).
+
+    Raises:
+        TypeError: Indices that are not integers, such as a mask.
+        IndexError: An index that the dataset does not have.
+
+    Example:
+        >>> evens = Subset(dataset, range(0, len(dataset), 2))
     """
 
     def __init__(self, dataset: Any, indices: Any) -> None:
+        given = np.asarray(indices if isinstance(indices, Tensor | np.ndarray) else list(indices))
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise TypeError(f"subset: expected integers in one axis, got {given.dtype} of shape {given.shape}")
+        if given.size and not 0 <= given.min() <= given.max() < len(dataset):
+            raise IndexError(f"subset: expected indices in [0, {len(dataset)}), got {given.min()} to {given.max()}")
         self.dataset = dataset
-        self.indices = indices if isinstance(indices, Tensor) else _core.tensor(list(indices), dtype="int64")
+        self.indices = Tensor(given.astype(np.int64))
 
     def __getitem__(self, index: int) -> Any:
         return self.dataset[int(self.indices[index].item())]

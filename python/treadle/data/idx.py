@@ -56,6 +56,8 @@ def _parse(path: str | PathLike[str], file: Any, size: int | None) -> npt.NDArra
     if len(sizes) < 4 * ndim:
         raise ValueError(f"read_idx: expected {ndim} sizes, got a file cut short in {path}")
     shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+    if math.prod(max(n, 1) for n in shape) >= 2**60:
+        raise ValueError(f"read_idx: expected a shape that fits in memory, got {shape} in {path}")
     wanted = math.prod(shape) * dtype.itemsize
     if size is not None and size != 4 + 4 * ndim + wanted:
         raise ValueError(f"read_idx: expected {wanted} bytes for shape {shape}, got {size - 4 - 4 * ndim} in {path}")

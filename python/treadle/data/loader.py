@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
-from treadle.data.dataset import Subset, TensorDataset
+from treadle.data.dataset import Subset
 
 __all__ = ["DataLoader", "collate"]
 
@@ -17,28 +18,54 @@ __all__ = ["DataLoader", "collate"]
 def collate(examples: list[Any]) -> Any:
     """Examples as one batch: tensors, arrays and numbers are stacked; tuples, lists and dicts are collated part by part.
 
+    Args:
+        examples: At least one.
+
+    Returns:
+        Tensors whose first axis runs over the examples, in the structure of an example (lists become tuples).
+
     Raises:
-        TypeError: Examples of another kind.
-        ValueError: Examples that differ in shape.
+        TypeError: Examples of another kind, or of several.
+        ValueError: Examples that differ in shape, type or structure.
+
+    Example:
+        >>> collate([{"x": np.zeros(3), "y": 1}, {"x": np.ones(3), "y": 0}])["x"].shape
+        (2, 3)
     """
     first = examples[0]
     if isinstance(first, Tensor):
+        _alike(examples, Tensor, lambda e: e.shape)
         return _core.stack(examples)
     if isinstance(first, Mapping):
+        _alike(examples, Mapping, sorted)
         return {name: collate([e[name] for e in examples]) for name in first}
     if isinstance(first, tuple | list):
+        _alike(examples, type(first), len)
         return tuple(collate(list(parts)) for parts in zip(*examples, strict=True))
-    if isinstance(first, np.ndarray):
+    if isinstance(first, np.ndarray | np.generic):
+        _alike(examples, np.ndarray | np.generic, lambda e: (e.shape, e.dtype.name))
         return Tensor(np.stack(examples))
-    if isinstance(first, bool | int | float | np.generic):
-        return Tensor(np.asarray(examples)) if isinstance(first, np.generic) else Tensor(examples)
+    if isinstance(first, bool | int | float):
+        _alike(examples, bool | int | float, lambda _: None)
+        return Tensor(examples)
     raise TypeError(f"data_loader: expected tensors, arrays, numbers, tuples or dicts, got {type(first).__name__}")
+
+
+def _alike(examples: list[Any], kind: Any, fact: Callable[[Any], Any]) -> None:
+    """Examples of a batch must be of one kind, and agree in a fact such as their shape."""
+    for example in examples:
+        if not isinstance(example, kind):
+            names = f"{type(examples[0]).__name__} and {type(example).__name__}"
+            raise TypeError(f"data_loader: expected examples of one kind in a batch, got {names}")
+        if fact(example) != fact(examples[0]):
+            raise ValueError(f"data_loader: expected examples alike in a batch, got {fact(examples[0])} and {fact(example)}")
 
 
 class DataLoader:
     """Iterates over batches of a dataset; every iteration with `shuffle` draws a new order.
 
-    A `TensorDataset`, or a `Subset` of one, is gathered batch by batch in the core; other datasets example by example.
+    A dataset with `gather(index)`, such as `TensorDataset`, or a `Subset` of one, gives whole batches at once, gathered in the
+    core; others are read example by example and collated.
 
     Args:
         dataset: Anything with `__getitem__` and `__len__`.
@@ -50,6 +77,7 @@ class DataLoader:
 
     Raises:
         ValueError: A batch_size below 1.
+        TypeError: A dataset without examples by number, or a batch_size that is not an integer.
 
     Example:
         >>> for x, y in DataLoader(dataset, batch_size=32, shuffle=True):
@@ -65,7 +93,7 @@ class DataLoader:
         generator: Generator | None = None,
         transform: Callable[..., Any] | None = None,
     ) -> None:
-        if batch_size < 1:
+        if operator.index(batch_size) < 1:
             raise ValueError(f"data_loader: expected batch_size of at least 1, got {batch_size}")
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(f"data_loader: expected a dataset with __getitem__ and __len__, got {type(dataset).__name__}")
@@ -79,19 +107,19 @@ class DataLoader:
     def __iter__(self) -> Iterator[Any]:
         n = len(self.dataset)
         order = _core.randperm(n, self.generator) if self.shuffle else _core.arange(n)
-        batch_of = self._batches()
+        dataset = self.dataset
+        batch_of = _gather(dataset) or (lambda index: collate([dataset[i] for i in index.tolist()]))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = batch_of(order[start : start + self.batch_size])
             if self.transform is not None:
                 batch = self.transform(*batch) if isinstance(batch, tuple) else self.transform(batch)
             yield batch
 
-    def _batches(self) -> Callable[[Tensor], Any]:
-        """What makes a batch of indices."""
-        dataset = self.dataset
-        if isinstance(dataset, TensorDataset):
-            return dataset.gather
-        if isinstance(dataset, Subset) and isinstance(dataset.dataset, TensorDataset):
-            whole, indices = dataset.dataset, dataset.indices
-            return lambda index: whole.gather(_core.gather_rows(indices, index))
-        return lambda index: collate([dataset[i] for i in index.tolist()])
+
+def _gather(dataset: Any) -> Callable[[Tensor], Any] | None:
+    """What makes a batch of indices at once, if the dataset can."""
+    if isinstance(dataset, Subset):
+        whole, indices = _gather(dataset.dataset), dataset.indices
+        return None if whole is None else lambda index: whole(_core.gather_rows(indices, index))
+    gather: Callable[[Tensor], Any] | None = getattr(dataset, "gather", None)
+    return gather

@@ -6,7 +6,6 @@ Invariant: a `Schema` read from one file and applied to another gives features o
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -17,6 +16,9 @@ import numpy.typing as npt
 
 __all__ = ["Column", "Schema", "Table", "read_csv"]
 
+# A column becomes one feature per category: one of more is an identifier, free text, or numbers with a stray word.
+_MOST_CATEGORIES = 1000
+_LARGEST = float(np.finfo(np.float32).max)
 _MISSING = frozenset({"", "na", "nan", "null", "none", "?"})
 
 
@@ -85,108 +87,129 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: No such column, missing values (named with line and column), lines of unequal length, a category that the
-            schema does not know, or an empty file.
+            schema does not know, more than 1000 categories in a column, or no rows.
 
     Example:
         >>> table = read_csv("penguins.csv", target="species")
         >>> table.features.shape, table.schema.classes
     """
-    header, rows = _rows(path)
-    if schema is None and target not in header:
-        raise ValueError(f"read_csv: expected a column {target!r} in {path}, got {header}")
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    _check_missing(path, {name: values for name, values in columns.items() if schema is None or name in _used(schema)})
-    schema = schema or _infer(columns, target)
-    absent = [column.name for column in schema.columns if column.name not in columns]
+    file = _read(path)
+    if schema is None and target not in file.columns:
+        raise ValueError(f"read_csv: expected a column {target!r} in {path}, got {list(file.columns)}")
+    _check_missing(file, list(file.columns) if schema is None else [*_names(schema), schema.target])
+    schema = schema or _infer(file, target)
+    absent = [name for name in _names(schema) if name not in file.columns]
     if absent:
-        raise ValueError(f"read_csv: expected columns {[c.name for c in schema.columns]} in {path}, got none named {absent}")
-    blocks = [_features(path, column, columns[column.name]) for column in schema.columns]
-    features = np.concatenate(blocks, axis=1) if blocks else np.zeros((len(rows), 0), np.float32)
-    values = columns.get(schema.target)
-    return Table(features, None if values is None else _target(path, schema, values), schema)
+        raise ValueError(f"read_csv: expected columns {_names(schema)} in {path}, got none named {absent}")
+    blocks = [_features(file, column) for column in schema.columns]
+    features = np.concatenate(blocks, axis=1) if blocks else np.zeros((len(file.lines), 0), np.float32)
+    return Table(features, _target(file, schema) if schema.target in file.columns else None, schema)
 
 
-def _used(schema: Schema) -> set[str]:
-    return {column.name for column in schema.columns} | {schema.target}
+def _names(schema: Schema) -> list[str]:
+    return [column.name for column in schema.columns]
 
 
-def _rows(path: str | PathLike[str]) -> tuple[list[str], list[list[str]]]:
+@dataclass
+class _File:
+    """The cells of a file by column, and the line that each row ends on."""
+
+    path: str | PathLike[str]
+    columns: dict[str, list[str]]
+    lines: list[int]
+
+    def place(self, row: int) -> str:
+        return f"line {self.lines[row]} of {self.path}"
+
+
+def _read(path: str | PathLike[str]) -> _File:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in line] for line in csv.reader(file)]
+            reader = csv.reader(file)
+            found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"read_csv: expected CSV text in UTF-8, got a file that cannot be read, {path} ({error})") from None
-    if len(lines) < 2:
-        raise ValueError(f"read_csv: expected a header line and rows, got {len(lines)} lines in {path}")
-    header = lines[0]
+    if len(found) < 2:
+        raise ValueError(f"read_csv: expected a header line and rows, got {len(found)} lines in {path}")
+    (_, header), *rows = found
     if len(set(header)) != len(header):
         raise ValueError(f"read_csv: expected distinct column names, got {header} in {path}")
-    for number, line in enumerate(lines[1:], start=2):
-        if line and len(line) != len(header):
-            raise ValueError(f"read_csv: expected {len(header)} cells, got {len(line)} in line {number} of {path}")
-    return header, [line for line in lines[1:] if line]
+    for line, row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"read_csv: expected {len(header)} cells, got {len(row)} in line {line} of {path}")
+    columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
+    return _File(path, columns, [line for line, _ in rows])
 
 
-def _check_missing(path: str | PathLike[str], columns: dict[str, list[str]]) -> None:
-    found = [(row, name) for name, values in columns.items() for row, v in enumerate(values, 2) if v.lower() in _MISSING]
+def _check_missing(file: _File, names: list[str]) -> None:
+    found = [(row, name) for name in names for row, value in enumerate(file.columns.get(name, [])) if value.lower() in _MISSING]
     if found:
         row, name = min(found)
-        raise ValueError(
-            f"read_csv: expected no missing values, got {len(found)}, the first in line {row}, column {name!r} of {path}"
-        )
+        got = f"{len(found)}, the first in line {file.lines[row]}, column {name!r} of {file.path}"
+        raise ValueError(f"read_csv: expected no missing values, got {got}")
 
 
 def _number(text: str) -> float | None:
+    """The text as a number that float32 can hold."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None
 
 
 def _numeric(values: list[str]) -> bool:
     return all(_number(v) is not None for v in values)
 
 
-def _infer(columns: dict[str, list[str]], target: str) -> Schema:
+def _infer(file: _File, target: str) -> Schema:
     def described(name: str, values: list[str]) -> Column:
-        return Column(name) if _numeric(values) else Column(name, sorted(set(values)))
+        return Column(name) if _numeric(values) else Column(name, _categories(file, name))
 
-    wanted = columns[target]
+    wanted = file.columns[target]
     classes: list[str] | None = None
     if not _numeric(wanted):
-        classes = sorted(set(wanted))
+        classes = _categories(file, target)
     elif len(set(wanted)) <= 20 and all(float(v).is_integer() for v in set(wanted)):
-        classes = sorted(set(wanted), key=float)
-    return Schema([described(n, v) for n, v in columns.items() if n != target], target, classes)
+        classes = sorted(set(wanted), key=lambda v: (float(v), v))
+    return Schema([described(n, v) for n, v in file.columns.items() if n != target], target, classes)
 
 
-def _codes(path: str | PathLike[str], name: str, known: list[str], values: list[str]) -> Iterator[int]:
+def _categories(file: _File, name: str) -> list[str]:
+    values = file.columns[name]
+    found = sorted(set(values))
+    if len(found) > _MOST_CATEGORIES:
+        row = next(row for row, value in enumerate(values) if _number(value) is None)
+        got = f"{len(found)}; the first that is not a number is {values[row]!r} in {file.place(row)}"
+        raise ValueError(f"read_csv: expected at most {_MOST_CATEGORIES} categories in column {name!r}, got {got}")
+    return found
+
+
+def _codes(file: _File, name: str, known: list[str]) -> Iterator[int]:
     places = {category: i for i, category in enumerate(known)}
-    for row, value in enumerate(values, 2):
+    for row, value in enumerate(file.columns[name]):
         if value not in places:
-            raise ValueError(f"read_csv: expected one of {known} in column {name!r}, got {value!r} in line {row} of {path}")
+            raise ValueError(f"read_csv: expected one of {known} in column {name!r}, got {value!r} in {file.place(row)}")
         yield places[value]
 
 
-def _features(path: str | PathLike[str], column: Column, values: list[str]) -> npt.NDArray[np.float32]:
+def _features(file: _File, column: Column) -> npt.NDArray[np.float32]:
     if column.categories is None:
-        return _numbers(path, column.name, values)[:, None]
-    codes = list(_codes(path, column.name, column.categories, values))
-    return np.eye(len(column.categories), dtype=np.float32)[codes]
+        return _numbers(file, column.name)[:, None]
+    return np.eye(len(column.categories), dtype=np.float32)[list(_codes(file, column.name, column.categories))]
 
 
-def _numbers(path: str | PathLike[str], name: str, values: list[str]) -> npt.NDArray[np.float32]:
-    out = np.empty(len(values), np.float32)
-    for i, text in enumerate(values):
+def _numbers(file: _File, name: str) -> npt.NDArray[np.float32]:
+    out = np.empty(len(file.lines), np.float32)
+    for row, text in enumerate(file.columns[name]):
         value = _number(text)
         if value is None:
-            raise ValueError(f"read_csv: expected numbers in column {name!r}, got {text!r} in line {i + 2} of {path}")
-        out[i] = value
+            raise ValueError(f"read_csv: expected numbers in column {name!r}, got {text!r} in {file.place(row)}")
+        out[row] = value
     return out
 
 
-def _target(path: str | PathLike[str], schema: Schema, values: list[str]) -> npt.NDArray[Any]:
+def _target(file: _File, schema: Schema) -> npt.NDArray[Any]:
     if schema.classes is None:
-        return _numbers(path, schema.target, values)
-    return np.fromiter(_codes(path, schema.target, schema.classes, values), np.int64, len(values))
+        return _numbers(file, schema.target)
+    return np.fromiter(_codes(file, schema.target, schema.classes), np.int64, len(file.lines))

@@ -14,24 +14,32 @@ from treadle._core import Generator, Tensor
 __all__ = ["Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip"]
 
 
-def _images(op: str, x: Tensor) -> npt.NDArray[Any]:
+Images = Tensor | npt.NDArray[Any]
+
+
+def _images(op: str, x: Images) -> npt.NDArray[Any]:
+    if not isinstance(x, Tensor | np.ndarray):
+        raise TypeError(f"{op}: expected a tensor or array of images, got {type(x).__name__}")
     if x.ndim not in (3, 4):
         raise ValueError(f"{op}: expected images (N, H, W) or (N, C, H, W), got {x.shape}")
-    return x.numpy()
+    return x.numpy() if isinstance(x, Tensor) else x
 
 
 class Compose:
     """Transforms one after another.
+
+    Args:
+        transforms: Functions of a batch.
 
     Example:
         >>> augment = Compose([RandomCrop(4), RandomHorizontalFlip()])
         >>> loader = DataLoader(dataset, 100, transform=lambda x, y: (augment(x), y))
     """
 
-    def __init__(self, transforms: list[Callable[[Tensor], Tensor]]) -> None:
+    def __init__(self, transforms: list[Callable[[Any], Any]]) -> None:
         self.transforms = list(transforms)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Any) -> Any:
         """What the last transform makes of a batch."""
         for transform in self.transforms:
             x = transform(x)
@@ -44,6 +52,15 @@ class RandomHorizontalFlip:
     Args:
         p: In [0, 1].
         generator: What is drawn from; None is the default generator.
+
+    Shape:
+        (N, H, W) or (N, C, H, W); the result is of the same shape and type.
+
+    Raises:
+        ValueError: A p outside [0, 1], or, when called, another shape.
+
+    Example:
+        >>> RandomHorizontalFlip(generator=treadle.Generator(0))(images)
     """
 
     def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
@@ -51,7 +68,7 @@ class RandomHorizontalFlip:
             raise ValueError(f"random_horizontal_flip: expected p in [0, 1], got {p}")
         self.p, self.generator = p, generator
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Tensor:
         """Of the same shape."""
         images = _images("random_horizontal_flip", x)
         flipped = _core.bernoulli((len(images),), self.p, self.generator).numpy() != 0
@@ -64,6 +81,17 @@ class RandomCrop:
     Args:
         padding: At least 0.
         generator: What is drawn from; None is the default generator.
+
+    Shape:
+        (N, H, W) or (N, C, H, W); the result is of the same shape and type.
+
+    Raises:
+        ValueError: A padding below 0, or, when called, another shape.
+
+    Example:
+        >>> RandomCrop(4, generator=treadle.Generator(0))(images)
+
+    Source: Krizhevsky et al. 2012, as customary since He et al. 2016.
     """
 
     def __init__(self, padding: int = 4, generator: Generator | None = None) -> None:
@@ -71,7 +99,7 @@ class RandomCrop:
             raise ValueError(f"random_crop: expected padding of at least 0, got {padding}")
         self.padding, self.generator = padding, generator
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Tensor:
         """Of the same shape."""
         images, p = _images("random_crop", x), self.padding
         n, (height, width) = len(images), images.shape[-2:]
@@ -88,15 +116,29 @@ class Normalize:
     Args:
         mean: A number, or one per channel for (N, C, H, W).
         std: Likewise, above 0.
+
+    Shape:
+        (N, H, W) or (N, C, H, W); the result is float32 of the same shape.
+
+    Raises:
+        ValueError: A std that is not above 0, means of more than one axis, or, when called, other channels.
+
+    Example:
+        >>> Normalize(mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7])(images)
     """
 
     def __init__(self, mean: Any, std: Any) -> None:
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-        if np.any(self.std <= 0):
-            raise ValueError(f"normalize: expected std above 0, got {std}")
+        if self.mean.ndim > 1 or self.std.ndim > 1:
+            raise ValueError(f"normalize: expected numbers or one per channel, got {self.mean.shape} and {self.std.shape}")
+        if not (np.all(self.std > 0) and np.all(np.isfinite(self.mean))):
+            raise ValueError(f"normalize: expected a finite mean and std above 0, got {mean} and {std}")
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Tensor:
         """Of the same shape, in float32."""
-        images = _images("normalize", x).astype(np.float32)
-        axes = (slice(None), None, None) if self.mean.ndim or self.std.ndim else ()
-        return Tensor((images - self.mean[axes]) / self.std[axes])
+        images = _images("normalize", x)
+        for held in (self.mean, self.std):
+            if held.ndim and (images.ndim != 4 or images.shape[1] != len(held)):
+                raise ValueError(f"normalize: expected images (N, {len(held)}, H, W), got {images.shape}")
+        mean, std = (held.reshape(-1, 1, 1) if held.ndim else held for held in (self.mean, self.std))
+        return Tensor((images.astype(np.float32) - mean) / std)

@@ -40,11 +40,9 @@ class LRScheduler:
     Source: the formulas, in closed form, of PyTorch's `torch.optim.lr_scheduler`.
     """
 
-    _kept: tuple[str, ...] = ("last_step", "base_lrs")
-
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.base_lrs: list[float] = [group["lr"] for group in optimizer.param_groups]
+        self.base_lrs = _rates_of(optimizer)
         self.last_step = 0
         self._set()
 
@@ -66,7 +64,7 @@ class LRScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rate of every group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        return _rates_of(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` continues from."""
@@ -76,12 +74,17 @@ class LRScheduler:
         """Continues from a snapshot.
 
         Raises:
-            ValueError: A snapshot of another kind of schedule, or of other parameter groups.
+            ValueError: A snapshot of another kind of schedule, or of other parameter groups; nothing was changed.
         """
-        if set(state) != set(self._kept) or len(state["base_lrs"]) != len(self.base_lrs) or state["last_step"] < 0:
-            raise ValueError(f"lr_scheduler: expected {sorted(self._kept)} for {len(self.base_lrs)} groups, got {dict(state)}")
+        if set(state) != {"last_step", "base_lrs"}:
+            raise ValueError(f"lr_scheduler: expected ['base_lrs', 'last_step'], got {sorted(state)}")
+        _at_least("lr_scheduler", "last_step", state["last_step"], 0)
         _assign(self.optimizer, self._rates(state["last_step"], state["base_lrs"]))
         self.last_step, self.base_lrs = state["last_step"], list(state["base_lrs"])
+
+
+def _rates_of(optimizer: Optimizer) -> list[float]:
+    return [group["lr"] for group in optimizer.param_groups]
 
 
 def _assign(optimizer: Optimizer, rates: Sequence[float]) -> None:
@@ -105,7 +108,16 @@ def _positive(op: str, name: str, value: int) -> int:
 
 
 class StepLR(LRScheduler):
-    """Times `gamma` every `step_size` steps."""
+    """Times `gamma` every `step_size` steps.
+
+    Args:
+        optimizer: Whose rates are set.
+        step_size: At least 1.
+        gamma: At least 0.
+
+    Raises:
+        ValueError: An option out of range.
+    """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         _at_least("step_lr", "gamma", gamma, 0)
@@ -118,7 +130,16 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """Times `gamma` at every milestone."""
+    """Times `gamma` at every milestone.
+
+    Args:
+        optimizer: Whose rates are set.
+        milestones: Numbers of steps, in any order; one given twice counts twice.
+        gamma: At least 0.
+
+    Raises:
+        ValueError: A gamma below 0.
+    """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         _at_least("multi_step_lr", "gamma", gamma, 0)
@@ -131,7 +152,15 @@ class MultiStepLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """Times `gamma` every step."""
+    """Times `gamma` every step.
+
+    Args:
+        optimizer: Whose rates are set.
+        gamma: At least 0.
+
+    Raises:
+        ValueError: A gamma below 0.
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         _at_least("exponential_lr", "gamma", gamma, 0)
@@ -144,7 +173,15 @@ class ExponentialLR(LRScheduler):
 
 
 class LambdaLR(LRScheduler):
-    """Whatever a function of the step says."""
+    """Whatever a function of the step says.
+
+    Args:
+        optimizer: Whose rates are set.
+        lr_lambda: From the number of steps taken to what the first rate is multiplied by.
+
+    Example:
+        >>> warm_up = optim.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 100))
+    """
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
         self.lr_lambda = lr_lambda
@@ -156,7 +193,17 @@ class LambdaLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """From `start_factor` to `end_factor` in a straight line over `total_iters` steps."""
+    """From `start_factor` to `end_factor` in a straight line over `total_iters` steps, and on there.
+
+    Args:
+        optimizer: Whose rates are set.
+        start_factor: In (0, 1].
+        end_factor: In [0, 1].
+        total_iters: At least 1.
+
+    Raises:
+        ValueError: An option out of range.
+    """
 
     def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> None:
         if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
@@ -171,7 +218,18 @@ class LinearLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    """Half a cosine from the first rate to `eta_min` over `T_max` steps, and on (Loshchilov & Hutter 2017)."""
+    """Half a cosine from the first rate to `eta_min` over `T_max` steps, and on.
+
+    Args:
+        optimizer: Whose rates are set.
+        T_max: At least 1.
+        eta_min: At least 0.
+
+    Raises:
+        ValueError: An option out of range.
+
+    Source: Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", without the restarts.
+    """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         _at_least("cosine_annealing_lr", "eta_min", eta_min, 0)
@@ -263,7 +321,7 @@ class ReduceLROnPlateau:
         >>> scheduler.step(valid_loss)
     """
 
-    _kept = ("best", "bad_steps", "cooling", "lrs")
+    _counts = ("best", "bad_steps", "cooling")
 
     def __init__(
         self,
@@ -305,25 +363,22 @@ class ReduceLROnPlateau:
             for group in self.optimizer.param_groups:
                 group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
 
-    @property
-    def lrs(self) -> list[float]:
-        """The rate of every group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    @lrs.setter
-    def lrs(self, rates: Sequence[float]) -> None:
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-
     def get_last_lr(self) -> list[float]:
         """The rate of every group."""
-        return self.lrs
+        return _rates_of(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` continues from."""
-        return {name: getattr(self, name) for name in self._kept}
+        return {**{name: getattr(self, name) for name in self._counts}, "lrs": self.get_last_lr()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from a snapshot."""
-        for name in self._kept:
+        """Continues from a snapshot.
+
+        Raises:
+            ValueError: A snapshot of another kind of schedule, or of other parameter groups.
+        """
+        if set(state) != {*self._counts, "lrs"}:
+            raise ValueError(f"reduce_lr_on_plateau: expected {sorted([*self._counts, 'lrs'])}, got {sorted(state)}")
+        _assign(self.optimizer, state["lrs"])
+        for name in self._counts:
             setattr(self, name, state[name])

@@ -149,9 +149,7 @@ class Optimizer:
             raise ValueError(f"{self._name()}: expected a group with {sorted(names)}, got {sorted(new)}")
         if set(new["state"]) != set(self.slots) or len(new["steps"]) != len(own["params"]):
             got = f"{sorted(new['state'])} for {len(new['steps'])} parameters"
-            raise ValueError(
-                f"{self._name()}: expected state {sorted(self.slots)} for {len(own['params'])} parameters, got {got}"
-            )
+            raise ValueError(f"{self._name()}: expected state {sorted(self.slots)} for {len(own['params'])} parameters, got {got}")
         if any(type(n) is not int or n < 0 for n in new["steps"]):
             raise ValueError(f"{self._name()}: expected steps of at least 0, got {new['steps']}")
         for slot, tensors in new["state"].items():

@@ -54,7 +54,7 @@ def fit(
         epochs: How many epochs the run has in all, those before a resume included.
         scheduler: Sets the learning rate.
         metrics: Names and measures; None: the accuracy when targets are class indices, otherwise nothing.
-        progress: Show a bar per epoch on stderr, or a line where that is no terminal.
+        progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
         checkpoint: A file that holds the whole state of the run, replaced after each epoch. There is one from the
             start, so a run interrupted at any moment leaves one that can be resumed.
@@ -68,7 +68,7 @@ def fit(
         The history, one row per epoch.
 
     Raises:
-        ValueError: No epochs, no batches, an empty batch, or resume without checkpoint.
+        ValueError: No epochs, no batches, an empty batch, resume without checkpoint, or an unknown step_scheduler.
         FileNotFoundError: There is nothing to resume.
         FloatingPointError: The loss became infinite or NaN; the step is not taken, and the checkpoint of the
             epoch before stays.
@@ -83,7 +83,10 @@ def fit(
         raise ValueError(f"fit: expected at least 1 epoch, got {epochs}")
     if resume and checkpoint is None:
         raise ValueError("fit: expected the checkpoint to resume from, got None")
-    per_batch = step_scheduler == "batch" if step_scheduler else isinstance(scheduler, OneCycleLR)
+    usual = "batch" if isinstance(scheduler, OneCycleLR) else "epoch"
+    if step_scheduler not in (None, "epoch") and (step_scheduler != "batch" or isinstance(scheduler, ReduceLROnPlateau)):
+        raise ValueError(f"fit: expected step_scheduler 'epoch', or 'batch' unless on a plateau, got {step_scheduler!r}")
+    per_batch = (step_scheduler or usual) == "batch"
     run = _Run(model, train, valid, loss, optimizer, scheduler, per_batch, metrics, early_stopping, clip_norm)
     if early_stopping:
         early_stopping.reset()
@@ -125,7 +128,7 @@ class _Run:
         try:
             trained = self._train(line)
             valued = measure(self.model, self.valid, self.loss, self.metrics) if self.valid is not None else {}
-            line.finish({**trained, **{f"valid_{name}": value for name, value in valued.items()}})
+            line.finish(trained, valued)
         finally:
             line.close()
         self.epoch += 1

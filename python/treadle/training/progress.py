@@ -1,19 +1,21 @@
-"""The line a person watches while an epoch runs: a tqdm bar on a terminal, one plain line per epoch elsewhere.
+"""What a person watches while an epoch runs: a tqdm bar on a terminal, and a line for each epoch that has ended.
 
-Invariant: the line is written at most ten times a second, so that watching costs the training nothing.
+Invariant: the bar is written at most ten times a second, so that watching costs the training nothing.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
 
 __all__ = ["EpochProgress"]
 
-_INTERVAL = 0.1  # seconds between two refreshes
+_INTERVAL = 0.1  # seconds between two refreshes, and before the first
+_FORMAT = "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
 
 
 class _Bar(tqdm):  # type: ignore[misc]
@@ -21,7 +23,7 @@ class _Bar(tqdm):  # type: ignore[misc]
 
 
 class EpochProgress:
-    """One epoch's progress line on stderr.
+    """One epoch's progress on stderr.
 
     Args:
         epoch: The number of the epoch, from 1.
@@ -31,12 +33,19 @@ class EpochProgress:
     """
 
     def __init__(self, epoch: int, epochs: int, total: int | None, visible: bool) -> None:
-        width = len(str(epochs))
-        self._title = f"epoch {epoch:>{width}}/{epochs}"
+        self._title = f"epoch {epoch:>{len(str(epochs))}}/{epochs}"
         self._visible = visible
         self._bar: Any = None
         if visible and sys.stderr.isatty():
-            self._bar = _Bar(total=total, desc=self._title, unit="batch", mininterval=_INTERVAL, dynamic_ncols=True, leave=True)
+            self._bar = _Bar(
+                desc=self._title,
+                total=total,
+                bar_format=_FORMAT,
+                mininterval=_INTERVAL,
+                delay=_INTERVAL,
+                dynamic_ncols=True,
+                leave=False,
+            )
         self._done = 0
         self._next = time.perf_counter() + _INTERVAL if self._bar is not None else float("inf")
 
@@ -45,27 +54,25 @@ class EpochProgress:
         self._done += 1
         return time.perf_counter() >= self._next
 
-    def show(self, facts: dict[str, float]) -> None:
+    def show(self, facts: Mapping[str, float]) -> None:
         """Writes the bar with the given facts behind it."""
         self._bar.set_postfix_str(_spell(facts), refresh=False)
         self._bar.update(self._done - self._bar.n)
         self._next = time.perf_counter() + _INTERVAL
 
-    def finish(self, facts: dict[str, float]) -> None:
-        """Leaves the epoch's last line."""
-        if self._bar is not None:
-            self._bar.mininterval = 0.0
-            self.show(facts)
-            self.close()
-        elif self._visible:
-            print(f"{self._title}  {_spell(facts)}", file=sys.stderr)
+    def finish(self, trained: Mapping[str, float], valued: Mapping[str, float]) -> None:
+        """Puts the epoch's line in the place of the bar."""
+        self.close()
+        if self._visible:
+            facts = _spell(trained) + (f"  valid {_spell(valued)}" if valued else "")
+            print(f"{self._title}  {facts}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leaves the bar as it stands and the cursor on a line of its own."""
+        """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
-def _spell(facts: dict[str, float]) -> str:
+def _spell(facts: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in facts.items())

@@ -111,6 +111,8 @@ pub fn scalar(object: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
 }
 
 fn copy_buffer<T: pyo3::buffer::Element + Element>(array: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Array> {
+    // PyO3 reads no shape from the buffer of a 0-d array.
+    let array = if shape.is_empty() { &array.call_method1("reshape", (1,))? } else { array };
     let buffer = PyBuffer::<T>::get(array)?;
     let mut out = Array::unfilled(T::DTYPE, Dims::new(shape)?)?;
     buffer.copy_to_slice(array.py(), out.fresh::<T>())?;

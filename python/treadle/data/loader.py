@@ -121,5 +121,7 @@ def _gather(dataset: Any) -> Callable[[Tensor], Any] | None:
     if isinstance(dataset, Subset):
         whole, indices = _gather(dataset.dataset), dataset.indices
         return None if whole is None else lambda index: whole(_core.gather_rows(indices, index))
+    if isinstance(dataset, Tensor):
+        return lambda index: _core.gather_rows(dataset, index)
     gather: Callable[[Tensor], Any] | None = getattr(dataset, "gather", None)
     return gather

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from treadle import Tensor, nn, optim, randn
 
 Array = npt.NDArray[np.float64]
-Rule = Callable[[Array, Array, dict[str, Any], int], Array]
 
 STEPS = 6
 

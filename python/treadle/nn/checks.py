@@ -1,10 +1,13 @@
-"""Checks that layers make when they are built: `op: expected …, got …`, before anything exists."""
+"""Checks of arguments: `op: expected …, got …`, before anything is built or changed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["at_least", "probability"]
+from treadle import _core
+from treadle._core import DType, Tensor
+
+__all__ = ["at_least", "cpu", "floating", "probability", "tensor"]
 
 
 def at_least(op: str, name: str, value: Any, low: int) -> int:
@@ -21,3 +24,24 @@ def probability(op: str, name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{op}: expected {name} in [0, 1], got {value}")
     return float(value)
+
+
+def cpu(op: str, device: Any) -> None:
+    """The device is None or "cpu"."""
+    if device is not None and str(device) != "cpu":
+        raise ValueError(f'{op}: expected device None or "cpu" (treadle runs on the CPU), got {device!r}')
+
+
+def floating(op: str, dtype: Any) -> DType:
+    """`dtype` as float32 or float64."""
+    found = _core.zeros((), dtype=dtype).dtype
+    if not found.is_floating_point:
+        raise TypeError(f"{op}: expected dtype float32 or float64, got {found.name}")
+    return found
+
+
+def tensor(op: str, x: Any) -> Tensor:
+    """`x`, which is a Tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: expected a Tensor, got {type(x).__name__}; wrap it with treadle.tensor(...)")
+    return x

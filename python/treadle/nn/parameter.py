@@ -1,8 +1,11 @@
-"""What an attribute of a module is: `Parameter` is learned, `Buffer` is kept beside the parameters."""
+"""What an attribute of a module is: `Parameter` is learned, `Buffer` is kept beside the parameters.
+
+Invariant: copies and pickles keep kind, value, element type and `requires_grad`; they do not keep the gradient.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from treadle._core import Tensor
 
@@ -10,32 +13,26 @@ __all__ = ["Buffer", "Parameter"]
 
 
 class _Member(Tensor):
-    """A tensor that a module owns. Copying and pickling keep its kind, value and `requires_grad`, not its gradient."""
+    """A tensor that a module owns. Deep copies go through `__reduce__` as well."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.numpy().copy(), None, self.requires_grad)
+        return type(self), (self.numpy().copy(), self.requires_grad)
 
-    def __copy__(self) -> _Member:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Member:
-        twin = type(self)(self.detach(), None, self.requires_grad)
-        if self.grad is not None:
-            twin.grad = self.grad
-        memo[id(self)] = twin
-        return twin
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} containing:\n{super().__repr__()}"
+    def __copy__(self) -> Self:
+        return type(self)(self.detach(), requires_grad=self.requires_grad)
 
 
 class Parameter(_Member):
     """A tensor that is learned: a module's `parameters()` finds it and optimizers change it.
 
     Args:
-        data: A tensor, NumPy array or nested list of floats. Its storage is shared until one of the two changes.
-        dtype: Element type; None keeps the data's own.
+        data: A tensor, NumPy array or nested list of floats. A tensor's storage is shared until one of the two changes.
         requires_grad: Whether gradients are accumulated in `grad`.
+        dtype: Element type; None keeps the data's own.
+        device: None or "cpu".
+
+    Shape:
+        That of `data`.
 
     Raises:
         TypeError: Data that is not float32 or float64 while `requires_grad` holds.
@@ -44,7 +41,7 @@ class Parameter(_Member):
         >>> self.weight = nn.Parameter(init.ones(dim))
     """
 
-    def __new__(cls, data: Any, dtype: Any = None, requires_grad: bool = True, device: str | None = None) -> Parameter:
+    def __new__(cls, data: Any, requires_grad: bool = True, dtype: Any = None, device: str | None = None) -> Self:
         return super().__new__(cls, data, dtype, requires_grad, device)
 
 
@@ -52,9 +49,17 @@ class Buffer(_Member):
     """A tensor that belongs to a module's state but is not learned, such as a running mean.
 
     Args:
-        data: A tensor, NumPy array or nested list.
+        data: A tensor, NumPy array or nested list. A tensor's storage is shared until one of the two changes.
+        requires_grad: Whether gradients are accumulated in `grad`.
         dtype: Element type; None keeps the data's own.
+        device: None or "cpu".
+
+    Shape:
+        That of `data`.
+
+    Example:
+        >>> self.running_mean = nn.Buffer(init.zeros(dim))
     """
 
-    def __new__(cls, data: Any, dtype: Any = None, requires_grad: bool = False, device: str | None = None) -> Buffer:
+    def __new__(cls, data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> Self:
         return super().__new__(cls, data, dtype, requires_grad, device)

@@ -1,11 +1,15 @@
-"""What a module's state_dict holds, and how one is loaded: everything is checked before anything changes."""
+"""What a module's state_dict holds, how one is loaded, and how a module's element type changes.
+
+Invariant: everything is checked before anything changes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from treadle._core import Tensor
+from treadle._core import DType, Tensor
+from treadle.nn.parameter import Buffer, Parameter
 
 if TYPE_CHECKING:
     from treadle.nn.module import Module
@@ -50,3 +54,21 @@ def load(module: Module, values: Mapping[str, Any], strict: bool) -> tuple[list[
     for name, value in fresh.items():
         own[name].copy_(value)
     return missing, unexpected
+
+
+def cast(value: Any, dtype: DType, done: dict[int, Any]) -> Any:
+    """`value` with its float parameters and buffers as `dtype`; lists and dicts are changed in place.
+
+    `done` maps what was met to what became of it, so that shared parameters stay shared.
+    """
+    if isinstance(value, Parameter | Buffer) and value.dtype.is_floating_point and value.dtype != dtype:
+        if id(value) not in done:
+            done[id(value)] = type(value)(value.detach(), value.requires_grad, dtype)
+        return done[id(value)]
+    if isinstance(value, list):
+        value[:] = [cast(item, dtype, done) for item in value]
+    elif isinstance(value, dict):
+        value.update({key: cast(item, dtype, done) for key, item in value.items()})
+    elif type(value) is tuple:
+        return tuple(cast(item, dtype, done) for item in value)
+    return value

@@ -45,7 +45,7 @@ def fuse_linear_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
     shift = 0.0 if bn.bias is None else bn.bias.numpy()
     fused = Linear(linear.in_features, linear.out_features, dtype=linear.weight.dtype)
     fused.weight.copy_(weight * scale[:, None])
-    fused.bias = Parameter(bias * scale + shift, linear.weight.dtype)
+    fused.bias = Parameter(bias * scale + shift, dtype=linear.weight.dtype)
     return fused
 
 

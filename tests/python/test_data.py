@@ -1,12 +1,7 @@
-"""`treadle.data`: datasets, loaders, splits, transforms, IDX files, the shipped digits, CSV tables."""
+"""`treadle.data`: datasets, splits, loaders and transforms."""
 
 from __future__ import annotations
 
-import gzip
-import json
-import struct
-import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import treadle
-from treadle import Generator, Tensor, data
+from treadle import Generator, Tensor
 from treadle.data import (
-    MNIST,
     Compose,
     DataLoader,
-    Digits,
     Normalize,
     RandomCrop,
     RandomHorizontalFlip,
@@ -29,10 +22,7 @@ from treadle.data import (
     TensorDataset,
     collate,
     random_split,
-    read_csv,
-    read_idx,
 )
-from treadle.data.table import Schema
 
 Array = npt.NDArray[Any]
 
@@ -288,210 +278,3 @@ def test_transforms_refuse_what_they_cannot_do(call: Any, message: str) -> None:
 def test_images_in_a_list_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^random_crop: expected a tensor or array of images, got list$"):
         RandomCrop(1)([[[1]]])  # type: ignore[arg-type]
-
-
-# IDX files --------------------------------------------------------------------
-
-CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
-
-
-def idx(array: Array) -> bytes:
-    code = CODES[array.dtype.str[1:]]
-    sizes = struct.pack(f">{array.ndim}I", *array.shape)
-    return bytes([0, 0, code, array.ndim]) + sizes + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize("dtype", CODES)
-@pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (0, 3)])
-def test_idx_files_come_back(tmp_path: Path, dtype: str, zipped: bool, shape: tuple[int, ...]) -> None:
-    values = (np.random.default_rng(0).normal(size=shape) * 50).astype("i2").astype(dtype)
-    path = tmp_path / "values"
-    path.write_bytes(gzip.compress(idx(values)) if zipped else idx(values))
-    read = read_idx(path)
-    assert read.dtype == {"u1": "uint8", "f4": "float32", "f8": "float64"}.get(dtype, "int64")
-    np.testing.assert_array_equal(read.numpy(), values)
-
-
-GOOD = idx(np.arange(6, dtype=np.uint8).reshape(2, 3))
-BAD_IDX = {
-    "empty": (b"", "expected an IDX file, got first bytes none"),
-    "short": (GOOD[:3], "expected an IDX file, got first bytes 00 00 08"),
-    "another magic": (b"\1" + GOOD[1:], "expected an IDX file, got first bytes 01 00 08 02"),
-    "an unknown type": (b"\0\0\x0a\1" + GOOD[4:], "got first bytes 00 00 0a 01"),
-    "no axes": (b"\0\0\x08\0", "got first bytes 00 00 08 00"),
-    "cut in the sizes": (GOOD[:9], "expected 2 sizes, got a file cut short"),
-    "cut in the data": (GOOD[:-1], r"expected 6 bytes for shape \(2, 3\), got 5"),
-    "bytes after": (GOOD + b"\0", r"expected 6 bytes for shape \(2, 3\), got (more than 6|7)"),
-    "a huge claim": (b"\0\0\x0e\2" + b"\x7f\xff\xff\xff\0\x01\0\0" + bytes(9), "expected 1125899906318336 bytes for shape"),
-    "a claim beyond memory": (b"\0\0\x0e\4" + b"\xff" * 16, "expected a shape that fits in memory"),
-    "a claim beyond memory beside 0": (b"\0\0\x0e\4" + bytes(4) + b"\xff" * 12, "expected a shape that fits in memory"),
-}
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize("kind", BAD_IDX)
-def test_a_wrong_idx_file_is_a_named_error_and_costs_no_memory(tmp_path: Path, kind: str, zipped: bool) -> None:
-    raw, message = BAD_IDX[kind]
-    path = tmp_path / "bad-idx"
-    path.write_bytes(gzip.compress(raw) if zipped else raw)
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match=f"^read_idx: .*{message}.* in .*bad-idx"):
-            read_idx(path)
-        assert tracemalloc.get_traced_memory()[1] < 32 << 20
-    finally:
-        tracemalloc.stop()
-
-
-def test_a_damaged_gzip_file_is_a_named_error(tmp_path: Path) -> None:
-    whole = gzip.compress(idx(images(50, 20)))
-    path = tmp_path / "bad.gz"
-    for raw in (whole[:-9], whole[:5], whole[:30] + b"\xff\xff\xff" + whole[33:], whole + b"\1\2\3"):
-        path.write_bytes(raw)
-        with pytest.raises(ValueError, match=r"^read_idx: expected .* in .*bad\.gz"):
-            read_idx(path)
-    with pytest.raises(FileNotFoundError):
-        read_idx(tmp_path / "none")
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_mnist_reads_its_four_files(tmp_path: Path, suffix: str) -> None:
-    pack = gzip.compress if suffix else bytes
-    for part, count in (("train", 6), ("t10k", 3)):
-        (tmp_path / f"{part}-images-idx3-ubyte{suffix}").write_bytes(pack(idx(images(count, 4, 5))))
-        (tmp_path / f"{part}-labels-idx1-ubyte{suffix}").write_bytes(pack(idx(np.arange(count, dtype=np.uint8))))
-    train, test = MNIST(tmp_path), MNIST(str(tmp_path), train=False)
-    assert (len(train), len(test)) == (6, 3)
-    assert (train.images.shape, train.images.dtype, train.labels.dtype) == ((6, 4, 5), "uint8", "int64")
-    x, y = train[2]
-    np.testing.assert_array_equal(x.numpy(), images(6, 4, 5)[2])
-    assert y.item() == 2
-
-
-def test_an_mnist_folder_that_is_not_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^mnist: expected train-images-idx3-ubyte or .*\.gz in .*, got neither$"):
-        MNIST(tmp_path)
-    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images(4, 2, 2)))
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(images(3)))
-    with pytest.raises(ValueError, match=r"expected tensors of equal length, got shapes \[\(4, 2, 2\), \(3,\)\]"):
-        MNIST(tmp_path)
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(images(4, 1)))
-    with pytest.raises(ValueError, match=r"^mnist: expected images \(N, H, W\) and labels \(N,\), got \(4, 2, 2\) and \(4, 1\)"):
-        MNIST(tmp_path)
-
-
-def test_the_digits_are_all_there() -> None:
-    digits = Digits()
-    assert len(digits) == 1797
-    assert (digits.images.shape, digits.images.dtype) == ((1797, 8, 8), "uint8")
-    assert (digits.images.numpy().min(), digits.images.numpy().max()) == (0, 16)
-    assert np.bincount(digits.labels.numpy()).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    x, y = digits[0]
-    assert (x.shape, x.dtype, y.item()) == ((64,), "float32", 0)
-    np.testing.assert_array_equal(x.numpy() * 16, digits.images.numpy()[0].reshape(64))
-    folder = Path(data.__file__).parent
-    assert (folder / "digits.npz").stat().st_size <= 70_000
-    licence = (folder / "LICENSE-digits.md").read_text()
-    assert "10.24432/C50P49" in licence
-    assert "Creative Commons Attribution 4.0" in licence
-
-
-# CSV tables -------------------------------------------------------------------
-
-
-def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
-    path = folder / "table.csv"
-    path.write_text(text, encoding=encoding)
-    return path
-
-
-def test_columns_become_features_and_classes(tmp_path: Path) -> None:
-    path = written(tmp_path, 'mass,"isle, name",kind\n1.5, b ,x\n-2e3,a,y\n\n0,"c\nd",x\n', "utf-8-sig")
-    table = read_csv(path, "kind")
-    assert table.features.dtype == np.float32
-    assert table.features.tolist() == [[1.5, 0, 1, 0], [-2000, 1, 0, 0], [0, 0, 0, 1]]
-    assert table.target is not None
-    assert (table.target.tolist(), table.target.dtype) == ([0, 1, 0], np.int64)
-    assert table.schema.classes == ["x", "y"]
-    assert [(c.name, c.categories, c.width()) for c in table.schema.columns] == [
-        ("mass", None, 1),
-        ("isle, name", ["a", "b", "c\nd"], 3),
-    ]
-
-
-def test_a_schema_reads_other_files_alike(tmp_path: Path) -> None:
-    schema = read_csv(written(tmp_path, "n,c,t\n1,a,5\n2,b,7\n"), "t").schema
-    again = Schema.from_json(json.loads(json.dumps(schema.to_json())))
-    assert again == schema
-    # Another order, a column more, categories that are not all there, no target.
-    table = read_csv(written(tmp_path, "c,more,n\nb,,3\n"), "t", again)
-    assert table.features.tolist() == [[3, 0, 1]]
-    assert table.target is None
-    assert table.schema == schema
-    for text, message in (
-        ("n,c\n1,z\n", r"expected one of \['a', 'b'\] in column 'c', got 'z' in line 2 of"),
-        ("n,c\n1,a\nx,a\n", "expected numbers in column 'n', got 'x' in line 3 of"),
-        ("n\n1\n", r"expected columns \['n', 'c'\] in .*, got none named \['c'\]"),
-        ("n,c,t\n1,a,6\n", r"expected one of \['5', '7'\] in column 't', got '6' in line 2 of"),
-    ):
-        with pytest.raises(ValueError, match=f"^read_csv: {message}"):
-            read_csv(written(tmp_path, text), "t", schema)
-
-
-@pytest.mark.parametrize(
-    ("values", "classes"),
-    [
-        (["10", "9", "10"], ["9", "10"]),
-        (["no", "yes", "no"], ["no", "yes"]),
-        (["0.5", "1", "2"], None),
-        ([str(i) for i in range(21)], None),
-        (["1", "x", "2"], ["1", "2", "x"]),
-    ],
-)
-def test_what_the_target_is(tmp_path: Path, values: list[str], classes: list[str] | None) -> None:
-    table = read_csv(written(tmp_path, "a,t\n" + "".join(f"1,{v}\n" for v in values)), "t")
-    assert table.schema.classes == classes
-    assert table.target is not None
-    if classes is None:
-        assert table.target.dtype == np.float32
-        assert table.target.tolist() == [float(v) for v in values]
-    else:
-        assert [classes[i] for i in table.target] == values
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "expected a header line and rows, got 0 lines"),
-        ("a,t\n", "expected a header line and rows, got 1 lines"),
-        ("a,t\n\n\n", "expected a header line and rows, got 1 lines"),
-        ("a,b\n1,2\n", r"expected a column 't' in .*table.csv, got \['a', 'b'\]$"),
-        ("a,a,t\n1,2,3\n", r"expected distinct column names, got \['a', 'a', 't'\]"),
-        ("a,t\n1,2\n1\n", "expected 2 cells, got 1 in line 3 of"),
-        ('a,t\n"1\n2",2\n\n1,2,3\n', "expected 2 cells, got 3 in line 5 of"),
-        ("a,t\n1,2\n\n ,NA\n", "expected no missing values, got 2, the first in line 4, column 'a' of"),
-        ("a,t\n1,?\n", "expected no missing values, got 1, the first in line 2, column 't' of"),
-        (
-            "a,t\n" + "".join(f"id{i},1\n" for i in range(1001)),
-            "at most 1000 categories in column 'a', got 1001; .* 'id0' in line 2 of",
-        ),
-        ("a,t\n" + "".join(f"{i},1\n" for i in range(1001)) + "1e39,1\n", "the first that is not a number is '1e39' in line 1003"),
-    ],
-)
-def test_a_wrong_table_is_a_named_error(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^read_csv: .*{message}") as caught:
-        read_csv(written(tmp_path, text), "t")
-    assert "table.csv" in str(caught.value)
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    for raw in (b"a,t\n\xff,1\n", b'a,t\n"' + b"x" * 200_000 + b'",1\n'):
-        path.write_bytes(raw)
-        with pytest.raises(
-            ValueError, match=r"^read_csv: expected CSV text in UTF-8, got a file that cannot be read, .*table\.csv"
-        ):
-            read_csv(path, "t")
-    with pytest.raises(FileNotFoundError):
-        read_csv(tmp_path / "none.csv", "t")

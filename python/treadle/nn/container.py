@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 from treadle._core import Tensor
@@ -13,110 +13,149 @@ from treadle.nn.norm import BatchNorm1d
 __all__ = ["ModuleDict", "ModuleList", "Residual", "Sequential"]
 
 
-def _checked(kind: str, module: Any) -> Module:
-    if not isinstance(module, Module):
-        raise TypeError(f"{kind}: expected modules, got {type(module).__name__}")
-    return module
+class _Container(Module):
+    """Modules by name; in state_dicts they have these names."""
 
-
-class _Indexed(Module):
-    """Modules by position, named "0", "1", … in state_dicts."""
-
-    _kind = "module_list"
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
+    def __init__(self, modules: Iterable[tuple[str, Module]]) -> None:
         super().__init__()
-        self._items: list[Module] = [_checked(self._kind, m) for m in modules]
+        self._items = {name: self._checked(module) for name, module in modules}
 
     def named_members(self) -> Iterator[tuple[str, Any]]:
-        """The modules, named by their positions."""
-        yield from ((str(i), m) for i, m in enumerate(self._items))
+        """The modules under their own names, and whatever else is directly inside this one."""
+        for name, member in super().named_members():
+            yield name.removeprefix("_items."), member
 
-    def append(self, module: Module) -> None:
-        """Adds a module at the end."""
-        self._items.append(_checked(self._kind, module))
+    def _checked(self, module: Any) -> Module:
+        if not isinstance(module, Module):
+            raise TypeError(f"{type(self).__name__}: expected modules, got {type(module).__name__}")
+        return module
 
     def __len__(self) -> int:
         return len(self._items)
 
+
+class _Indexed(_Container):
+    """Modules by position."""
+
+    def _name(self, index: int) -> str:
+        return list(self._items)[index]
+
+    def append(self, module: Module) -> None:
+        """Adds a module at the end, named by the first number that is free from its position on."""
+        number = len(self)
+        while str(number) in self._items:
+            number += 1
+        self._items[str(number)] = self._checked(module)
+
     def __iter__(self) -> Iterator[Module]:
-        return iter(self._items)
+        return iter(self._items.values())
 
     def __setitem__(self, index: int, module: Module) -> None:
-        self._items[index] = _checked(self._kind, module)
+        self._items[self._name(index)] = self._checked(module)
 
 
 class ModuleList(_Indexed):
-    """A list of modules.
+    """A list of modules, named "0", "1", … in state_dicts.
+
+    Args:
+        modules: What it holds at first.
+
+    Raises:
+        TypeError: Something that is not a Module.
+        IndexError: No module at an index.
 
     Example:
         >>> layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
     """
 
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__((str(i), m) for i, m in enumerate(modules))
+
     def __getitem__(self, index: int | slice) -> Any:
-        return ModuleList(self._items[index]) if isinstance(index, slice) else self._items[index]
+        return ModuleList(list(self)[index]) if isinstance(index, slice) else self._items[self._name(index)]
 
 
-class ModuleDict(Module):
+class ModuleDict(_Container):
     """Modules by name.
+
+    Args:
+        modules: What it holds at first.
+
+    Raises:
+        TypeError: Something that is not a Module.
+        KeyError: No module of a name.
 
     Example:
         >>> heads = nn.ModuleDict({"policy": nn.Linear(64, 4), "value": nn.Linear(64, 1)})
     """
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
-        super().__init__()
-        self._items = {name: _checked("module_dict", m) for name, m in (modules or {}).items()}
+        super().__init__((modules or {}).items())
 
-    def named_members(self) -> Iterator[tuple[str, Any]]:
-        """The modules by name."""
-        yield from self._items.items()
-
-    def __getitem__(self, name: str) -> Module:
+    def __getitem__(self, name: str) -> Any:
         return self._items[name]
 
     def __setitem__(self, name: str, module: Module) -> None:
-        self._items[name] = _checked("module_dict", module)
+        self._items[name] = self._checked(module)
 
-    def __contains__(self, name: str) -> bool:
+    def __delitem__(self, name: str) -> None:
+        del self._items[name]
+
+    def __contains__(self, name: object) -> bool:
         return name in self._items
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 
-    def __len__(self) -> int:
-        return len(self._items)
+    def keys(self) -> KeysView[str]:
+        """The names."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[Module]:
+        """The modules."""
+        return self._items.values()
+
+    def items(self) -> ItemsView[str, Module]:
+        """Names and modules."""
+        return self._items.items()
 
 
 class Sequential(_Indexed):
     """Modules one after another. A `BatchNorm1d` followed by a `ReLU` runs as one kernel, with the same result.
 
     Args:
-        *modules: What is applied, in order.
+        *modules: What is applied, in order; or one dict of modules by name. Without names they are "0", "1", …
+
+    Shape:
+        What the first takes → what the last gives. A slice is a Sequential of the same modules under the same names.
 
     Raises:
         TypeError: Something that is not a Module.
+        IndexError: No module at an index.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+        >>> model[:3]
     """
 
-    _kind = "sequential"
-
-    def __init__(self, *modules: Module) -> None:
-        super().__init__(modules)
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        named = modules[0] if len(modules) == 1 else None
+        items: Iterable[Any] = named.items() if isinstance(named, Mapping) else ((str(i), m) for i, m in enumerate(modules))
+        super().__init__(items)
 
     def __getitem__(self, index: int | slice) -> Any:
-        return Sequential(*self._items[index]) if isinstance(index, slice) else self._items[index]
+        if isinstance(index, slice):
+            return Sequential(dict(list(self._items.items())[index]))
+        return self._items[self._name(index)]
 
     def forward(self, x: Tensor) -> Tensor:
         """What the last module makes of it."""
-        items, i = self._items, 0
+        items, i = tuple(self._items.values()), 0
         while i < len(items):
             module = items[i]
             # Exact types only: a subclass may define another forward.
             if type(module) is BatchNorm1d and i + 1 < len(items) and type(items[i + 1]) is ReLU:
-                x = module.forward(x, relu=True)
+                x = module.forward_relu(x)
                 i += 2
             else:
                 x = module(x)
@@ -127,14 +166,28 @@ class Sequential(_Indexed):
 class Residual(Module):
     """y = x + fn(x).
 
+    Args:
+        fn: A module that keeps the shape.
+
+    Shape:
+        x (*), unchanged.
+
+    Raises:
+        TypeError: A fn that is not a Module.
+
+    Example:
+        >>> block = nn.Residual(nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64)))
+
     Source: He et al. 2016, "Deep residual learning for image recognition".
     """
 
     def __init__(self, fn: Module) -> None:
         super().__init__()
-        self.fn = _checked("residual", fn)
+        if not isinstance(fn, Module):
+            raise TypeError(f"residual: expected a module, got {type(fn).__name__}")
+        self.fn = fn
 
     def forward(self, x: Tensor) -> Tensor:
-        """(*) → (*), where fn keeps the shape."""
+        """(*) → (*)."""
         y: Tensor = self.fn(x) + x
         return y

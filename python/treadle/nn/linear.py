@@ -7,7 +7,7 @@ from typing import Any
 
 from treadle import _core, init
 from treadle._core import Generator, Tensor
-from treadle.nn.checks import at_least
+from treadle.nn.checks import at_least, tensor
 from treadle.nn.module import Module
 from treadle.nn.parameter import Parameter
 
@@ -30,6 +30,7 @@ class Linear(Module):
 
     Raises:
         ValueError: A size below 1, or an input whose last axis is not in_features.
+        TypeError: An input that is not a Tensor.
 
     Example:
         >>> nn.Linear(784, 100)(treadle.randn(32, 784)).shape
@@ -70,12 +71,17 @@ class Embedding(Module):
     Args:
         num_embeddings: Rows of the table.
         embedding_dim: Size of a row.
-        padding_idx: A row that starts at zero and gets no gradient.
+        padding_idx: A row that starts at zero and gets no gradient; negative ones count from the end.
+        device: None or "cpu".
+        dtype: float32 or float64.
+        generator: What the initial values are drawn from, N(0, 1); None is the default generator.
 
     Shape:
         index (*) of int64 → (*, embedding_dim); weight (num_embeddings, embedding_dim).
 
     Raises:
+        ValueError: A size below 1, or a padding_idx outside the table.
+        TypeError: An index that is not an int64 Tensor.
         IndexError: An index outside the table.
 
     Example:
@@ -106,7 +112,7 @@ class Embedding(Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """(*) → (*, embedding_dim)."""
-        return _core.embedding(index, self.weight, self.padding_idx)
+        return _core.embedding(tensor("embedding", index), self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -114,18 +120,35 @@ class Embedding(Module):
 
 
 class Identity(Module):
-    """y = x."""
+    """y = x.
+
+    Shape:
+        x (*), unchanged.
+
+    Raises:
+        TypeError: An input that is not a Tensor.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(64) if normalise else nn.Identity()
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape, unchanged."""
-        return x
+        return tensor("identity", x)
 
 
 class Flatten(Module):
     """Joins all axes from `start_dim` to `end_dim` into one; by default all but the batch axis.
 
+    Args:
+        start_dim: First axis that is joined.
+        end_dim: Last axis that is joined.
+
     Shape:
         x (N, *) → (N, product of the rest).
+
+    Raises:
+        TypeError: An input that is not a Tensor.
 
     Example:
         >>> nn.Flatten()(treadle.zeros(8, 28, 28)).shape
@@ -138,7 +161,7 @@ class Flatten(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, *) → (N, rest)."""
-        return x.flatten(self.start_dim, self.end_dim)
+        return tensor("flatten", x).flatten(self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from treadle import _core
 from treadle._core import Tensor
-from treadle.nn.checks import at_least, probability
+from treadle.nn.checks import at_least, cpu, floating, probability
 from treadle.nn.module import Module
 from treadle.nn.parameter import Buffer, Parameter
 
@@ -42,8 +42,9 @@ class BatchNorm1d(Module):
         weight, bias, running_mean, running_var: (C,); num_batches_tracked: int64 scalar.
 
     Raises:
-        ValueError: Another number of channels or dimensions, or one value per channel in training; nothing has moved then.
-        TypeError: An input that is not a float Tensor.
+        ValueError: A dim, eps, momentum or device outside what is said above; in forward, another number of channels or
+            dimensions, or one value per channel in training; nothing has moved then.
+        TypeError: A dtype or an input that is not float32 or float64; an input that is not a Tensor.
 
     Warns:
         RuntimeWarning: Batch statistics that are not finite; the running ones keep their last finite value.
@@ -76,11 +77,12 @@ class BatchNorm1d(Module):
         self.eps = _positive_eps("batch_norm", eps)
         self.momentum = None if momentum is None else probability("batch_norm", "momentum", momentum)
         self.affine, self.track_running_stats, self.unbiased = affine, track_running_stats, unbiased
-        self.weight = Parameter(_core.ones(dim, dtype=dtype, device=device)) if affine else None
-        self.bias = Parameter(_core.zeros(dim, dtype=dtype, device=device)) if affine else None
-        tracked = track_running_stats
-        self.running_mean = Buffer(_core.zeros(dim, dtype=dtype, device=device)) if tracked else None
-        self.running_var = Buffer(_core.ones(dim, dtype=dtype, device=device)) if tracked else None
+        cpu("batch_norm", device)
+        dtype, tracked = floating("batch_norm", dtype), track_running_stats
+        self.weight = Parameter(_core.ones(dim, dtype=dtype)) if affine else None
+        self.bias = Parameter(_core.zeros(dim, dtype=dtype)) if affine else None
+        self.running_mean = Buffer(_core.zeros(dim, dtype=dtype)) if tracked else None
+        self.running_var = Buffer(_core.ones(dim, dtype=dtype)) if tracked else None
         self.num_batches_tracked = Buffer(_core.zeros((), dtype="int64")) if tracked else None
 
     def reset_running_stats(self) -> None:
@@ -96,9 +98,18 @@ class BatchNorm1d(Module):
             if parameter is not None:
                 parameter.copy_(value)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, *, relu: bool = False) -> Tensor:
-        """(N, C) or (N, C, L), of the same shape; `relu` applies max(y, 0) in the same sweep."""
-        if not self.affine and x.ndim > 1 and x.shape[1] != self.dim:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, C) or (N, C, L), of the same shape."""
+        return self._normalise(x, mask, False)
+
+    def forward_relu(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """max(forward(x, mask), 0) in the same sweep; `Sequential` calls it where a ReLU follows."""
+        return self._normalise(x, mask, True)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None, relu: bool) -> Tensor:
+        # The core knows the number of channels from the tensors of the layer; here there are none.
+        bare = self.weight is None and self.running_mean is None
+        if bare and isinstance(x, Tensor) and x.ndim > 1 and x.shape[1] != self.dim:
             raise ValueError(f"batch_norm: expected {self.dim} channels, got {x.shape[1]} in shape {x.shape}")
         return _core.batch_norm(
             x,

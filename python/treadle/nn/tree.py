@@ -61,7 +61,8 @@ class Tree:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules directly inside this one, under every name they have."""
-        return ((name, m) for name, m in self.named_members() if isinstance(m, Tree))
+        found = ((name, m) for name, m in self.named_members() if isinstance(m, Tree))
+        return cast("Iterator[tuple[str, Module]]", found)
 
     def children(self) -> Iterator[Module]:
         """The modules directly inside this one."""

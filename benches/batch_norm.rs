@@ -3,7 +3,7 @@
 mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use support::{parameter, random};
+use support::random;
 use treadle::ops::{self, BatchNormConfig};
 
 const TRAIN: BatchNormConfig = BatchNormConfig { training: true, momentum: Some(0.1), eps: 1e-5, unbiased: false, relu: false };
@@ -13,8 +13,8 @@ fn batch_norm(c: &mut Criterion) {
     let mut group = c.benchmark_group("batch_norm");
     group.sample_size(30);
     for shape in SHAPES {
-        let (x, dy) = (parameter(shape, 1), random(shape, 2));
-        let (w, b) = (parameter(&shape[1..2], 3), parameter(&shape[1..2], 4));
+        let (x, dy) = (random(shape, 1).requiring_grad().expect("floats"), random(shape, 2));
+        let (w, b) = (random(&shape[1..2], 3).requiring_grad().expect("floats"), random(&shape[1..2], 4).requiring_grad().expect("floats"));
         let label = format!("{shape:?}");
         group.throughput(Throughput::Bytes(4 * x.size() as u64));
         group.bench_function(BenchmarkId::new("forward", &label), |bench| {

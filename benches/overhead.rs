@@ -4,7 +4,7 @@ mod support;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use support::{parameter, random};
+use support::random;
 use treadle::autograd::no_grad;
 use treadle::ops;
 
@@ -17,7 +17,7 @@ fn forward(c: &mut Criterion) {
 }
 
 fn recorded(c: &mut Criterion) {
-    let x = parameter(&[4], 1);
+    let x = random(&[4], 1).requiring_grad().expect("floats");
     c.bench_function("exp recorded, 4 elements", |b| b.iter(|| ops::exp(black_box(&x))));
     c.bench_function("chain of 100 ops, forward and backward", |b| {
         b.iter(|| {

@@ -14,8 +14,3 @@ pub fn random(shape: &[usize], seed: u32) -> Tensor {
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
     Tensor::from_slice(shape, &values).expect("fits memory")
 }
-
-/// As a leaf that gradients are accumulated for.
-pub fn parameter(shape: &[usize], seed: u32) -> Tensor {
-    random(shape, seed).requiring_grad().expect("floats")
-}

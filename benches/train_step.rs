@@ -3,7 +3,7 @@
 mod support;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use support::{parameter, random};
+use support::random;
 use treadle::ops::{self, BatchNormConfig, ClassLoss, Reduction};
 use treadle::optim::Sgd;
 use treadle::{Result, Tensor};
@@ -18,7 +18,7 @@ struct Mlp(Vec<Tensor>);
 impl Mlp {
     fn new(d: usize, h: usize) -> Mlp {
         let shapes: [&[usize]; 10] = [&[h, d], &[h], &[h], &[h], &[h, h], &[h], &[h], &[h], &[10, h], &[10]];
-        Mlp(shapes.iter().enumerate().map(|(i, shape)| parameter(shape, 1 + i as u32)).collect())
+        Mlp(shapes.iter().enumerate().map(|(i, shape)| random(shape, 1 + i as u32).requiring_grad().expect("floats")).collect())
     }
 
     fn step(&mut self, x: &Tensor, target: &Tensor) -> Result<()> {

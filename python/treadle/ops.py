@@ -232,7 +232,7 @@ def power(a: Any, b: Any) -> Tensor:
     return _core.pow(a, b)
 
 
-def negate(a: Any) -> Tensor:
+def negate(a: Tensor) -> Tensor:
     """−a."""
     return _core.neg(a)
 

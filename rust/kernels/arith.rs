@@ -77,7 +77,8 @@ binary!(Remainder for i64: |a, b| {
 binary!(FloorDivide for u8: |a, b| a.checked_div(b).unwrap_or(0));
 binary!(Remainder for u8: |a, b| a.checked_rem(b).unwrap_or(0));
 binary!(Pow for i64, u8: |a, b| {
-    let (mut base, mut exponent, mut out) = (a, b.max(0), 1);
+    // `ops::pow` refuses negative exponents.
+    let (mut base, mut exponent, mut out) = (a, b, 1);
     while exponent > 0 {
         if exponent & 1 == 1 {
             out = base.wrapping_mul(out);

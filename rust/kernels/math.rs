@@ -4,6 +4,9 @@
 //! Invariant: NaN stays NaN, ±∞, ±0, overflow and gradual underflow come out as IEEE 754 would have them. The errors stated
 //! are the largest in units of the last place, over all float32 (`tests/core/math.rs` measures them).
 
+// Coefficients keep the digits they were computed with.
+#![allow(clippy::excessive_precision)]
+
 use super::simd::{Float, Isa};
 
 /// Functions of one element inside a kernel stamped for the instruction set `I`.

@@ -151,6 +151,7 @@ simd! {
 
 /// Ten rounds over the counters first..first + WIDTH.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // One lane of four rows at a time: indices say it plainly.
 fn philox(seed: u64, first: u64) -> Words {
     const MULTIPLIERS: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];

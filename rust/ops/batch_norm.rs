@@ -9,7 +9,7 @@
 use super::binary::{add, choose, div, match_weak, mul, sub};
 use super::reduce::sum;
 use super::{shape, unary};
-use crate::array::{Array, DType, Dims, Scalar};
+use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear, mode};
 use crate::kernels::columns::{self, Gradients, Options, Planes, Stats};
 use crate::kernels::map::{cast, contiguous, writable};
@@ -291,7 +291,7 @@ fn update<T: Float>(running: Running<'_>, stats: &Stats<T>, config: BatchNormCon
         let (mean, var) = (writable::<R>(running.mean)?, writable::<R>(running.var)?);
         let mut broken = 0;
         for (i, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
-            let blend = |old: R, new: f64| ((1.0 - factor) * (old as f64) + factor * new) as R;
+            let blend = |old: R, new: f64| ((1.0 - factor) * old.to_f64() + factor * new) as R;
             let (next_mean, next_var) = (blend(*mean, stats.mean[i]), blend(*var, stats.var[i] * spread));
             if next_mean.is_finite() && next_var.is_finite() {
                 (*mean, *var) = (next_mean, next_var);

@@ -93,7 +93,7 @@ pub fn check_device(device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     match device {
         None => Ok(()),
         Some(d) if d.is_none() => Ok(()),
-        Some(d) if d.str()?.to_string() == "cpu" => Ok(()),
+        Some(d) if d.str()?.to_str()? == "cpu" => Ok(()),
         Some(d) => Err(PyValueError::new_err(format!("device: expected None or \"cpu\" (treadle runs on the CPU), got {}", d.repr()?))),
     }
 }

@@ -7,6 +7,9 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+/// What `Tensor(...)` is called with when a pickle is read: array, element type, requires_grad.
+type Arguments = (Py<PyAny>, &'static str, bool);
+
 #[pymethods]
 impl PyTensor {
     /// A read-only NumPy array that shares the storage; it keeps its value when the tensor is updated.
@@ -114,7 +117,7 @@ impl PyTensor {
         let rows: Vec<Bound<'py, PyAny>> = (0..slf.len()?).map(|i| slf.get_item(i)).collect::<PyResult<_>>()?;
         pyo3::types::PyList::new(slf.py(), rows)?.call_method0("__iter__")
     }
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, (Py<PyAny>, &'static str, bool))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Arguments)> {
         let t = slf.get().tensor();
         // A copy, so that the pickle holds the elements and not a view of them.
         let array = to_numpy(slf.py(), t.array())?.call_method0("copy")?;

@@ -54,7 +54,8 @@ proptest! {
     fn binary_ops_broadcast((a, b) in broadcast_pair(), dtype in dtypes(), seed in 0u64..1 << 40) {
         let (x, y) = (sample(&a, dtype, seed), sample(&b, dtype, seed + 1));
         type Reference = fn(f64, f64) -> f64;
-        let rows: &[(&str, fn(&Tensor, &Tensor) -> treadle::Result<Tensor>, Reference)] = &[
+        type Op = fn(&Tensor, &Tensor) -> treadle::Result<Tensor>;
+        let rows: &[(&str, Op, Reference)] = &[
             ("add", ops::add, |a, b| a + b),
             ("mul", ops::mul, |a, b| a * b),
             ("maximum", ops::maximum, f64::max),

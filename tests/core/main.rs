@@ -2,6 +2,7 @@
 
 mod architecture;
 mod columns;
+mod columns_reference;
 mod determinism;
 mod gradients;
 mod kernels;

@@ -121,7 +121,7 @@ fn third_derivatives() {
     let x = Tensor::from_slice(&[], &[0.7f64]).unwrap().requiring_grad().unwrap();
     let mut y = ops::mul(&ops::exp(&x).unwrap(), &ops::sin(&x).unwrap()).unwrap();
     for _ in 0..3 {
-        y = autograd::grad(&[y], &[x.clone()], None, true, true).unwrap().remove(0).unwrap();
+        y = autograd::grad(&[y], std::slice::from_ref(&x), None, true, true).unwrap().remove(0).unwrap();
     }
     let want = 2.0 * 0.7f64.exp() * (0.7f64.cos() - 0.7f64.sin());
     crate::support::assert_close("third derivative", &[y.item().unwrap()], &[want], 1e-14);
@@ -144,7 +144,7 @@ fn a_checkpoint_reaches_what_its_function_closes_over() {
     let (x, w) = (leaf(), leaf());
     let closed = w.clone();
     let f = move |x: &[Tensor]| ops::mul(&ops::exp(&x[0])?, &closed);
-    let y = ops::checkpoint(std::sync::Arc::new(f), &[x.clone()]).unwrap();
+    let y = ops::checkpoint(std::sync::Arc::new(f), std::slice::from_ref(&x)).unwrap();
     ops::sum(&y, None, false).unwrap().backward(None, false, false).unwrap();
     let (xs, ws) = (elements(x.array()), elements(w.array()));
     let dw: Vec<f64> = xs.iter().map(|x| x.exp()).collect();

@@ -1,4 +1,4 @@
-"""Activations as layers. Every one keeps the shape of its input."""
+"""Activations as layers. Every one takes a float Tensor of any shape and keeps the shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ __all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", 
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    Shape:
+        x (*), unchanged.
+
+    Raises:
+        TypeError: An input that is not a Tensor.
+
+    Example:
+        >>> nn.ReLU()(treadle.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
+
+    Source: Nair & Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""
@@ -18,7 +31,20 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """x for x > 0, negative_slope·x elsewhere."""
+    """x for x > 0, negative_slope·x elsewhere.
+
+    Args:
+        negative_slope: Slope below 0.
+
+    Shape:
+        x (*), unchanged.
+
+    Example:
+        >>> nn.LeakyReLU(0.5)(treadle.tensor([-1.0, 2.0]))
+        tensor([-0.5,  2. ])
+
+    Source: Maas et al. 2013, "Rectifier nonlinearities improve neural network acoustic models".
+    """
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
@@ -33,7 +59,20 @@ class LeakyReLU(Module):
 
 
 class ELU(Module):
-    """x for x > 0, alpha·(eˣ − 1) elsewhere (Clevert et al. 2016)."""
+    """x for x > 0, alpha·(eˣ − 1) elsewhere.
+
+    Args:
+        alpha: What the output tends to below 0, negated.
+
+    Shape:
+        x (*), unchanged.
+
+    Example:
+        >>> nn.ELU(alpha=2.0)(treadle.tensor([0.0, 1.0]))
+        tensor([0., 1.])
+
+    Source: Clevert et al. 2016, "Fast and accurate deep network learning by exponential linear units".
+    """
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
@@ -48,7 +87,13 @@ class ELU(Module):
 
 
 class GELU(Module):
-    """x·Φ(x), with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
+    """x·Φ(x), with the exact normal distribution function Φ.
+
+    Shape:
+        x (*), unchanged.
+
+    Source: Hendrycks & Gimpel 2016, "Gaussian error linear units".
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""
@@ -56,7 +101,13 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x·sigmoid(x), also called swish (Elfwing et al. 2018)."""
+    """x·sigmoid(x), also called swish.
+
+    Shape:
+        x (*), unchanged.
+
+    Source: Elfwing et al. 2018, "Sigmoid-weighted linear units for neural network function approximation".
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""
@@ -64,7 +115,11 @@ class SiLU(Module):
 
 
 class Sigmoid(Module):
-    """1/(1 + e⁻ˣ)."""
+    """1/(1 + e⁻ˣ).
+
+    Shape:
+        x (*), unchanged.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""
@@ -72,7 +127,11 @@ class Sigmoid(Module):
 
 
 class Tanh(Module):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    Shape:
+        x (*), unchanged.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""
@@ -80,7 +139,13 @@ class Tanh(Module):
 
 
 class Softplus(Module):
-    """log(1 + eˣ), without overflow."""
+    """log(1 + eˣ), without overflow.
+
+    Shape:
+        x (*), unchanged.
+
+    Source: Dugas et al. 2001, "Incorporating second-order functional knowledge for better option pricing".
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""
@@ -88,7 +153,21 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """eˣ/Σeˣ along `dim`."""
+    """eˣ/Σeˣ along one axis, without overflow.
+
+    Args:
+        dim: The axis that sums to 1.
+
+    Shape:
+        x (*), unchanged.
+
+    Raises:
+        IndexError: No such axis.
+
+    Example:
+        >>> nn.Softmax()(treadle.zeros(1, 4))
+        tensor([[0.25, 0.25, 0.25, 0.25]])
+    """
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
@@ -103,7 +182,7 @@ class Softmax(Module):
 
 
 class LogSoftmax(Softmax):
-    """x − log Σeˣ along `dim`."""
+    """x − log Σeˣ along one axis; used as `Softmax`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""

@@ -7,7 +7,7 @@ from typing import Any
 from treadle import _core
 from treadle._core import DType, Tensor
 
-__all__ = ["at_least", "cpu", "floating", "probability", "tensor"]
+__all__ = ["at_least", "channels", "cpu", "floating", "probability", "tensor"]
 
 
 def at_least(op: str, name: str, value: Any, low: int) -> int:
@@ -17,6 +17,12 @@ def at_least(op: str, name: str, value: Any, low: int) -> int:
     if value < low:
         raise ValueError(f"{op}: expected {name} of at least {low}, got {value}")
     return int(value)
+
+
+def channels(op: str, x: Any, expected: int) -> None:
+    """Axis 1 of `x`, where it is a Tensor that has one, is `expected` long. For layers that give the core no weight to compare."""
+    if isinstance(x, Tensor) and x.ndim > 1 and x.shape[1] != expected:
+        raise ValueError(f"{op}: expected {expected} channels, got {x.shape[1]} in shape {x.shape}")
 
 
 def probability(op: str, name: str, value: float) -> float:

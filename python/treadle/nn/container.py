@@ -135,7 +135,8 @@ class Sequential(_Indexed):
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
-        >>> model[:3]
+        >>> len(model[:3])
+        3
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:

@@ -22,6 +22,11 @@ class Dropout(Module):
 
     Raises:
         ValueError: p outside [0, 1].
+        TypeError: An input that is not a Tensor.
+
+    Example:
+        >>> nn.Dropout(0.1, generator=treadle.Generator(0))(treadle.ones(32, 64)).shape
+        (32, 64)
 
     Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """

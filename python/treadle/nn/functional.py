@@ -1,4 +1,4 @@
-"""Layers and losses as functions."""
+"""Layers and losses as functions; what they take, give and raise is said at the layer of the same name in `treadle.nn`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from treadle._core import (
     gelu,
     leaky_relu,
     linear,
+    log_sigmoid,
     log_softmax,
     one_hot,
     relu,
@@ -34,6 +35,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "log_sigmoid",
     "log_softmax",
     "mse_loss",
     "nll_loss",

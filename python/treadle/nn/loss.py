@@ -14,7 +14,7 @@ class _Loss(Module):
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"{type(self).__name__}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
+            raise ValueError(f"loss: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
         self.reduction = reduction
 
     def extra_repr(self) -> str:
@@ -31,17 +31,20 @@ class CrossEntropyLoss(_Loss):
     Args:
         weight: Weight of each class, (C,); the mean is weighted by it.
         reduction: "mean", "sum" or "none".
-        label_smoothing: Share of every target that is spread evenly over all classes, in [0, 1] (Szegedy et al. 2016).
+        label_smoothing: Share of every target that is spread evenly over all classes, in [0, 1].
         ignore_index: Class number whose rows do not count.
 
     Shape:
         logits (N, C); target (N,) of int64 class numbers, or (N, C) of probabilities; output scalar, or (N,) for "none".
 
     Raises:
+        ValueError: A reduction or label_smoothing outside what is said above, or shapes that do not fit.
         IndexError: A class number outside [0, C).
 
     Example:
         >>> nn.CrossEntropyLoss()(model(x), y).backward()
+
+    Source: label smoothing is from Szegedy et al. 2016, "Rethinking the inception architecture for computer vision".
     """
 
     def __init__(
@@ -63,11 +66,26 @@ class CrossEntropyLoss(_Loss):
 
 
 class SoftmaxLoss(CrossEntropyLoss):
-    """`CrossEntropyLoss` under the name it has in course material."""
+    """`CrossEntropyLoss` under the name it has in course material; arguments, shapes and errors are the same."""
 
 
 class NLLLoss(_Loss):
-    """−logp at the target class; logp as `log_softmax` gives it. Arguments and shapes as `CrossEntropyLoss`."""
+    """−logp at the target class, with logp as `log_softmax` gives it.
+
+    Args:
+        weight: Weight of each class, (C,); the mean is weighted by it.
+        reduction: "mean", "sum" or "none".
+        ignore_index: Class number whose rows do not count.
+
+    Shape:
+        logp (N, C); target (N,) of int64 class numbers; output scalar, or (N,) for "none".
+
+    Raises:
+        IndexError: A class number outside [0, C).
+
+    Example:
+        >>> nn.NLLLoss()(model(x).log_softmax(), y).backward()
+    """
 
     def __init__(self, weight: Tensor | None = None, reduction: str = "mean", ignore_index: int = -100) -> None:
         super().__init__(reduction)
@@ -80,7 +98,20 @@ class NLLLoss(_Loss):
 
 
 class MSELoss(_Loss):
-    """(x − y)²."""
+    """(x − y)².
+
+    Args:
+        reduction: "mean", "sum" or "none".
+
+    Shape:
+        x and y of one shape; output scalar, or that shape for "none".
+
+    Raises:
+        ValueError: Shapes that differ.
+
+    Example:
+        >>> nn.MSELoss()(model(x), y).backward()
+    """
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two of one shape → scalar or that shape."""
@@ -88,7 +119,7 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """|x − y|."""
+    """|x − y|; arguments, shapes and errors as `MSELoss`."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two of one shape → scalar or that shape."""
@@ -96,7 +127,17 @@ class L1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """½(x − y)² within delta, delta·(|x − y| − delta/2) beyond (Huber 1964)."""
+    """½(x − y)² within delta, delta·(|x − y| − delta/2) beyond; shapes as `MSELoss`.
+
+    Args:
+        reduction: "mean", "sum" or "none".
+        delta: Where the parabola meets the line; above 0.
+
+    Raises:
+        ValueError: delta not above 0, or shapes that differ.
+
+    Source: Huber 1964, "Robust estimation of a location parameter".
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
@@ -116,6 +157,15 @@ class BCEWithLogitsLoss(_Loss):
         weight: Weight of each element, broadcast against the input.
         reduction: "mean", "sum" or "none".
         pos_weight: Weight of the positive targets, broadcast against the input.
+
+    Shape:
+        x logits and y in [0, 1], of one shape; output scalar, or that shape for "none".
+
+    Raises:
+        ValueError: Shapes that differ.
+
+    Example:
+        >>> nn.BCEWithLogitsLoss()(model(x), y).backward()
     """
 
     def __init__(self, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from treadle import _core
 from treadle._core import Tensor
-from treadle.nn.checks import at_least, cpu, floating, probability
+from treadle.nn.checks import at_least, channels, cpu, floating, probability
 from treadle.nn.module import Module
 from treadle.nn.parameter import Buffer, Parameter
 
@@ -107,10 +107,8 @@ class BatchNorm1d(Module):
         return self._normalise(x, mask, True)
 
     def _normalise(self, x: Tensor, mask: Tensor | None, relu: bool) -> Tensor:
-        # The core knows the number of channels from the tensors of the layer; here there are none.
-        bare = self.weight is None and self.running_mean is None
-        if bare and isinstance(x, Tensor) and x.ndim > 1 and x.shape[1] != self.dim:
-            raise ValueError(f"batch_norm: expected {self.dim} channels, got {x.shape[1]} in shape {x.shape}")
+        if self.weight is None and self.running_mean is None:
+            channels("batch_norm", x, self.dim)
         return _core.batch_norm(
             x,
             self.weight,
@@ -140,9 +138,14 @@ class LayerNorm(Module):
         eps: Added to the variance.
         elementwise_affine: Whether weight and bias are learned.
         bias: Whether there is a bias beside the weight.
+        device: None or "cpu".
+        dtype: float32 or float64.
 
     Shape:
         x (*, *normalized_shape), unchanged; weight, bias: normalized_shape.
+
+    Raises:
+        ValueError: A size below 1, eps not above 0, or trailing axes of other sizes.
 
     Example:
         >>> nn.LayerNorm(64)(treadle.randn(32, 64)).shape
@@ -177,7 +180,7 @@ class LayerNorm(Module):
 
 
 class LayerNorm1d(LayerNorm):
-    """`LayerNorm` over the last axis of (N, dim)."""
+    """`LayerNorm` over the last axis of (N, dim), under the name it has in course material."""
 
     def __init__(self, dim: int, eps: float = 1e-5, device: str | None = None, dtype: Any = "float32") -> None:
         super().__init__(dim, eps, device=device, dtype=dtype)
@@ -189,9 +192,18 @@ class RMSNorm(Module):
     Args:
         normalized_shape: Sizes of the trailing axes, or the size of the last one.
         eps: Added to the mean square.
+        device: None or "cpu".
+        dtype: float32 or float64.
 
     Shape:
         x (*, *normalized_shape), unchanged; weight: normalized_shape.
+
+    Raises:
+        ValueError: A size below 1, eps not above 0, or trailing axes of other sizes.
+
+    Example:
+        >>> nn.RMSNorm(64)(treadle.randn(32, 64)).shape
+        (32, 64)
 
     Source: Zhang & Sennrich 2019, "Root mean square layer normalization".
     """
@@ -225,9 +237,18 @@ class GroupNorm(Module):
         num_channels: Number of channels C, a multiple of `num_groups`.
         eps: Added to the variance.
         affine: Whether weight and bias are learned, one of each per channel.
+        device: None or "cpu".
+        dtype: float32 or float64.
 
     Shape:
         x (N, C, *), unchanged; weight, bias: (C,).
+
+    Raises:
+        ValueError: A number below 1, channels that groups do not divide, eps not above 0, or other channels.
+
+    Example:
+        >>> nn.GroupNorm(4, 64)(treadle.randn(32, 64, 10)).shape
+        (32, 64, 10)
 
     Source: Wu & He 2018, "Group normalization".
     """
@@ -252,6 +273,8 @@ class GroupNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *), unchanged."""
+        if self.weight is None:
+            channels("group_norm", x, self.num_channels)
         return _core.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

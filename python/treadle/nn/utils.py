@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -30,32 +31,48 @@ def fuse_linear_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
 
     Example:
         >>> fast = nn.utils.fuse_linear_bn(model[0], model[1])
+
+    Source: Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference".
     """
     if linear.out_features != bn.dim:
         raise ValueError(f"fuse_linear_bn: expected {linear.out_features} channels as the linear layer gives, got {bn.dim}")
     if bn.running_mean is None or bn.running_var is None:
         raise ValueError("fuse_linear_bn: expected running statistics, got a batch norm with track_running_stats=False")
-    weight = linear.weight.numpy().astype(np.float64)
     scale = 1 / np.sqrt(bn.running_var.numpy().astype(np.float64) + bn.eps)
     if bn.weight is not None:
         scale = scale * bn.weight.numpy()
-    bias = -bn.running_mean.numpy().astype(np.float64)
+    shift = -bn.running_mean.numpy() * scale
     if linear.bias is not None:
-        bias = bias + linear.bias.numpy()
-    shift = 0.0 if bn.bias is None else bn.bias.numpy()
-    fused = Linear(linear.in_features, linear.out_features, dtype=linear.weight.dtype)
-    fused.weight.copy_(weight * scale[:, None])
-    fused.bias = Parameter(bias * scale + shift, dtype=linear.weight.dtype)
+        shift = shift + linear.bias.numpy() * scale
+    if bn.bias is not None:
+        shift = shift + bn.bias.numpy()
+    fused, dtype = copy.copy(linear), linear.weight.dtype
+    fused.weight = Parameter(linear.weight.numpy() * scale[:, None], dtype=dtype)
+    fused.bias = Parameter(shift, dtype=dtype)
     return fused
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
-    """All elements of all parameters, one after another."""
+    """All elements of all parameters, one after another.
+
+    Args:
+        parameters: At least one.
+
+    Shape:
+        (total,), the number of all elements.
+
+    Example:
+        >>> vector = nn.utils.parameters_to_vector(model.parameters())
+    """
     return concatenate([p.reshape(-1) for p in parameters])
 
 
 def vector_to_parameters(vector: Tensor, parameters: Iterable[Tensor]) -> None:
     """Copies consecutive parts of a vector into parameters; the inverse of `parameters_to_vector`.
+
+    Args:
+        vector: Of shape (total,), the number of all elements.
+        parameters: What is overwritten.
 
     Raises:
         ValueError: A vector of another length than all parameters together; nothing was changed.

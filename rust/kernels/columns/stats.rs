@@ -204,7 +204,7 @@ simd! {
             let v = if v < 0.0 { 0.0 } else { v };
             let pivot = hi[j].to_f64();
             let m = pivot + shift;
-            wild |= ((v - v != 0.0) | (m - m != 0.0)) as u64;
+            wild |= (!v.is_finite() | !m.is_finite()) as u64;
             far |= (shift * shift > 16.0 * v) as u64;
             hi[j] = T::from_f64(m);
             lo[j] = T::from_f64((pivot - hi[j].to_f64()) + shift);

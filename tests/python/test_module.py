@@ -1,0 +1,328 @@
+"""Modules: what the walker finds, state_dicts, copies, element types, containers and repr."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import treadle
+from treadle import nn
+from treadle._core import Tensor
+
+
+class Nested(nn.Module):
+    """Members in every kind of place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(treadle.ones(2))
+        self.count = nn.Buffer(treadle.zeros((), dtype="int64"))
+        self.pair = (nn.Linear(2, 3), nn.Parameter(treadle.ones(1)))
+        self.table = {"a": nn.Linear(3, 2, bias=False), "deep": [nn.BatchNorm1d(2)]}
+        self.plain = treadle.ones(5)
+        self.name = "not a member"
+
+
+class Tied(nn.Module):
+    """One Linear under two names and one Parameter under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(2, 2)
+        self.b = self.a
+        self.c = nn.Linear(2, 2)
+        self.c.weight = self.a.weight
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Residual(nn.Linear(3, 3)), nn.Linear(3, 2))
+
+
+# The walker --------------------------------------------------------------
+
+
+def test_walker_goes_through_tuples_lists_and_dicts():
+    assert [name for name, _ in Nested().named_parameters()] == [
+        "weight",
+        "pair.0.weight",
+        "pair.0.bias",
+        "pair.1",
+        "table.a.weight",
+        "table.deep.0.weight",
+        "table.deep.0.bias",
+    ]
+
+
+def test_buffers_are_not_parameters():
+    names = [name for name, _ in Nested().named_buffers()]
+    assert names == ["count", "table.deep.0.running_mean", "table.deep.0.running_var", "table.deep.0.num_batches_tracked"]
+    assert len(Nested().buffers()) == 4
+    assert all(isinstance(b, nn.Buffer) and not b.requires_grad for b in Nested().buffers())
+
+
+def test_modules_and_children():
+    m = Nested()
+    assert [name for name, _ in m.named_modules()] == ["", "pair.0", "table.a", "table.deep.0"]
+    assert list(m.children()) == [m.pair[0], m.table["a"], m.table["deep"][0]]
+    assert next(m.modules()) is m
+
+
+def test_shared_members_appear_once_but_keep_all_names_in_state_dict():
+    m = Tied()
+    assert [name for name, _ in m.named_parameters()] == ["a.weight", "a.bias", "c.bias"]
+    assert len(list(m.modules())) == 3
+    assert sorted(m.state_dict()) == ["a.bias", "a.weight", "b.bias", "b.weight", "c.bias", "c.weight"]
+
+
+def test_module_that_holds_itself():
+    m = nn.Linear(2, 2)
+    m.me = m
+    assert len(m.parameters()) == 2
+    assert sorted(m.state_dict()) == ["bias", "weight"]
+
+
+def test_plain_tensor_over_a_parameter_replaces_the_attribute():
+    m = nn.Linear(2, 2)
+    m.weight = treadle.ones(2, 2)
+    assert type(m.weight) is Tensor
+    assert [name for name, _ in m.named_parameters()] == ["bias"]
+    m.weight = nn.Parameter(m.weight)
+    assert len(m.parameters()) == 2
+
+
+def test_module_without_super_init_or_forward():
+    class Bare(nn.Module):
+        def __init__(self):
+            self.linear = nn.Linear(2, 2)
+
+    assert Bare().training
+    assert len(Bare().eval().parameters()) == 2
+    with pytest.raises(NotImplementedError, match="module: expected Bare to define forward"):
+        Bare()(treadle.ones(1, 2))
+
+
+# State ---------------------------------------------------------------------
+
+
+def test_state_dict_is_a_detached_snapshot():
+    m = nn.Linear(2, 2)
+    before = m.state_dict()
+    kept = before["weight"].numpy().copy()
+    m.weight.copy_(treadle.zeros(2, 2))
+    assert not before["weight"].requires_grad
+    np.testing.assert_array_equal(before["weight"].numpy(), kept)
+
+
+def test_load_state_dict_round_trip_keeps_identity_and_casts():
+    source, target = model(), model()
+    source(treadle.randn(8, 4))
+    weight = target[0].weight
+    values = {name: np.asarray(t.numpy(), "float64" if t.dtype == "float32" else None) for name, t in source.state_dict().items()}
+    assert target.load_state_dict(values) == ([], [])
+    assert target[0].weight is weight
+    assert weight.dtype == "float32"
+    assert weight.requires_grad
+    for name, t in source.state_dict().items():
+        np.testing.assert_array_equal(target.state_dict()[name].numpy(), t.numpy())
+
+
+def test_load_state_dict_lists_every_difference_and_changes_nothing():
+    m = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    before = {name: t.numpy().copy() for name, t in m.state_dict().items()}
+    values = {"0.weight": treadle.zeros(3, 2), "1.weight": treadle.zeros(3, 1), "1.bias": treadle.zeros(2), "z": 1.0, "extra": 2.0}
+    with pytest.raises(ValueError, match="load_state_dict") as caught:
+        m.load_state_dict(values)
+    assert str(caught.value) == (
+        "load_state_dict: expected the names and shapes of Sequential, got missing 0.bias; unexpected extra; unexpected z; "
+        "1.bias of shape (2,) instead of (1,); 1.weight of shape (3, 1) instead of (1, 3)"
+    )
+    for name, t in m.state_dict().items():
+        np.testing.assert_array_equal(t.numpy(), before[name])
+
+
+def test_load_state_dict_not_strict_names_what_differs_but_still_checks_shapes():
+    m = nn.Linear(2, 1)
+    assert m.load_state_dict({"weight": treadle.zeros(1, 2), "more": 1.0}, strict=False) == (["bias"], ["more"])
+    assert m.weight.tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match=r"weight of shape \(2, 1\) instead of \(1, 2\)"):
+        m.load_state_dict({"weight": treadle.zeros(2, 1)}, strict=False)
+
+
+def test_load_state_dict_without_num_batches_tracked():
+    bn = nn.BatchNorm1d(3)
+    values = {name: t for name, t in bn.state_dict().items() if name != "num_batches_tracked"}
+    assert bn.load_state_dict(values) == ([], [])
+
+
+# Copies ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_copies_of_modules(twin):
+    m = nn.Sequential(model(), nn.Dropout(0.5, generator=treadle.Generator(3)), Tied())
+    m[0](treadle.randn(8, 4)).sum().backward()
+    m.eval()
+    m[0][0].bias.requires_grad_(False)
+    other = twin(m)
+    assert repr(other) == repr(m)
+    assert not other[0].training
+    assert other[2].c.weight is other[2].a.weight
+    assert len(other.parameters()) == len(m.parameters())
+    for (name, a), (same, b) in zip(m.state_dict().items(), other.state_dict().items(), strict=True):
+        assert (name, a.dtype) == (same, b.dtype)
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert [p.requires_grad for p in other.parameters()] == [p.requires_grad for p in m.parameters()]
+    assert all(p.grad is None for p in other.parameters())
+    other[0][0].weight.copy_(treadle.zeros(3, 4))
+    assert np.any(m[0][0].weight.numpy())
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])
+def test_copies_of_members(kind):
+    p = kind(treadle.tensor([1.0, 2.0], dtype="float64"))
+    for twin in (copy.copy(p), copy.deepcopy(p), pickle.loads(pickle.dumps(p))):
+        assert type(twin) is kind
+        assert twin is not p
+        assert (twin.dtype, twin.requires_grad, twin.tolist()) == (p.dtype, p.requires_grad, [1.0, 2.0])
+        twin.copy_(treadle.zeros(2))
+        assert p.tolist() == [1.0, 2.0]
+
+
+def test_parameter_is_a_new_leaf():
+    base = treadle.ones(2, requires_grad=True)
+    p = nn.Parameter(base * 3)
+    assert p.is_leaf
+    assert p.requires_grad
+    assert not nn.Parameter(base, False).requires_grad
+    assert nn.Parameter([1.0], dtype="float64").dtype == "float64"
+    assert repr(p) == "Parameter([3., 3.], requires_grad=True)"
+    assert type(p + 1) is Tensor
+    with pytest.raises(TypeError, match="expected float32 or float64, got int64"):
+        nn.Parameter([1, 2])
+
+
+# Modes, gradients, element types ---------------------------------------------
+
+
+def test_train_eval_apply_return_the_module():
+    m = model()
+    assert m.eval() is m
+    assert not any(part.training for part in m.modules())
+    assert m.train() is m
+    assert all(part.training for part in m.modules())
+    seen: list[nn.Module] = []
+    assert m.apply(seen.append) is m
+    assert seen[-1] is m
+    assert len(seen) == len(list(m.modules()))
+
+
+def test_zero_grad_and_requires_grad():
+    m = nn.Linear(2, 2)
+    for clear in (m.zero_grad, m.reset_grad):
+        m(treadle.ones(1, 2)).sum().backward()
+        assert m.weight.grad is not None
+        clear()
+        assert m.weight.grad is None
+    assert m.requires_grad_(False) is m
+    assert not any(p.requires_grad for p in m.parameters())
+
+
+def test_casting_reaches_every_float_member_and_keeps_sharing():
+    m = nn.Sequential(Nested(), Tied())
+    m[0].weight.requires_grad_(False)
+    assert m.double() is m
+    assert {str(p.dtype) for p in m.parameters()} == {str(treadle.float64)}
+    assert m[0].count.dtype == "int64"
+    assert m[0].table["deep"][0].running_mean.dtype == "float64"
+    assert not m[0].weight.requires_grad
+    assert m[1].c.weight is m[1].a.weight
+    assert m[0].pair[0](treadle.ones(1, 2, dtype="float64")).dtype == "float64"
+    assert m.float()[0].weight.dtype == "float32"
+    assert m.astype(np.float64)[0].weight.dtype == "float64"
+    assert m.to("float32")[0].weight.dtype == "float32"
+    assert m.to("cpu") is m
+
+
+def test_casting_to_what_cannot_be_learned():
+    m = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="astype: expected dtype float32 or float64, got int64"):
+        m.astype("int64")
+    with pytest.raises(ValueError, match=r'to: expected device None or "cpu" \(treadle runs on the CPU\), got \'cuda\''):
+        m.to("cuda")
+    assert m.weight.dtype == "float32"
+
+
+# Containers and repr -----------------------------------------------------------
+
+
+def test_repr_is_nested():
+    assert repr(nn.Sequential(nn.Linear(4, 3), nn.Residual(nn.Sequential(nn.ReLU(), nn.Dropout(0.1))))) == (
+        "Sequential(\n"
+        "  (0): Linear(in_features=4, out_features=3, bias=True)\n"
+        "  (1): Residual(\n"
+        "    (fn): Sequential(\n"
+        "      (0): ReLU()\n"
+        "      (1): Dropout(p=0.1)\n"
+        "    )\n"
+        "  )\n"
+        ")"
+    )
+    assert repr(nn.BatchNorm1d(8)) == "BatchNorm1d(8, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
+
+
+def test_sequential_indexing_slicing_append():
+    m = model()
+    assert len(m) == 5
+    assert m[-1] is list(m)[4]
+    assert list(m[1:3]) == [m[1], m[2]]
+    tail = m[3:]
+    assert [name for name, _ in tail.named_children()] == ["3", "4"]
+    tail.append(nn.ReLU())
+    tail.append(nn.ReLU())
+    tail.append(nn.Tanh())
+    assert len(tail) == 5
+    assert isinstance(tail[-1], nn.Tanh)
+    m[2] = nn.Tanh()
+    assert isinstance(m[2], nn.Tanh)
+    with pytest.raises(IndexError):
+        m[5]
+    with pytest.raises(TypeError, match="Sequential: expected modules, got function"):
+        nn.Sequential(nn.ReLU(), lambda x: x)
+
+
+def test_sequential_of_a_dict_names_its_modules():
+    m = nn.Sequential({"body": nn.Linear(2, 3), "act": nn.ReLU(), "head": nn.Linear(3, 1)})
+    assert list(m.state_dict()) == ["body.weight", "body.bias", "head.weight", "head.bias"]
+    assert m(treadle.ones(4, 2)).shape == (4, 1)
+    assert list(m[:2].state_dict()) == ["body.weight", "body.bias"]
+
+
+def test_container_subclass_keeps_its_own_members():
+    class Scaled(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(2, 2))
+            self.scale = nn.Parameter(treadle.ones(1))
+
+    assert [name for name, _ in Scaled().named_parameters()] == ["0.weight", "0.bias", "scale"]
+
+
+def test_module_list_and_dict():
+    layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 1)])
+    layers.append(nn.ReLU())
+    assert list(layers.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert list(layers[1:].state_dict()) == ["0.weight", "0.bias"]
+    heads = nn.ModuleDict({"policy": nn.Linear(2, 4)})
+    heads["value"] = nn.Linear(2, 1)
+    assert list(heads) == list(heads.keys()) == ["policy", "value"]
+    assert "value" in heads
+    assert dict(heads.items())["value"] is heads["value"] is list(heads.values())[1]
+    assert next(iter(heads.state_dict())) == "policy.weight"
+    del heads["policy"]
+    assert len(heads) == 1
+    with pytest.raises(TypeError, match="ModuleDict: expected modules, got int"):
+        heads["n"] = 3
+    with pytest.raises(TypeError, match="residual: expected a module, got int"):
+        nn.Residual(3)

@@ -1,305 +1,336 @@
-"""Layers and losses against NumPy in float64, and what they say when they are used wrongly."""
+"""Layers, losses and models against NumPy in float64, and what they say when they are used wrongly."""
 
 from __future__ import annotations
 
-import copy
-import gc
-import pickle
-from collections.abc import Callable
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
 import treadle
-from treadle import init, models, nn, ops
+from treadle import models, nn, ops
 from treadle.nn import functional
 
-RNG = np.random.default_rng(7)
-
-
-class ComposedBatchNorm1d(nn.Module):
-    """Batch norm of single operations, in the vocabulary of course material; running statistics are plain attributes."""
-
-    def __init__(self, dim: int, eps: float = 1e-5, momentum: float = 0.1, device: str | None = None, dtype: str = "float32"):
-        super().__init__()
-        self.dim = dim
-        self.eps = eps
-        self.momentum = momentum
-        self.weight = nn.Parameter(init.ones(dim, device=device, dtype=dtype))
-        self.bias = nn.Parameter(init.zeros(dim, device=device, dtype=dtype))
-        self.running_mean = nn.Parameter(init.zeros(dim, device=device, dtype=dtype))
-        self.running_var = nn.Parameter(init.ones(dim, device=device, dtype=dtype))
-
-    def forward(self, x: treadle.Tensor) -> treadle.Tensor:
-        def wide(row: treadle.Tensor) -> treadle.Tensor:
-            return ops.broadcast_to(ops.reshape(row, (1, -1)), x.shape)
-
-        mean, var = self.running_mean, self.running_var
-        if self.training:
-            batch_size = x.shape[0]
-            mean = ops.divide_scalar(ops.summation(x, axes=0), batch_size)
-            var = ops.divide_scalar(ops.summation(ops.power_scalar(x - wide(mean), 2), axes=0), batch_size)
-            self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean
-            self.running_var = (1 - self.momentum) * self.running_var + self.momentum * var
-        frac = ops.divide(x - wide(mean), ops.power_scalar(wide(var) + self.eps, 0.5))
-        return ops.multiply(wide(self.weight), frac) + wide(self.bias)
-
-
-def close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=tolerance, atol=tolerance)
-
-
-def grads_of(layer: nn.Module, x: np.ndarray, cotangent: np.ndarray) -> list[np.ndarray]:
-    """y and the gradients of x, weight and bias for one cotangent."""
-    layer.zero_grad()
-    leaf = treadle.tensor(x, requires_grad=True)
-    y = layer(leaf)
-    y.backward(treadle.tensor(cotangent))
-    return [t.numpy() for t in (y.detach(), leaf.grad, layer.weight.grad, layer.bias.grad)]
+RNG = np.random.default_rng(11)
 
 
 def draw(*shape: int) -> np.ndarray:
     return RNG.normal(size=shape).astype("float32")
 
 
-def norm64(x: np.ndarray, axes: tuple[int, ...], eps: float = 1e-5) -> np.ndarray:
-    x = x.astype("float64")
-    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+def close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=tolerance, atol=tolerance)
 
 
-# BatchNorm1d: values ---------------------------------------------------------
+def check_gradient(layer: nn.Module, x: np.ndarray) -> None:
+    """The gradients of x and every parameter, in one random direction, against central differences in float64."""
+    layer.double()
+    leaves = [treadle.tensor(x.astype("float64"), requires_grad=True), *layer.parameters()]
+    y = layer(leaves[0])
+    cotangent = RNG.normal(size=y.shape)
+    y.backward(treadle.tensor(cotangent))
+    along = [RNG.normal(size=leaf.shape) for leaf in leaves]
+    start = [leaf.numpy().copy() for leaf in leaves]
+
+    def value(step: float) -> float:
+        for leaf, value, direction in zip(leaves, start, along, strict=True):
+            leaf.copy_(value + step * direction)
+        return float((layer(leaves[0]).detach().numpy() * cotangent).sum())
+
+    expected = (value(1e-5) - value(-1e-5)) / 2e-5
+    got = sum(float((leaf.grad.numpy() * d).sum()) for leaf, d in zip(leaves, along, strict=True))
+    assert abs(got) > 1e-3
+    assert got == pytest.approx(expected, rel=1e-6)
 
 
-def test_composed_batch_norm_agrees_with_the_layer() -> None:
-    composed, layer = ComposedBatchNorm1d(5), nn.BatchNorm1d(5)
-    for parameter, value in (("weight", draw(5)), ("bias", draw(5))):
-        getattr(composed, parameter).copy_(value)
-        getattr(layer, parameter).copy_(value)
-    for step in range(4):
-        x = 3 * draw(16, 5) + step
-        for ours, theirs in zip(grads_of(layer, x, g := draw(16, 5)), grads_of(composed, x, g), strict=True):
-            close(ours, theirs)
-        close(layer.running_mean, composed.running_mean.detach())
-        close(layer.running_var, composed.running_var.detach())
-    composed.running_mean, composed.running_var = composed.running_mean.detach(), composed.running_var.detach()
-    for ours, theirs in zip(grads_of(layer.eval(), x, g := draw(16, 5)), grads_of(composed.eval(), x, g), strict=True):
-        close(ours, theirs)
+# Linear, Embedding, Flatten -----------------------------------------------------
 
 
-def test_composed_batch_norm_keeps_memory_bounded_where_the_user_detaches() -> None:
-    composed, x = ComposedBatchNorm1d(8), treadle.randn(16, 8)
-    held = []
-    for step in range(600):
-        composed(x).sum().backward()
-        composed.running_mean, composed.running_var = composed.running_mean.detach(), composed.running_var.detach()
-        if step in (99, 599):
-            gc.collect()
-            held.append(treadle.memory_stats())
-    assert held[0]["live_bytes"] == held[1]["live_bytes"]
+def test_linear_is_x_wt_plus_b_and_starts_within_its_bound() -> None:
+    layer, x = nn.Linear(50, 40), draw(3, 7, 50)
+    close(layer(treadle.tensor(x)).detach(), x @ layer.weight.numpy().T + layer.bias.numpy())
+    bound = 1 / math.sqrt(50)
+    for p in layer.parameters():
+        assert bound * 0.8 < np.abs(p.numpy()).max() <= bound
+    assert nn.Linear(2, 3, bias=False).bias is None
+    a, b = (nn.Linear(3, 3, generator=treadle.Generator(5)) for _ in range(2))
+    assert a.weight.tolist() == b.weight.tolist()
+    with pytest.raises(ValueError, match="linear: expected out_features of at least 1, got 0"):
+        nn.Linear(3, 0)
+    with pytest.raises(ValueError, match=r"linear: expected \(..., 50\), got \(2, 49\)"):
+        layer(treadle.ones(2, 49))
 
 
-@pytest.mark.parametrize("shape", [(16, 3), (4, 3, 7)])
-def test_batch_norm_against_numpy(shape: tuple[int, ...]) -> None:
-    axes = (0, 2) if len(shape) == 3 else (0,)
-    x, bn = 5 * draw(*shape) + 100, nn.BatchNorm1d(3)
-    close(bn(treadle.tensor(x)), norm64(x, axes), 2e-6)
-    close(bn.running_mean, 0.1 * x.astype("float64").mean(axes))
-    close(bn.running_var, 0.9 + 0.1 * x.astype("float64").var(axes))
-    assert bn.num_batches_tracked.item() == 1
+def test_embedding_takes_rows_and_leaves_the_padding_row_alone() -> None:
+    layer = nn.Embedding(5, 3, padding_idx=-1)
+    index = treadle.tensor([[0, 4], [2, 0]])
+    y = layer(index)
+    np.testing.assert_array_equal(y.detach().numpy(), layer.weight.numpy()[index.numpy()])
+    y.sum().backward()
+    assert layer.weight.tolist()[4] == [0, 0, 0]
+    assert layer.weight.grad.tolist() == [[2] * 3, [0] * 3, [1] * 3, [0] * 3, [0] * 3]
+    assert repr(layer) == "Embedding(5, 3, padding_idx=-1)"
+    with pytest.raises(IndexError):
+        layer(treadle.tensor([5]))
+    with pytest.raises(ValueError, match="embedding: expected padding_idx within 5 rows, got 5"):
+        nn.Embedding(5, 3, padding_idx=5)
 
 
-def test_batch_norm_running_statistics_options() -> None:
-    x = draw(10, 2)
-    n_minus_1, cumulative = nn.BatchNorm1d(2, unbiased=True), nn.BatchNorm1d(2, momentum=None)
-    n_minus_1(treadle.tensor(x))
-    close(n_minus_1.running_var, 0.9 + 0.1 * x.var(0, ddof=1))
-    batches = [draw(10, 2) for _ in range(3)]
-    for batch in batches:
-        cumulative(treadle.tensor(batch))
-    close(cumulative.running_mean, np.mean([b.mean(0) for b in batches], axis=0))
-    with treadle.no_grad():
-        cumulative(treadle.tensor(x))
-    assert cumulative.num_batches_tracked.item() == 4
-    cumulative.reset_parameters()
-    assert (cumulative.running_mean.tolist(), cumulative.running_var.tolist()) == ([0, 0], [1, 1])
-    assert cumulative.num_batches_tracked.item() == 0
+def test_flatten_and_identity() -> None:
+    x = treadle.zeros(2, 3, 4, 5)
+    assert nn.Flatten()(x).shape == (2, 60)
+    assert nn.Flatten(0, 1)(x).shape == (6, 4, 5)
+    assert nn.Identity()(x) is x
 
 
-def test_batch_norm_without_affine_or_tracking() -> None:
-    x = draw(8, 3)
-    bare = nn.BatchNorm1d(3, affine=False, track_running_stats=False)
-    assert list(bare.state_dict()) == []
-    close(bare.eval()(treadle.tensor(x)), norm64(x, (0,)), 2e-6)
-    assert list(nn.BatchNorm1d(3, affine=False).state_dict()) == ["running_mean", "running_var", "num_batches_tracked"]
+# Normalisation ---------------------------------------------------------------------
 
 
-def test_batch_norm_mask_counts_only_what_is_kept() -> None:
-    x, keep = draw(8, 3), np.array([1, 1, 0, 1, 0, 1, 1, 0], bool)
-    masked, plain = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
-    y = masked(treadle.tensor(x), treadle.tensor(keep))
-    close(y[keep], plain(treadle.tensor(x[keep])), 1e-6)
-    assert not np.any(y.numpy()[~keep])
-    close(masked.running_var, plain.running_var, 1e-6)
+def test_layer_norms_against_numpy() -> None:
+    x = 3 * draw(6, 4, 8) + 2
+    wide = x.astype("float64")
 
+    def norm(axes: tuple[int, ...]) -> np.ndarray:
+        return (wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + 1e-5)
 
-def test_batch_norm_mode_at_forward_decides_backward() -> None:
-    x, g, bn = draw(8, 3), draw(8, 3), nn.BatchNorm1d(3)
-    expected = grads_of(copy.deepcopy(bn), x, g)[1]
-    leaf = treadle.tensor(x, requires_grad=True)
-    y = bn(leaf)
-    bn.eval()
-    y.backward(treadle.tensor(g))
-    np.testing.assert_array_equal(leaf.grad.numpy(), expected)
-
-
-def test_batch_norm_keeps_working_after_running_mean_is_reassigned() -> None:
-    bn = nn.BatchNorm1d(3)
-    bn.running_mean = (1 - bn.momentum) * bn.running_mean + bn.momentum * treadle.ones(3)
-    close(bn.eval()(treadle.full((2, 3), 0.1)), np.zeros((2, 3)))
-
-
-def test_batch_norm_promotes_as_numpy_does() -> None:
-    bn = nn.BatchNorm1d(3)
-    assert bn(treadle.tensor(draw(8, 3).astype("float64"))).dtype == "float64"
-    assert bn.running_mean.dtype == "float32"
-    assert nn.BatchNorm1d(3, dtype="float64")(treadle.tensor(draw(8, 3))).dtype == "float64"
-
-
-# BatchNorm1d: what is refused ----------------------------------------------------
+    t = treadle.tensor(x)
+    close(nn.LayerNorm(8)(t).detach(), norm((2,)), 2e-6)
+    close(nn.LayerNorm((4, 8))(t).detach(), norm((1, 2)), 2e-6)
+    close(nn.LayerNorm1d(8)(t).detach(), norm((2,)), 2e-6)
+    close(nn.RMSNorm(8)(t).detach(), wide / np.sqrt((wide**2).mean(2, keepdims=True) + 1e-6), 2e-6)
+    grouped = wide.reshape(6, 2, 2 * 8)
+    expected = (grouped - grouped.mean(2, keepdims=True)) / np.sqrt(grouped.var(2, keepdims=True) + 1e-5)
+    close(nn.GroupNorm(2, 4)(t).detach(), expected.reshape(x.shape), 2e-6)
+    assert nn.LayerNorm(8, bias=False).bias is None
+    assert nn.LayerNorm(8, elementwise_affine=False).parameters() == []
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("make", "message"),
     [
-        ({"dim": 0}, ValueError, "batch_norm: expected dim of at least 1, got 0"),
-        ({"dim": -3}, ValueError, "batch_norm: expected dim of at least 1, got -3"),
-        ({"dim": 2.5}, TypeError, "batch_norm: expected dim as an int, got float"),
-        ({"dim": 4, "eps": 0}, ValueError, "batch_norm: expected eps above 0, got 0"),
-        ({"dim": 4, "eps": -1e-5}, ValueError, "batch_norm: expected eps above 0, got -1e-05"),
-        ({"dim": 4, "eps": float("nan")}, ValueError, "batch_norm: expected eps above 0, got nan"),
-        ({"dim": 4, "momentum": 1.5}, ValueError, "batch_norm: expected momentum in [0, 1], got 1.5"),
-        ({"dim": 4, "momentum": -0.1}, ValueError, "batch_norm: expected momentum in [0, 1], got -0.1"),
+        (lambda: nn.LayerNorm(0), "layer_norm: expected normalized_shape of at least 1, got 0"),
+        (lambda: nn.RMSNorm(4, eps=0), "rms_norm: expected eps above 0, got 0"),
+        (lambda: nn.GroupNorm(3, 4), "group_norm: expected a multiple of 3 groups, got 4 channels"),
+        (lambda: nn.Dropout(1.5), "dropout: expected p in [0, 1], got 1.5"),
+        (lambda: nn.HuberLoss(delta=0), "huber_loss: expected delta above 0, got 0"),
+        (lambda: nn.MSELoss("average"), "loss: expected reduction 'mean', 'sum' or 'none', got 'average'"),
+        (lambda: nn.CrossEntropyLoss(label_smoothing=2), "cross_entropy: expected label_smoothing in [0, 1], got 2"),
+        (lambda: nn.LayerNorm(4)(treadle.ones(2, 3)), "layer_norm: expected trailing shape (4,), got shape (2, 3)"),
         (
-            {"dim": 4, "device": "cuda"},
-            ValueError,
-            "batch_norm: expected device None or \"cpu\" (treadle runs on the CPU), got 'cuda'",
+            lambda: nn.GroupNorm(2, 4, affine=False)(treadle.ones(2, 6)),
+            "group_norm: expected 4 channels, got 6 in shape (2, 6)",
         ),
-        ({"dim": 4, "dtype": "int64"}, TypeError, "batch_norm: expected dtype float32 or float64, got int64"),
+        (
+            lambda: models.MLPResNet(4, hidden_dim=1),
+            "mlp_resnet: expected hidden_dim of at least 2 and num_blocks of at least 0, got 1 and 3",
+        ),
+        (
+            lambda: nn.utils.vector_to_parameters(treadle.ones(5), nn.Linear(2, 2).parameters()),
+            "vector_to_parameters: expected shape (6,), got (5,)",
+        ),
     ],
 )
-@pytest.mark.parametrize("bare", [False, True])
-def test_batch_norm_construction(options: dict[str, Any], error: type[Exception], message: str, bare: bool) -> None:
-    with pytest.raises(error) as caught:
-        nn.BatchNorm1d(**options, affine=not bare, track_running_stats=not bare)
+def test_what_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        make()
     assert str(caught.value) == message
 
 
-KINDS: dict[str, dict[str, bool]] = {
-    "whole": {},
-    "no affine": {"affine": False},
-    "no tracking": {"track_running_stats": False},
-    "bare": {"affine": False, "track_running_stats": False},
+LAYERS: dict[str, nn.Module] = {
+    "linear": nn.Linear(4, 3),
+    "batch_norm": nn.BatchNorm1d(4),
+    "batch_norm relu": nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()),
+    "layer_norm": nn.LayerNorm(4),
+    "rms_norm": nn.RMSNorm(4),
+    "group_norm": nn.GroupNorm(2, 4),
+    "relu": nn.ReLU(),
+    "leaky_relu": nn.LeakyReLU(0.2),
+    "elu": nn.ELU(1.5),
+    "gelu": nn.GELU(),
+    "silu": nn.SiLU(),
+    "sigmoid": nn.Sigmoid(),
+    "tanh": nn.Tanh(),
+    "softplus": nn.Softplus(),
+    "softmax": nn.Softmax(),
+    "log_softmax": nn.LogSoftmax(0),
+    "residual": nn.Residual(nn.Linear(4, 4)),
+    "flatten": nn.Flatten(),
+    "identity": nn.Identity(),
+    "dropout": nn.Dropout(0.0),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients(name: str) -> None:
+    check_gradient(LAYERS[name], draw(6, 4))
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "embedding"])
+def test_only_tensors_are_taken(name: str) -> None:
+    layer = {**LAYERS, "embedding": nn.Embedding(4, 2)}[name]
+    for mode in (True, False):
+        with pytest.raises(TypeError, match=r"ndarray"):
+            layer.train(mode)(np.zeros((8, 4), "float32"))
+
+
+# Activations, dropout -----------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("x", "error", "message"),
+    ("layer", "expected"),
     [
-        (treadle.ones(8, 5), ValueError, "batch_norm: expected 4 channels, got 5 in shape (8, 5)"),
-        (treadle.ones(8, 5, 2), ValueError, "batch_norm: expected 4 channels, got 5 in shape (8, 5, 2)"),
-        (treadle.ones(4), ValueError, "batch_norm: expected shape (N, C) or (N, C, L), got (4,)"),
-        (treadle.ones(2, 4, 2, 2), ValueError, "batch_norm: expected shape (N, C) or (N, C, L), got (2, 4, 2, 2)"),
-        (treadle.ones(8, 4, dtype="int64"), TypeError, "batch_norm: expected float32 or float64, got int64"),
-        (treadle.ones(8, 4, dtype="bool"), TypeError, "batch_norm: expected float32 or float64, got bool"),
-        (np.ones((8, 4)), TypeError, "batch_norm: expected a Tensor, got ndarray; wrap it with treadle.tensor(...)"),
-        ([[1.0]], TypeError, "batch_norm: expected a Tensor, got list; wrap it with treadle.tensor(...)"),
-        *(
-            (
-                treadle.ones(*shape),
-                ValueError,
-                f"batch_norm: training needs more than one value per channel, got shape {shape}; "
-                "use drop_last=True in the DataLoader, or eval()",
-            )
-            for shape in ((1, 4), (1, 4, 1))
-        ),
+        (nn.ReLU(), lambda x: np.maximum(x, 0)),
+        (nn.LeakyReLU(0.2), lambda x: np.where(x > 0, x, 0.2 * x)),
+        (nn.ELU(1.5), lambda x: np.where(x > 0, x, 1.5 * np.expm1(x))),
+        (nn.GELU(), lambda x: x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))),
+        (nn.SiLU(), lambda x: x / (1 + np.exp(-x))),
+        (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+        (nn.Tanh(), np.tanh),
+        (nn.Softplus(), lambda x: np.log1p(np.exp(x))),
+        (nn.Softmax(0), lambda x: np.exp(x) / np.exp(x).sum(0)),
+        (nn.LogSoftmax(), lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))),
     ],
+    ids=repr,
 )
-def test_batch_norm_input(kind: str, x: Any, error: type[Exception], message: str) -> None:
-    bn = nn.BatchNorm1d(4, **KINDS[kind])
-    before = {name: t.tolist() for name, t in bn.state_dict().items()}
-    for call in (bn, bn.forward_relu):
-        with pytest.raises(error) as caught:
-            call(x)
-        assert str(caught.value) == message
-    assert {name: t.tolist() for name, t in bn.state_dict().items()} == before
+def test_activations(layer: nn.Module, expected: Any) -> None:
+    x = 3 * draw(9, 5)
+    close(layer(treadle.tensor(x)), expected(x.astype("float64")), 1e-6)
 
 
-def test_batch_norm_of_an_empty_batch_moves_nothing() -> None:
-    bn = nn.BatchNorm1d(4)
-    x = treadle.zeros(0, 4, requires_grad=True)
-    y = bn(x)
-    y.sum().backward()
-    assert y.shape == (0, 4)
-    assert bn.weight.grad.tolist() == [0, 0, 0, 0]
-    assert (bn.num_batches_tracked.item(), bn.running_mean.tolist()) == (0, [0, 0, 0, 0])
+def test_dropout_keeps_the_mean_and_repeats_with_its_generator() -> None:
+    x = treadle.ones(200, 100)
+    layer = nn.Dropout(0.25, generator=treadle.Generator(1))
+    y = layer(x).numpy()
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert y.mean() == pytest.approx(1, abs=0.02)
+    np.testing.assert_array_equal(nn.Dropout(0.25, generator=treadle.Generator(1))(x).numpy(), y)
+    assert layer(x).tolist() != y.tolist()
+    np.testing.assert_array_equal(layer.eval()(x).numpy(), x.numpy())
+    assert not np.any(nn.Dropout(1.0)(x).numpy())
 
 
-def test_batch_norm_of_non_finite_values_warns_and_keeps_the_running_statistics() -> None:
-    x = draw(8, 4)
-    x[2, 1], x[3, 3] = np.nan, np.inf
-    bn = nn.BatchNorm1d(4)
-    with pytest.warns(RuntimeWarning, match="non-finite ones in 2 of 4 channels"):
-        y = bn(treadle.tensor(x)).numpy()
-    assert np.isnan(y[:, 1]).all()
-    assert np.isfinite(y[:, [0, 2]]).all()
-    assert np.isfinite(bn.running_mean.numpy()).all()
-    assert (bn.running_mean.tolist()[1], bn.running_var.tolist()[3]) == (0, 1)
+# Losses ---------------------------------------------------------------------------------
 
 
-# Around BatchNorm1d ------------------------------------------------------------
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    wide = x.astype("float64")
+    return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
 
 
-def test_sequential_fuses_relu_with_the_same_result() -> None:
-    bn = nn.BatchNorm1d(3)
-    bn.weight.copy_(draw(3))
-    fused, plain = nn.Sequential(bn, nn.ReLU()), copy.deepcopy(bn)
-    x, g = draw(16, 3), draw(16, 3)
-    a, b = (treadle.tensor(x, requires_grad=True) for _ in range(2))
-    y, z = fused(a), plain(b).relu()
-    y.backward(treadle.tensor(g))
-    z.backward(treadle.tensor(g))
-    close(y.detach(), z.detach(), 1e-6)
-    close(a.grad, b.grad, 1e-6)
-    close(bn.weight.grad, plain.weight.grad, 1e-6)
-    assert bn.num_batches_tracked.item() == 1
+def test_cross_entropy_options() -> None:
+    x, y, w = draw(6, 4), np.array([0, 3, 1, 1, 2, 0]), np.array([1.0, 2.0, 0.5, 3.0], "float32")
+    logits, target, logp = treadle.tensor(x), treadle.tensor(y), log_softmax(x)
+    each = -logp[np.arange(6), y]
+    close(nn.CrossEntropyLoss()(logits, target), each.mean())
+    close(nn.SoftmaxLoss(reduction="sum")(logits, target), each.sum())
+    close(nn.CrossEntropyLoss(reduction="none")(logits, target), each)
+    close(nn.CrossEntropyLoss(treadle.tensor(w))(logits, target), (each * w[y]).sum() / w[y].sum())
+    close(nn.CrossEntropyLoss(ignore_index=1)(logits, target), each[y != 1].mean())
+    close(nn.CrossEntropyLoss(label_smoothing=0.2)(logits, target), (0.8 * each - 0.2 * logp.mean(1)).mean())
+    close(nn.CrossEntropyLoss()(logits, treadle.tensor(np.eye(4, dtype="float32")[y])), each.mean())
+    close(nn.NLLLoss(treadle.tensor(w))(treadle.tensor(logp), target), (each * w[y]).sum() / w[y].sum())
+    assert list(nn.CrossEntropyLoss(treadle.tensor(w)).state_dict()) == ["weight"]
+    with pytest.raises(IndexError, match="got 4"):
+        nn.CrossEntropyLoss()(logits, treadle.tensor([0, 1, 2, 3, 4, 0]))
 
 
-def test_sequential_calls_the_forward_of_a_subclass() -> None:
-    class Loud(nn.BatchNorm1d):
-        def forward(self, x: treadle.Tensor, mask: treadle.Tensor | None = None) -> treadle.Tensor:
-            return super().forward(x, mask) + 10
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_regression_losses(reduction: str) -> None:
+    x, y = 2 * draw(5, 3), draw(5, 3)
+    reduce = {"mean": np.mean, "sum": np.sum, "none": np.asarray}[reduction]
+    a, b, d = treadle.tensor(x), treadle.tensor(y), (x - y).astype("float64")
+    close(nn.MSELoss(reduction)(a, b), reduce(d**2))
+    close(nn.L1Loss(reduction)(a, b), reduce(np.abs(d)))
+    huber = np.where(np.abs(d) < 0.7, d**2 / 2, 0.7 * (np.abs(d) - 0.35))
+    close(nn.HuberLoss(reduction, delta=0.7)(a, b), reduce(huber))
+    p, w, pos = 1 / (1 + np.exp(-x.astype("float64"))), draw(5, 3) ** 2, draw(3) ** 2
+    t = (y > 0).astype("float32")
+    bce = -w * (pos * t * np.log(p) + (1 - t) * np.log(1 - p))
+    loss = nn.BCEWithLogitsLoss(treadle.tensor(w), reduction, treadle.tensor(pos))
+    close(loss(a, treadle.tensor(t)), reduce(bce))
 
-    assert nn.Sequential(Loud(2), nn.ReLU())(treadle.tensor(draw(4, 2))).numpy().min() > 5
+
+# Functional, utils, ops, models ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("affine", [True, False])
-def test_fuse_linear_bn(bias: bool, affine: bool) -> None:
-    linear, bn = nn.Linear(6, 4, bias=bias), nn.BatchNorm1d(4, affine=affine)
-    for _ in range(5):
-        bn(linear(treadle.tensor(draw(32, 6))))
-    if affine:
-        bn.weight.copy_(draw(4))
-        bn.bias.copy_(draw(4))
-    state, kept = treadle.default_generator().get_state(), linear.state_dict()
-    fused = nn.utils.fuse_linear_bn(linear, bn)
-    x = treadle.tensor(draw(20, 6))
-    close(fused(x).detach(), bn.eval()(linear(x)).detach(), 1e-6)
-    assert treadle.default_generator().get_state() == state
-    assert all(np.array_equal(t.numpy(), kept[name].numpy()) for name, t in linear.state_dict().items())
-    with pytest.raises(ValueError, match="fuse_linear_bn: expected 4 channels as the linear layer gives, got 5"):
-        nn.utils.fuse_linear_bn(linear, nn.BatchNorm1d(5))
-    with pytest.raises(ValueError, match="got a batch norm with track_running_stats=False"):
-        nn.utils.fuse_linear_bn(linear, nn.BatchNorm1d(4, track_running_stats=False))
+def test_functional_gives_what_layers_give() -> None:
+    x, y = treadle.tensor(draw(6, 4)), treadle.tensor([0, 1, 2, 3, 0, 1])
+    bn, ln, gn, rms = nn.BatchNorm1d(4), nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.RMSNorm(4)
+    mean, var = treadle.zeros(4), treadle.ones(4)
+    pairs = [
+        (functional.batch_norm(x, mean, var, training=True), bn(x)),
+        (functional.layer_norm(x, (4,)), ln(x)),
+        (functional.group_norm(x, 2), gn(x)),
+        (functional.rms_norm(x, (4,)), rms(x)),
+        (functional.embedding(y, x), ops.take(x, y)),
+        (functional.dropout(x, 0.5, training=False), x),
+        (functional.cross_entropy(x, y, ignore_index=0, label_smoothing=0.1), nn.CrossEntropyLoss(None, "mean", 0.1, 0)(x, y)),
+        (functional.nll_loss(x, y, reduction="sum"), nn.NLLLoss(reduction="sum")(x, y)),
+        (functional.mse_loss(x, x + 1, "sum"), nn.MSELoss("sum")(x, x + 1)),
+        (functional.l1_loss(x, x + 1), nn.L1Loss()(x, x + 1)),
+        (functional.huber_loss(x, x + 3, delta=2.0), nn.HuberLoss(delta=2.0)(x, x + 3)),
+        (functional.binary_cross_entropy_with_logits(x, x * 0), nn.BCEWithLogitsLoss()(x, x * 0)),
+    ]
+    for got, expected in pairs:
+        np.testing.assert_array_equal(got.detach().numpy(), expected.detach().numpy())
+    np.testing.assert_array_equal(mean.numpy(), bn.running_mean.numpy())
+
+
+def test_parameters_as_one_vector() -> None:
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    vector = nn.utils.parameters_to_vector(source.parameters())
+    nn.utils.vector_to_parameters(vector, target.parameters())
+    assert vector.shape == (8,)
+    assert target.weight.tolist() == source.weight.tolist()
+    assert target.bias.is_leaf
+
+
+def test_names_of_course_material() -> None:
+    a, b = draw(2, 3, 4), draw(2, 3, 4)
+    x, y = treadle.tensor(a), treadle.tensor(b)
+    for got, expected in [
+        (ops.add(x, y), a + b),
+        (ops.add_scalar(x, 2), a + 2),
+        (ops.multiply(x, y), a * b),
+        (ops.mul_scalar(x, 3), a * 3),
+        (ops.divide(x, y), a / b),
+        (ops.divide_scalar(x, 4), a / 4),
+        (ops.power(x, x * 0 + 2), a**2),
+        (ops.power_scalar(x, 3), a**3),
+        (ops.negate(x), -a),
+        (ops.transpose(x), a.swapaxes(-1, -2)),
+        (ops.transpose(x, (0, 2)), a.swapaxes(0, 2)),
+        (ops.transpose(x, axes=(0, 1)), a.swapaxes(0, 1)),
+        (ops.reshape(x, (6, -1)), a.reshape(6, -1)),
+        (ops.broadcast_to(ops.reshape(x[0, 0], (1, -1)), (5, 4)), np.broadcast_to(a[0, 0], (5, 4))),
+        (ops.summation(x), a.sum()),
+        (ops.summation(x, axes=(0, 2)), a.sum((0, 2))),
+        (ops.matmul(x, ops.transpose(y)), a @ b.swapaxes(1, 2)),
+        (ops.logsumexp(x, axes=1), np.log(np.exp(a).sum(1))),
+        (ops.logsumexp(x), np.log(np.exp(a).sum())),
+        (ops.logsoftmax(x), log_softmax(a)),
+        (ops.stack([x, y], 1), np.stack([a, b], 1)),
+        (ops.split(x, 2, 2)[1], np.split(a, 2, 2)[1]),
+        (ops.flip(x, (0, 1)), np.flip(a, (0, 1))),
+    ]:
+        close(got, expected)
+    assert all(hasattr(ops, name) for name in ops.__all__)
+
+
+def test_models_train() -> None:
+    assert models.MLP(5, (8, 6), 3, drop_prob=0.1)(treadle.tensor(draw(4, 5))).shape == (4, 3)
+    model = models.MLPResNet(5, hidden_dim=8, num_blocks=2, num_classes=3, norm=nn.LayerNorm1d, drop_prob=0.0)
+    x, y = treadle.tensor(draw(12, 5)), treadle.tensor([0, 1, 2] * 4)
+    loss, before = nn.SoftmaxLoss(), math.inf
+    for _ in range(20):
+        model.reset_grad()
+        value = loss(model(x), y)
+        value.backward()
+        for p in model.parameters():
+            p.copy_(p.detach() - 0.1 * p.grad)
+        assert value.item() < before
+        before = value.item()
+    assert [type(m).__name__ for m in model.layers] == ["Linear", "ReLU", "Sequential", "Sequential", "Linear"]
+    inner = ["Linear", "LayerNorm1d", "ReLU", "Dropout", "Linear", "LayerNorm1d"]
+    assert [type(m).__name__ for m in model.layers[2][0].fn] == inner

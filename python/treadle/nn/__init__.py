@@ -10,12 +10,14 @@ from treadle.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Lo
 from treadle.nn.module import Module
 from treadle.nn.norm import BatchNorm1d, GroupNorm, LayerNorm, LayerNorm1d, RMSNorm
 from treadle.nn.parameter import Buffer, Parameter
+from treadle.nn.spatial_norm import BatchNorm2d, InstanceNorm1d
 
 __all__ = [
     "ELU",
     "GELU",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "BatchNorm2d",
     "Buffer",
     "CrossEntropyLoss",
     "Dropout",
@@ -24,6 +26,7 @@ __all__ = [
     "GroupNorm",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
     "L1Loss",
     "LayerNorm",
     "LayerNorm1d",

@@ -9,6 +9,7 @@ from treadle._core import Tensor
 from treadle.nn.activation import ReLU
 from treadle.nn.module import Module
 from treadle.nn.norm import BatchNorm1d
+from treadle.nn.spatial_norm import BatchNorm2d
 
 __all__ = ["ModuleDict", "ModuleList", "Residual", "Sequential"]
 
@@ -120,6 +121,9 @@ class ModuleDict(_Container):
         return self._items.items()
 
 
+_FUSED = (BatchNorm1d, BatchNorm2d)
+
+
 class Sequential(_Indexed):
     """Modules one after another. A `BatchNorm1d` followed by a `ReLU` runs as one kernel, with the same result.
 
@@ -155,8 +159,8 @@ class Sequential(_Indexed):
         while i < len(items):
             module = items[i]
             # Exact types only: a subclass may define another forward.
-            if type(module) is BatchNorm1d and i + 1 < len(items) and type(items[i + 1]) is ReLU:
-                x = module.forward_relu(x)
+            if type(module) in _FUSED and i + 1 < len(items) and type(items[i + 1]) is ReLU:
+                x = module.forward_relu(x)  # type: ignore[attr-defined]
                 i += 2
             else:
                 x = module(x)

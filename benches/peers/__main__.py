@@ -75,8 +75,8 @@ def run_row(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, f
     return {key: machine.median(values) for key, values in times.items()}
 
 
-def main() -> None:
-    """Measures and reports."""
+def main(groups: tuple[str, ...] = ()) -> None:
+    """Measures and reports; `groups` limits it to some."""
     parser = argparse.ArgumentParser(prog="python -m benches.peers", description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="only rows whose group or name contains this text")
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each row and library (default: 9)")
@@ -88,7 +88,7 @@ def main() -> None:
     contestants = [Contestant(*c) for c in CONTESTANTS]
     results: list[dict[str, Any]] = []
     for row in rows():
-        if options.only in row.group or options.only in row.name:
+        if (options.only in row.group or options.only in row.name) and (not groups or row.group in groups):
             results.append(row.to_json() | {"seconds": run_row(row, contestants, options.rounds)})
             print(report.line(results[-1]), flush=True)
     (options.out / "peers.json").write_text(json.dumps({"machine": facts, "rows": results}, indent=1))

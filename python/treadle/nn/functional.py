@@ -62,9 +62,20 @@ def batch_norm(
     *,
     unbiased: bool = False,
     mask: Tensor | None = None,
+    activation: str | None = None,
 ) -> Tensor:
-    """See `treadle.nn.BatchNorm1d`; running statistics that are given move in place when training."""
-    return _core.batch_norm(x, weight, bias, running_mean, running_var, None, training, momentum, eps, unbiased, mask, False)
+    """See `treadle.nn.BatchNorm1d`; running statistics that are given move in place when training.
+
+    Args:
+        activation: None, or "relu" to apply max(y, 0) in the same sweep.
+
+    Raises:
+        ValueError: Another activation; and as the layer.
+    """
+    if activation not in (None, "relu"):
+        raise ValueError(f"batch_norm: expected activation None or 'relu', got {activation!r}")
+    relu = activation == "relu"
+    return _core.batch_norm(x, weight, bias, running_mean, running_var, None, training, momentum, eps, unbiased, mask, relu)
 
 
 def layer_norm(

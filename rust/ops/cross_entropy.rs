@@ -75,7 +75,7 @@ fn check_scores(scores: &Tensor, op: &str) -> Result<()> {
     Ok(())
 }
 
-/// −w[t]·logp[t] per row, averaged over the weights of the rows that count.
+/// `−w[t]·logp[t]` per row, averaged over the weights of the rows that count.
 pub fn nll_loss(logp: &Tensor, target: &Tensor, weight: Option<&Tensor>, how: ClassLoss) -> Result<Tensor> {
     check_scores(logp, "nll_loss")?;
     let target = check_classes(logp, target, weight, how.ignore_index, "nll_loss")?;

@@ -1,4 +1,4 @@
-//! Indexing: y = x[index]; dx = dy added at the same places. Basic indices are views; integer and boolean arrays gather.
+//! Indexing: `y = x[index]`; dx = dy added at the same places. Basic indices are views; integer and boolean arrays gather.
 
 use super::shape;
 use crate::array::{Array, DType, Dims, MAX_DIMS, Slice, normalize_axis};

@@ -7,7 +7,7 @@ use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims};
 use crate::kernels::random::Generator;
 use crate::{Result, Tensor, ops};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
@@ -35,9 +35,17 @@ impl PyGenerator {
     }
 }
 
+fn refused(expected: &str, got: &Bound<'_, PyAny>) -> PyErr {
+    PyValueError::new_err(format!("{expected}, got {}", got.repr().map_or("?".into(), |r| r.to_string())))
+}
+
+/// What `object` was extracted as; integers too large for it are a ValueError.
+fn in_range<T>(object: &Bound<'_, PyAny>, expected: &str, extracted: PyResult<T>) -> PyResult<T> {
+    extracted.map_err(|e| if e.is_instance_of::<PyOverflowError>(object.py()) { refused(expected, object) } else { e })
+}
+
 fn checked_seed(seed: &Bound<'_, PyAny>) -> PyResult<u64> {
-    seed.extract()
-        .map_err(|_| PyValueError::new_err(format!("generator: expected a seed in [0, 2**64), got {}", seed.repr().map_or("?".into(), |r| r.to_string()))))
+    seed.extract().map_err(|_| refused("generator: expected a seed in [0, 2**64)", seed))
 }
 
 #[pymethods]
@@ -62,8 +70,10 @@ impl PyGenerator {
         self.lock().state()
     }
     /// Continues where a generator with this state stopped.
-    fn set_state(&self, state: (u64, u64)) {
+    fn set_state(&self, state: &Bound<'_, PyAny>) -> PyResult<()> {
+        let state = in_range(state, "generator: expected a state (seed, counter) of integers in [0, 2**64)", state.extract())?;
         *self.lock() = Generator::from_state(state);
+        Ok(())
     }
     fn __repr__(&self) -> String {
         let (seed, counter) = self.lock().state();
@@ -73,8 +83,8 @@ impl PyGenerator {
         let state = slf.get().get_state();
         (slf.get_type().into_any(), (state.0,), state)
     }
-    fn __setstate__(&self, state: (u64, u64)) {
-        self.set_state(state);
+    fn __setstate__(&self, state: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_state(state)
     }
 }
 
@@ -197,7 +207,16 @@ fn normal(
 /// Integers (int64) uniform in [low, high).
 #[pyfunction]
 #[pyo3(signature = (low, high, shape, generator=None, device=None))]
-fn randint(py: Python<'_>, low: i64, high: i64, shape: &Bound<'_, PyAny>, generator: Given<'_, '_>, device: Object<'_, '_>) -> PyResult<PyTensor> {
+fn randint(
+    py: Python<'_>,
+    low: &Bound<'_, PyAny>,
+    high: &Bound<'_, PyAny>,
+    shape: &Bound<'_, PyAny>,
+    generator: Given<'_, '_>,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
+    let bound = |object: &Bound<'_, PyAny>| -> PyResult<i64> { in_range(object, "randint: expected bounds that fit int64", object.extract()) };
+    let (low, high) = (bound(low)?, bound(high)?);
     Wanted::new(&sizes(py, shape)?, None, false, device)?.draw(py, generator, DType::I64, move |g, s, _| g.integers(s, low, high))
 }
 
@@ -211,7 +230,8 @@ fn bernoulli(py: Python<'_>, shape: &Bound<'_, PyAny>, p: f64, generator: Given<
 /// The numbers 0 to n - 1 (int64) in random order.
 #[pyfunction]
 #[pyo3(signature = (n, generator=None))]
-fn randperm(py: Python<'_>, n: usize, generator: Given<'_, '_>) -> PyResult<PyTensor> {
+fn randperm(py: Python<'_>, n: &Bound<'_, PyAny>, generator: Given<'_, '_>) -> PyResult<PyTensor> {
+    let n = in_range(n, "randperm: expected a count of at least 0 that fits memory", n.extract())?;
     Wanted::new(&[n], None, false, None)?.draw(py, generator, DType::I64, move |g, _, _| g.permutation(n))
 }
 
@@ -220,6 +240,9 @@ fn randperm(py: Python<'_>, n: usize, generator: Given<'_, '_>) -> PyResult<PyTe
 #[pyo3(signature = (x, p=0.5, training=true, generator=None))]
 fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generator: Given<'_, '_>) -> PyResult<PyTensor> {
     let x = only_tensor(x, "dropout")?;
+    if !(0.0..=1.0).contains(&p) {
+        return Err(PyValueError::new_err(format!("dropout: expected a probability in [0, 1], got {p}")));
+    }
     if !training || p == 0.0 {
         return Ok(PyTensor::new(x));
     }

@@ -169,7 +169,8 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients(name: str) -> None:
-    check_gradient(LAYERS[name](), draw(6, 4))
+    # Groups of two values alone would curve too much for differences.
+    check_gradient(LAYERS[name](), draw(6, 4, 5) if name == "group_norm" else draw(6, 4))
 
 
 @pytest.mark.parametrize("name", [*LAYERS, "embedding"])
@@ -326,10 +327,11 @@ def test_names_of_course_material() -> None:
 
 def test_models_train() -> None:
     assert models.MLP(5, (8, 6), 3, drop_prob=0.1)(treadle.tensor(draw(4, 5))).shape == (4, 3)
-    model = models.MLPResNet(5, hidden_dim=8, num_blocks=2, num_classes=3, norm=nn.LayerNorm1d, drop_prob=0.0)
-    x, y = treadle.tensor(draw(12, 5)), treadle.tensor([0, 1, 2] * 4)
+    model = models.MLPResNet(5, hidden_dim=16, num_blocks=2, num_classes=3, norm=nn.LayerNorm1d, drop_prob=0.0)
+    x = treadle.tensor(draw(64, 5))
+    y = x[:, :3].argmax(1)
     loss, values = nn.SoftmaxLoss(), []
-    for _ in range(40):
+    for _ in range(100):
         model.reset_grad()
         value = loss(model(x), y)
         value.backward()

@@ -8,7 +8,7 @@
 //!
 //! Invariant: blocks are fixed by shape and strides, a channel's sum runs over short float runs that are added up in
 //! float64 in index order, so neither threads nor the vector width decide a bit. Sums are of `x − pivot` with a pivot near
-//! the mean, never E[x²] − E[x]².
+//! the mean, never `E[x²] − E[x]²`.
 //!
 //! Two orientations: `tiles` keeps many channels in registers and walks rows (L small, channels contiguous), `runs` walks
 //! one channel along L. Whatever does not lie so is gathered into small buffers on the way.

@@ -2,7 +2,7 @@
 //!
 //! Rows are worked on in tiles: one long row, or up to [`LANES`] short ones (c ≤ LANES) one behind the other. A tile is read as
 //! steps of [`LANES`] elements, so that what is done to single elements runs at full width however short the rows are; only
-//! [`Form::sum`], [`Form::peak`] and [`Form::spread`], which gather a number per row and hand it back out, know rows.
+//! `Form::sum`, `Form::peak` and `Form::spread`, which gather a number per row and hand it back out, know rows.
 //!
 //! Invariant: the order of summation within a row is fixed by c alone, and sums over rows run in blocks fixed by shape that
 //! are merged in index order; neither threads nor the vector width decide a bit.

@@ -63,7 +63,8 @@ impl Sweep {
         let (Some(id), Some((shape, dtype))) = (edge.id(), edge.meta()) else {
             return Ok(());
         };
-        let gradient = cast(&sum_to(&gradient, shape)?, dtype)?;
+        let gradient = if gradient.shape() == shape { gradient } else { sum_to(&gradient, shape)? };
+        let gradient = if gradient.dtype() == dtype { gradient } else { cast(&gradient, dtype)? };
         match self.pending.remove(&id) {
             Some(sum) => {
                 self.pending.insert(id, accumulate(sum, &gradient)?);

@@ -97,9 +97,7 @@ impl Generator {
 
     /// `on` with probability p, otherwise zero.
     pub fn bernoulli(&mut self, shape: Dims, p: f64, on: f64, dtype: DType) -> Result<Array> {
-        if !(0.0..=1.0).contains(&p) {
-            bail!(Value, "bernoulli: expected a probability in [0, 1], got {p}");
-        }
+        check_probability("bernoulli", p)?;
         match dtype {
             DType::F32 => self.array::<f32>(shape, Bernoulli::new(p, on)),
             DType::F64 => self.array::<f64>(shape, Bernoulli::new(p, on)),
@@ -109,9 +107,7 @@ impl Generator {
 
     /// x/(1 − p) where a Bernoulli draw keeps it, and zero elsewhere, with probability p (Srivastava et al. 2014).
     pub fn dropout(&mut self, x: &Array, p: f64) -> Result<Array> {
-        if !(0.0..=1.0).contains(&p) {
-            bail!(Value, "dropout: expected a probability in [0, 1], got {p}");
-        }
+        check_probability("dropout", p)?;
         with_float!(x.dtype(), T => self.scaled::<T, _>(x, Bernoulli::<T>::new(1.0 - p, 1.0 / (1.0 - p))),
             else bail!(Type, "dropout: expected float32 or float64, got {}", x.dtype()))
     }
@@ -136,6 +132,14 @@ impl Generator {
         }
         Ok(out)
     }
+}
+
+/// `op` names the operation in the error.
+pub fn check_probability(op: &str, p: f64) -> Result<()> {
+    if !(0.0..=1.0).contains(&p) {
+        bail!(Value, "{op}: expected a probability in [0, 1], got {p}");
+    }
+    Ok(())
 }
 
 /// A number in 0..n from 64 random bits: the high half of bits·n. The bias is below n / 2⁶⁴.
@@ -256,7 +260,7 @@ impl Draw<f32> for Uniform<f32> {
 
 impl Draw<f64> for Uniform<f64> {
     const NUMBERS: usize = 2;
-    const COST: usize = 10;
+    const COST: usize = 12;
     #[inline(always)]
     fn draw(self, [a, b, c, d]: [u32; 4]) -> [f64; 4] {
         const UNIT: f64 = 1.0 / (1u64 << 53) as f64;

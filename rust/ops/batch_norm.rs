@@ -203,10 +203,12 @@ pub fn batch_norm(
     for t in [w, b].into_iter().flatten() {
         dtype = dtype.promote(t.dtype());
     }
-    let x = linear::cast(x, dtype)?;
-    let plain = |t: Option<&Tensor>| -> Result<Option<Tensor>> { t.map(|t| linear::cast(t, dtype)).transpose() };
-    let (w, b) = (plain(w)?, plain(b)?);
-    with_float!(dtype, T => run::<T>(&x, w.as_ref(), b.as_ref(), running, mask, config), else bail!(Type, "batch_norm: expected float parameters, got {dtype}"))
+    if [Some(x), w, b].into_iter().flatten().any(|t| t.dtype() != dtype) {
+        let plain = |t: Option<&Tensor>| -> Result<Option<Tensor>> { t.map(|t| linear::cast(t, dtype)).transpose() };
+        let (w, b) = (plain(w)?, plain(b)?);
+        return batch_norm(&linear::cast(x, dtype)?, w.as_ref(), b.as_ref(), running, mask, config);
+    }
+    with_float!(dtype, T => run::<T>(x, w, b, running, mask, config), else bail!(Type, "batch_norm: expected float parameters, got {dtype}"))
 }
 
 fn run<T: Float>(

@@ -24,6 +24,19 @@ fn promoted(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((linear::cast(a, dtype)?, linear::cast(b, dtype)?))
 }
 
+/// Shadows two references with references to operands of one type; what has it already is not even cloned.
+macro_rules! promote {
+    ($a:ident, $b:ident) => {
+        let held;
+        let ($a, $b) = if $a.dtype() == $b.dtype() {
+            ($a, $b)
+        } else {
+            held = promoted($a, $b)?;
+            (&held.0, &held.1)
+        };
+    };
+}
+
 /// Runs a kernel on operands of one type.
 macro_rules! run {
     ($f:expr, $a:expr, $b:expr, $name:expr, [$($D:ident $T:ty),+], else $other:expr) => {
@@ -52,7 +65,7 @@ impl Op for AddOp {
 
 /// a + b; for bools, or.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = run!(arith::Add, a, b, "add", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("add", ""))?;
     Ok(Tensor::record(y, &[&a, &b], || AddOp))
 }
@@ -70,7 +83,7 @@ impl Op for SubOp {
 
 /// a − b.
 pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = run!(arith::Sub, a, b, "sub", [F32 f32, F64 f64, I64 i64, U8 u8], else unsupported("sub", "numbers (use ^ for bools)"))?;
     Ok(Tensor::record(y, &[&a, &b], || SubOp))
 }
@@ -147,7 +160,7 @@ fn detached(x: Formula) -> Formula {
 
 /// a · b; for bools, and.
 pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = run!(arith::Mul, a, b, "mul", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("mul", ""))?;
     Ok(Tensor::record(y, &[&a, &b], || MulOp { a: a.array().clone(), b: b.array().clone() }))
 }
@@ -172,7 +185,7 @@ pub fn pow(a: &Tensor, b: &Tensor) -> Result<Tensor> {
             _ => {}
         }
     }
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     if b.dtype() == DType::I64 && map::contiguous(b.array())?.as_slice::<i64>().is_some_and(|b| b.iter().any(|&b| b < 0)) {
         bail!(Value, "pow: expected non-negative integer exponents for an integer base, got a negative one; cast to float first");
     }
@@ -182,14 +195,14 @@ pub fn pow(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// Larger of two, element by element; NaN if either is.
 pub fn maximum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = run!(arith::Maximum, a, b, "maximum", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("maximum", ""))?;
     Ok(Tensor::record(y, &[&a, &b], || MaximumOp { a: a.array().clone(), b: b.array().clone() }))
 }
 
 /// Smaller of two, element by element; NaN if either is.
 pub fn minimum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = run!(arith::Minimum, a, b, "minimum", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("minimum", ""))?;
     Ok(Tensor::record(y, &[&a, &b], || MinimumOp { a: a.array().clone(), b: b.array().clone() }))
 }
@@ -210,7 +223,7 @@ impl Op for RemainderOp {
 
 /// a // b, rounded towards minus infinity as in Python. Not differentiable: the result is a constant.
 pub fn floor_divide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = run!(arith::FloorDivide, a, b, "floor_divide", [F32 f32, F64 f64, I64 i64, U8 u8],
         else unsupported("floor_divide", "numbers"))?;
     Ok(Tensor::constant(y))
@@ -218,7 +231,7 @@ pub fn floor_divide(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// a % b with the sign of b, as in Python.
 pub fn remainder(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = run!(arith::Remainder, a, b, "remainder", [F32 f32, F64 f64, I64 i64, U8 u8],
         else unsupported("remainder", "numbers"))?;
     if !(a.requires_grad() || b.requires_grad()) {
@@ -309,7 +322,7 @@ pub fn choose(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if condition.dtype() != DType::Bool {
         bail!(Type, "where: expected a bool condition, got {}", condition.dtype());
     }
-    let (a, b) = promoted(a, b)?;
+    promote!(a, b);
     let y = with_dtype!(a.dtype(), T => map::select::<T>(condition.array(), a.array(), b.array()))?;
     Ok(Tensor::record(y, &[&a, &b], || Where { condition: condition.array().clone() }))
 }

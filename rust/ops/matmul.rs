@@ -119,20 +119,22 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     if !dtype.is_float() {
         bail!(Type, "linear: expected float32 or float64, got {} with weight {}", x.dtype(), w.dtype());
     }
-    let (x, w) = (maps::cast(x, dtype)?, maps::cast(w, dtype)?);
-    let b = b.map(|b| maps::cast(b, dtype)).transpose()?;
+    if [x, w].into_iter().chain(b).any(|t| t.dtype() != dtype) {
+        let b = b.map(|b| maps::cast(b, dtype)).transpose()?;
+        return linear(&maps::cast(x, dtype)?, &maps::cast(w, dtype)?, b.as_ref());
+    }
     if x.ndim() != 2 {
-        let rows = reshape(&x, &[x.shape()[..x.ndim() - 1].iter().product::<usize>() as isize, w.shape()[1] as isize])?;
-        let y = linear(&rows, &w, b.as_ref())?;
+        let rows = reshape(x, &[x.shape()[..x.ndim() - 1].iter().product::<usize>() as isize, w.shape()[1] as isize])?;
+        let y = linear(&rows, w, b)?;
         let mut sizes: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
         *sizes.last_mut().expect("checked above") = w.shape()[0] as isize;
         return reshape(&y, &sizes);
     }
-    let y = with_float!(dtype, T => forward::<T>(x.array(), w.array(), b.as_ref().map(Tensor::array)), else unreachable!("checked above"))?;
-    let saved = || Linear { x: x.array().clone(), w: w.array().clone(), b: b.as_ref().map(|b| b.array().clone()) };
-    Ok(match &b {
-        Some(b) => Tensor::record(y, &[&x, &w, b], saved),
-        None => Tensor::record(y, &[&x, &w], saved),
+    let y = with_float!(dtype, T => forward::<T>(x.array(), w.array(), b.map(Tensor::array)), else unreachable!("checked above"))?;
+    let saved = || Linear { x: x.array().clone(), w: w.array().clone(), b: b.map(|b| b.array().clone()) };
+    Ok(match b {
+        Some(b) => Tensor::record(y, &[x, w, b], saved),
+        None => Tensor::record(y, &[x, w], saved),
     })
 }
 

@@ -75,11 +75,13 @@ impl<F: Function> Op for Recorded<F> {
 
 /// Applies a function; integers and bools become floats first.
 pub fn apply<F: Function>(function: F, x: &Tensor) -> Result<Tensor> {
-    let x = linear::cast(x, x.dtype().to_float())?;
+    if !x.dtype().is_float() {
+        return apply(function, &linear::cast(x, x.dtype().to_float())?);
+    }
     let y = with_float!(x.dtype(), T => map::unary::<T, T, _>(Forward(function), x.array()),
         else unreachable!("cast to float"))?;
     let saved = if F::SAVE == Save::Input { x.array() } else { &y }.clone();
-    Ok(Tensor::record(y, &[&x], || Recorded { function, saved }))
+    Ok(Tensor::record(y, &[x], || Recorded { function, saved }))
 }
 
 macro_rules! unary {

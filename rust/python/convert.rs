@@ -234,6 +234,22 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Other {
     }
 }
 
+/// The other operand, where a tensor is best left in its cell.
+pub enum Operand<'a, 'py> {
+    Cell(Borrowed<'a, 'py, PyTensor>),
+    Other(Other),
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Operand<'a, 'py> {
+    type Error = PyErr;
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        match object.cast::<PyTensor>() {
+            Ok(cell) => Ok(Operand::Cell(cell)),
+            Err(_) => Ok(Operand::Other(object.extract()?)),
+        }
+    }
+}
+
 /// Two operands, of which at most one is a weak scalar beside the other.
 pub fn pair(a: Other, b: Other) -> PyResult<(Tensor, Tensor)> {
     let (da, db) = (a.dtype(), b.dtype());
@@ -246,12 +262,17 @@ pub fn pair(a: Other, b: Other) -> PyResult<(Tensor, Tensor)> {
     Ok((a.beside(pa)?, b.beside(pb)?))
 }
 
-/// A tensor argument of a layer or loss: an array or number here is a mistake worth naming.
-pub fn only_tensor(object: &Bound<'_, PyAny>, op: &str) -> PyResult<Tensor> {
-    object.cast::<PyTensor>().map(|t| t.get().tensor()).map_err(|_| {
+/// The cell of a Tensor; arrays are refused, so that nothing is silently left off the tape.
+pub fn cell<'a>(object: &'a Bound<'_, PyAny>, op: &str) -> PyResult<&'a PyTensor> {
+    object.cast::<PyTensor>().map(Bound::get).map_err(|_| {
         let kind = object.get_type().name().map(|n| n.to_string()).unwrap_or_default();
         PyTypeError::new_err(format!("{op}: expected a Tensor, got {kind}; wrap it with treadle.tensor(...)"))
     })
+}
+
+/// What is in the cell of a Tensor; as [`cell`].
+pub fn only_tensor(object: &Bound<'_, PyAny>, op: &str) -> PyResult<Tensor> {
+    cell(object, op).map(PyTensor::tensor)
 }
 
 /// A shape given as one integer, several, or one sequence.

@@ -22,14 +22,18 @@ impl From<Error> for PyErr {
 }
 
 /// Work of fewer elements than this is over in about ten microseconds and keeps the GIL.
-const LONG: usize = 1 << 15;
+pub const LONG: usize = 1 << 15;
 
 /// Runs core work that touches about `elements` elements.
 #[inline]
 pub fn run<R: Send>(py: Python<'_>, elements: usize, work: impl FnOnce() -> crate::Result<R> + Send) -> PyResult<R> {
-    let guarded = || catch_unwind(AssertUnwindSafe(work));
-    let outcome = if elements < LONG { guarded() } else { py.detach(guarded) };
-    match outcome {
+    if elements < LONG { run_short(work) } else { py.detach(|| run_short(work)) }
+}
+
+/// Runs core work that keeps the GIL.
+#[inline]
+pub fn run_short<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
+    match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => Ok(result?),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());

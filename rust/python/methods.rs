@@ -4,8 +4,8 @@
 // Slots that pyo3 generates inside a `macro_rules!` call unsafe functions without a block of their own.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use super::convert::{Axes, Other};
-use super::tensor::{PyTensor, apply, apply2};
+use super::convert::{Axes, Operand, Other};
+use super::tensor::{PyTensor, apply, apply_both, apply2};
 use crate::array::{DType, Scalar};
 use crate::ops;
 use pyo3::basic::CompareOp;
@@ -118,7 +118,11 @@ macro_rules! operators {
     ($($slot:ident $reverse:ident $op:ident;)+) => {
         #[pymethods]
         impl PyTensor {
-            $(fn $slot(&self, py: Python<'_>, other: Other) -> PyResult<PyTensor> {
+            $(fn $slot(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+                let other = match other {
+                    Operand::Cell(b) => return apply_both(py, self, b.get(), ops::$op),
+                    Operand::Other(other) => other,
+                };
                 let a = self.tensor();
                 let b = other.beside(a.dtype())?;
                 apply2(py, a, b, ops::$op)

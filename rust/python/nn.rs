@@ -1,15 +1,16 @@
 //! Fused layers and losses.
 
-use super::convert::{only_tensor, shape_of, tensor_like};
-use super::error::run;
-use super::tensor::PyTensor;
+use super::convert::{cell, only_tensor, shape_of, tensor_like};
+use super::error::{run, run_short};
+use super::tensor::{PyTensor, short};
 use crate::Tensor;
-use crate::array::Array;
 use crate::ops::{self, BatchNormConfig, ClassLoss, Reduction, Running};
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use smallvec::SmallVec;
 
+type Cells<'a> = SmallVec<[&'a PyTensor; 6]>;
 type MaybeTensor<'a, 'py> = Option<&'a Bound<'py, PyTensor>>;
 
 fn optional(t: MaybeTensor<'_, '_>) -> Option<Tensor> {
@@ -20,16 +21,70 @@ fn optional(t: MaybeTensor<'_, '_>) -> Option<Tensor> {
 #[pyfunction]
 #[pyo3(signature = (x, weight, bias=None))]
 fn linear(py: Python<'_>, x: &Bound<'_, PyAny>, weight: &Bound<'_, PyTensor>, bias: MaybeTensor<'_, '_>) -> PyResult<PyTensor> {
+    let work = |x: &Tensor, w: &Tensor| x.size().saturating_mul(w.shape().first().copied().unwrap_or(0)) / 64;
+    let cells: Cells<'_> = [Some(cell(x, "linear")?), Some(weight.get()), bias.map(Bound::get)].into_iter().flatten().collect();
+    if let Some(held) = short(&cells, |held| work(&held[0], &held[1])) {
+        return run_short(|| ops::linear(&held[0], &held[1], held.get(2).map(|b| &**b))).map(PyTensor::new);
+    }
     let (x, w, b) = (only_tensor(x, "linear")?, weight.get().tensor(), optional(bias));
-    let work = x.size().saturating_mul(w.shape().first().copied().unwrap_or(0)) / 64;
-    run(py, work, move || ops::linear(&x, &w, b.as_ref())).map(PyTensor::new)
+    run(py, work(&x, &w), move || ops::linear(&x, &w, b.as_ref())).map(PyTensor::new)
 }
 
-/// The cells of running statistics, taken out while a forward updates them, so that no lock is held meanwhile.
-struct Buffers {
-    mean: Array,
-    var: Array,
-    batches: Option<Array>,
+/// The cells a batch norm reads and writes.
+struct BatchNormCells<'a> {
+    x: &'a PyTensor,
+    weight: Option<&'a PyTensor>,
+    bias: Option<&'a PyTensor>,
+    /// Running mean and variance.
+    running: Option<(&'a PyTensor, &'a PyTensor)>,
+    batches: Option<&'a PyTensor>,
+}
+
+impl BatchNormCells<'_> {
+    /// Short work updates the running statistics where they are; `None` if the work is long.
+    fn in_place(&self, mask: Option<&Tensor>, config: BatchNormConfig) -> Option<PyResult<(Tensor, usize)>> {
+        let (mean, var) = self.running.unzip();
+        let batches = self.batches.filter(|_| mean.is_some());
+        let cells: Cells<'_> = [Some(self.x), self.weight, self.bias, mean, var, batches].into_iter().flatten().collect();
+        let mut held = short(&cells, |held| held[0].size())?.into_iter();
+        let mut next = |given: bool| if given { held.next() } else { None };
+        let (x, w, b) = (next(true)?, next(self.weight.is_some()), next(self.bias.is_some()));
+        let (mut mean, mut var, mut batches) = (next(mean.is_some()), next(var.is_some()), next(batches.is_some()));
+        Some(run_short(|| {
+            let batches = batches.as_mut().map(|n| n.array_mut());
+            let running = mean.as_mut().zip(var.as_mut()).map(|(m, v)| Running { mean: m.array_mut(), var: v.array_mut(), batches });
+            ops::batch_norm(&x, w.as_deref(), b.as_deref(), running, mask, config)
+        }))
+    }
+
+    /// Long work holds no lock while the GIL is released: it updates copies and puts them back.
+    fn apart(&self, py: Python<'_>, mask: Option<Tensor>, config: BatchNormConfig) -> PyResult<(Tensor, usize)> {
+        let (x, w, b) = (self.x.tensor(), self.weight.map(PyTensor::tensor), self.bias.map(PyTensor::tensor));
+        let array = |cell: &PyTensor| cell.lock().array().clone();
+        let mut running = self.running.map(|(mean, var)| (array(mean), array(var), self.batches.map(array)));
+        let (y, broken, running) = run(py, x.size(), move || {
+            let given = running.as_mut().map(|(mean, var, batches)| Running { mean, var, batches: batches.as_mut() });
+            let (y, broken) = ops::batch_norm(&x, w.as_ref(), b.as_ref(), given, mask.as_ref(), config)?;
+            Ok((y, broken, running))
+        })?;
+        if config.training
+            && let (Some((mean, var)), Some(new)) = (self.running, running)
+        {
+            *mean.lock().array_mut() = new.0;
+            *var.lock().array_mut() = new.1;
+            if let (Some(cell), Some(n)) = (self.batches, new.2) {
+                *cell.lock().array_mut() = n;
+            }
+        }
+        Ok((y, broken))
+    }
+}
+
+fn warn_of_broken(py: Python<'_>, broken: usize, channels: usize) -> PyResult<()> {
+    let message = format!(
+        "batch_norm: expected finite batch statistics, got non-finite ones in {broken} of {channels} channels; their running statistics keep their last finite value"
+    );
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &std::ffi::CString::new(message).expect("no NUL in it"), 1)
 }
 
 /// Batch normalisation per channel; see `treadle.nn.BatchNorm1d`.
@@ -57,34 +112,21 @@ fn batch_norm(
     if running_mean.is_some() != running_var.is_some() {
         return Err(PyValueError::new_err("batch_norm: expected running_mean and running_var together, got only one of them"));
     }
-    let (x, w, b) = (only_tensor(x, "batch_norm")?, optional(weight), optional(bias));
     let mask = mask.map(|m| tensor_like(m, None)).transpose()?;
     let config = BatchNormConfig { training, momentum, eps, unbiased, relu };
-    let held = running_mean.zip(running_var);
-    let mut buffers = held.map(|(mean, var)| Buffers {
-        mean: mean.get().lock().array().clone(),
-        var: var.get().lock().array().clone(),
-        batches: num_batches_tracked.map(|n| n.get().lock().array().clone()),
-    });
-    let size = x.size();
-    let (y, broken, buffers) = run(py, size, move || {
-        let running = buffers.as_mut().map(|r| Running { mean: &mut r.mean, var: &mut r.var, batches: r.batches.as_mut() });
-        let (y, broken) = ops::batch_norm(&x, w.as_ref(), b.as_ref(), running, mask.as_ref(), config)?;
-        Ok((y, broken, buffers))
-    })?;
-    if training && let (Some((mean, var)), Some(new)) = (held, buffers) {
-        *mean.get().lock().array_mut() = new.mean;
-        *var.get().lock().array_mut() = new.var;
-        if let (Some(cell), Some(n)) = (num_batches_tracked, new.batches) {
-            *cell.get().lock().array_mut() = n;
-        }
-    }
+    let cells = BatchNormCells {
+        x: cell(x, "batch_norm")?,
+        weight: weight.map(Bound::get),
+        bias: bias.map(Bound::get),
+        running: running_mean.map(Bound::get).zip(running_var.map(Bound::get)),
+        batches: num_batches_tracked.map(Bound::get),
+    };
+    let (y, broken) = match cells.in_place(mask.as_ref(), config) {
+        Some(done) => done?,
+        None => cells.apart(py, mask, config)?,
+    };
     if broken > 0 {
-        let channels = y.shape()[1];
-        let message = format!(
-            "batch_norm: expected finite batch statistics, got non-finite ones in {broken} of {channels} channels; their running statistics keep their last finite value"
-        );
-        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &std::ffi::CString::new(message).expect("no NUL in it"), 1)?;
+        warn_of_broken(py, broken, y.shape()[1])?;
     }
     Ok(PyTensor::new(y))
 }
@@ -147,8 +189,14 @@ fn cross_entropy(
     label_smoothing: f64,
     ignore_index: i64,
 ) -> PyResult<PyTensor> {
-    let (x, t, w) = (only_tensor(logits, "cross_entropy")?, tensor_like(target, None)?, optional(weight));
     let how = class_loss(reduction, label_smoothing, ignore_index)?;
+    if let Ok(target) = target.cast::<PyTensor>() {
+        let cells: Cells<'_> = [Some(cell(logits, "cross_entropy")?), Some(target.get()), weight.map(Bound::get)].into_iter().flatten().collect();
+        if let Some(held) = short(&cells, |held| held[0].size() * 4) {
+            return run_short(|| ops::cross_entropy(&held[0], &held[1], held.get(2).map(|w| &**w), how)).map(PyTensor::new);
+        }
+    }
+    let (x, t, w) = (only_tensor(logits, "cross_entropy")?, tensor_like(target, None)?, optional(weight));
     run(py, x.size() * 4, move || ops::cross_entropy(&x, &t, w.as_ref(), how)).map(PyTensor::new)
 }
 

@@ -5,7 +5,7 @@ use super::error::run;
 use super::functions::finish;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims};
-use crate::kernels::random::Generator;
+use crate::kernels::random::{Generator, check_probability};
 use crate::{Result, Tensor, ops};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
@@ -240,9 +240,7 @@ fn randperm(py: Python<'_>, n: &Bound<'_, PyAny>, generator: Given<'_, '_>) -> P
 #[pyo3(signature = (x, p=0.5, training=true, generator=None))]
 fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generator: Given<'_, '_>) -> PyResult<PyTensor> {
     let x = only_tensor(x, "dropout")?;
-    if !(0.0..=1.0).contains(&p) {
-        return Err(PyValueError::new_err(format!("dropout: expected a probability in [0, 1], got {p}")));
-    }
+    check_probability("dropout", p)?;
     if !training || p == 0.0 {
         return Ok(PyTensor::new(x));
     }

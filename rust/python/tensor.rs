@@ -3,11 +3,12 @@
 //! Invariant: core tensors are values; only the cell can change, as a whole, under its lock.
 
 use super::convert::{check_device, optional_dtype, tensor_like};
-use super::error::run;
+use super::error::{LONG, run, run_short};
 use crate::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use smallvec::SmallVec;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An n-dimensional array that remembers how it was computed.
@@ -54,10 +55,31 @@ impl From<Tensor> for PyTensor {
     }
 }
 
+/// Short work locks the cells it reads, which costs less than cloning what is in them; long work releases the GIL, so it
+/// must not hold a lock, and clones. All cells, or `None` if the work is long or a cell is given twice.
+pub fn short<'a>(cells: &[&'a PyTensor], work: impl Fn(&[MutexGuard<'a, Tensor>]) -> usize) -> Option<Guards<'a>> {
+    let guards: Option<Guards<'a>> = cells.iter().map(|c| c.cell.try_lock().ok()).collect();
+    guards.filter(|guards| work(guards) < LONG)
+}
+
+/// Locked cells, in the order they were given.
+pub type Guards<'a> = SmallVec<[MutexGuard<'a, Tensor>; 6]>;
+
 /// Runs `f` on this tensor in the gateway.
 pub fn apply(py: Python<'_>, x: &PyTensor, f: impl FnOnce(&Tensor) -> crate::Result<Tensor> + Send) -> PyResult<PyTensor> {
+    if let Some(held) = short(&[x], |held| held[0].size()) {
+        return run_short(|| f(&held[0])).map(PyTensor::new);
+    }
     let x = x.tensor();
     run(py, x.size(), move || f(&x)).map(PyTensor::new)
+}
+
+/// Runs `f` on two tensors in the gateway.
+pub fn apply_both(py: Python<'_>, a: &PyTensor, b: &PyTensor, f: impl FnOnce(&Tensor, &Tensor) -> crate::Result<Tensor> + Send) -> PyResult<PyTensor> {
+    if let Some(held) = short(&[a, b], |held| held[0].size().max(held[1].size())) {
+        return run_short(|| f(&held[0], &held[1])).map(PyTensor::new);
+    }
+    apply2(py, a.tensor(), b.tensor(), f)
 }
 
 pub fn apply2(py: Python<'_>, a: Tensor, b: Tensor, f: impl FnOnce(&Tensor, &Tensor) -> crate::Result<Tensor> + Send) -> PyResult<PyTensor> {

@@ -100,7 +100,7 @@ def test_module_without_super_init_or_forward():
 
     assert Bare().training
     assert len(Bare().eval().parameters()) == 2
-    with pytest.raises(NotImplementedError, match="module: expected Bare to define forward"):
+    with pytest.raises(TypeError, match="module: expected Bare to define forward"):
         Bare()(treadle.ones(1, 2))
 
 

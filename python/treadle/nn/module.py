@@ -20,7 +20,7 @@ class Module(Tree):
     """Base class of all layers and models: subclasses assign parameters and submodules and define `forward`.
 
     Raises:
-        NotImplementedError: It is called and no `forward` is defined.
+        TypeError: It is called and no `forward` is defined.
 
     Example:
         >>> class Model(nn.Module):
@@ -35,7 +35,7 @@ class Module(Tree):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the output; defined by subclasses."""
-        raise NotImplementedError(f"module: expected {type(self).__name__} to define forward, got a class without it")
+        raise TypeError(f"module: expected {type(self).__name__} to define forward, got a class without it")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)

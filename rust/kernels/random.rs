@@ -295,8 +295,8 @@ impl Draw<f64> for Normal {
     }
 }
 
-/// √(−2 ln u)·(cos 2πv, sin 2πv) for u in (0, 1] and v = (turn + rest)/2³². With 6 terms of each series within 2e-10 of the
-/// radius, with 10 terms within 1e-15.
+/// √(−2 ln u)·(cos 2πv, sin 2πv) for u in (0, 1] and v = (turn + rest)/2³². Six terms of each series are within 2e-10 of the
+/// radius, ten within rounding.
 #[inline(always)]
 fn box_muller<const TERMS: usize>(u: f64, turn: u32, rest: f64) -> (f64, f64) {
     let radius = (-2.0 * ln::<TERMS>(u)).sqrt();

@@ -1,11 +1,14 @@
 //! exp, log and what follows from them, for float32 and float64, written so that loops over them become vector code:
-//! no branches, no calls, no table.
+//! no branches and no calls, but for sin, cos and pow of float64.
 //!
 //! Invariant: NaN stays NaN, ±∞, ±0, overflow and gradual underflow come out as IEEE 754 would have them. The errors stated
-//! are the largest in units of the last place, over all float32 (`tests/core/math.rs` measures them).
+//! bound both element types, in units of the last place, with and without fused multiply-add (`tests/core/math.rs` measures them).
 
 // Coefficients keep the digits they were computed with.
 #![allow(clippy::excessive_precision)]
+
+mod power;
+mod trig;
 
 use super::simd::{Float, Isa};
 
@@ -25,11 +28,11 @@ pub trait Math: Float {
     fn sigmoid_on<I: Isa>(self) -> Self;
     /// Error function, within 3 ulp.
     fn erf_on<I: Isa>(self) -> Self;
-    /// Sine, from the standard library: arguments of any size must be reduced exactly.
+    /// Sine, within 2 ulp for arguments of any size; that of float64 is the standard library's.
     fn sin_on<I: Isa>(self) -> Self;
-    /// Cosine, from the standard library.
+    /// Cosine, likewise.
     fn cos_on<I: Isa>(self) -> Self;
-    /// xᵉ, from the standard library; squares and roots never come here.
+    /// xᵉ, within 2 ulp, with the special cases of IEEE 754; that of float64 is the standard library's.
     fn pow_on<I: Isa>(self, e: Self) -> Self;
 }
 
@@ -109,7 +112,8 @@ macro_rules! math {
     ($t:ident in $module:ident, $bits:ident, $int:ident,
      mantissa $mantissa:expr, bias $bias:expr, low $low:expr, high $high:expr, round $round:expr, erf_end $erf_end:expr,
      expm1 $expm1_len:literal $expm1:expr, artanh $artanh_len:literal $artanh:expr, erf $erf_len:literal $erf:expr, erfcx $erfcx_len:literal $erfcx:expr,
-     ln2 $ln2_high:expr, $ln2_low:expr, sqrt_half $sqrt_half:expr) => {
+     ln2 $ln2_high:expr, $ln2_low:expr, sqrt_half $sqrt_half:expr,
+     sin $sin:expr, cos $cos:expr, pow $pow:expr) => {
         /// Arithmetic of one element type.
         mod $module {
             use super::{Float, Isa, horner};
@@ -130,48 +134,65 @@ macro_rules! math {
                 $t::from_bits(((n + $bias) << $mantissa) as $bits)
             }
 
-            /// (n, r, eʳ − 1) with x = n·ln 2 + r and |r| ≤ ½·ln 2.
+            /// eʳ − 1 for |r| ≤ ½·ln 2.
+            #[inline(always)]
+            fn expm1_of<I: Isa>(r: $t) -> $t {
+                (r * r).mul_add_on::<I>(horner::<$t, I>(r, &SERIES_EXPM1), r)
+            }
+
+            /// 2ⁿ·eʳ for |r| ≤ ½·ln 2 and n up to twice the normal exponents.
+            #[inline(always)]
+            pub fn exp_of<I: Isa>(n: $int, r: $t) -> $t {
+                // In two factors, so that neither leaves the normal numbers.
+                let half = n >> 1;
+                (expm1_of::<I>(r) + 1.0) * power_of_two(half) * power_of_two(n - half)
+            }
+
+            /// (n, r) with x = n·ln 2 + r and |r| ≤ ½·ln 2.
             #[inline(always)]
             fn reduced<I: Isa>(x: $t) -> ($int, $t) {
                 let shifted = x.mul_add_on::<I>(std::$t::consts::LOG2_E, ROUND);
                 let n = shifted - ROUND;
                 let r = n.mul_add_on::<I>(-LN2_LOW, n.mul_add_on::<I>(-LN2_HIGH, x));
-                let series = horner::<$t, I>(r, &SERIES_EXPM1);
-                ((shifted.to_bits() as $int).wrapping_sub(ROUND.to_bits() as $int), (r * r).mul_add_on::<I>(series, r))
+                ((shifted.to_bits() as $int).wrapping_sub(ROUND.to_bits() as $int), r)
             }
 
             #[inline(always)]
             pub fn exp<I: Isa>(x: $t) -> $t {
                 let held = if x < $low { $low } else { x };
                 let held = if held > $high { $high } else { held };
-                let (n, e) = reduced::<I>(held);
-                // In two factors, so that neither leaves the normal numbers.
-                let half = n >> 1;
-                (e + 1.0) * power_of_two(half) * power_of_two(n - half)
+                let (n, r) = reduced::<I>(held);
+                exp_of::<I>(n, r)
             }
 
             #[inline(always)]
             pub fn expm1<I: Isa>(x: $t) -> $t {
                 let held = if x < $low { $low } else { x };
                 let held = if held > $high { $high } else { held };
-                let (n, e) = reduced::<I>(held);
-                // eˣ − 1 = 2ⁿ·e + (2ⁿ − 1), of half the size first. Below the last place of 1 the answer is −1.
+                let (n, r) = reduced::<I>(held);
+                // eˣ − 1 = 2ⁿ·(eʳ − 1) + (2ⁿ − 1), of half the size first. Below the last place of 1 the answer is −1.
                 let n = if n < -100 { -100 } else { n };
                 let half = power_of_two(n - 1);
-                let y = 2.0 * e.mul_add_on::<I>(half, half - 0.5);
-                // Where 2ⁿ·e loses the sign of zero or the subnormals, x itself is the answer.
+                let y = 2.0 * expm1_of::<I>(r).mul_add_on::<I>(half, half - 0.5);
+                // Where the product loses the sign of zero or the subnormals, x itself is the answer.
                 if x.abs() < $t::MIN_POSITIVE { x } else { y }
             }
 
+            /// (n, m) with x = m·2ⁿ and √½ ≤ m < √2, of a finite number above zero.
             #[inline(always)]
-            pub fn log<I: Isa>(x: $t) -> $t {
+            pub fn split(x: $t) -> ($t, $t) {
                 // Subnormals are scaled up first.
                 const SCALE: $t = ((1 as $bits) << $mantissa) as $t;
                 let tiny = x < $t::MIN_POSITIVE;
                 let scaled = if tiny { x * SCALE } else { x };
                 let bits = scaled.to_bits().wrapping_sub($sqrt_half);
                 let exponent = ((bits as $int) >> $mantissa) as $t - if tiny { $mantissa as $t } else { 0.0 };
-                let m = $t::from_bits((bits & ((1 << $mantissa) - 1)).wrapping_add($sqrt_half));
+                (exponent, $t::from_bits((bits & ((1 << $mantissa) - 1)).wrapping_add($sqrt_half)))
+            }
+
+            #[inline(always)]
+            pub fn log<I: Isa>(x: $t) -> $t {
+                let (exponent, m) = split(x);
                 // log(1 + f) = f − (f²/2 − s·(f²/2 + R)) with s = f/(2 + f) and R the rest of the series of artanh.
                 let f = m - 1.0;
                 let s = f / (f + 2.0);
@@ -255,15 +276,15 @@ macro_rules! math {
             }
             #[inline(always)]
             fn sin_on<I: Isa>(self) -> Self {
-                self.sin()
+                $sin(self)
             }
             #[inline(always)]
             fn cos_on<I: Isa>(self) -> Self {
-                self.cos()
+                $cos(self)
             }
             #[inline(always)]
             fn pow_on<I: Isa>(self, e: Self) -> Self {
-                self.powf(e)
+                $pow(self, e)
             }
         }
     };
@@ -272,8 +293,10 @@ macro_rules! math {
 math!(f32 in single, u32, i32,
     mantissa 23, bias 127, low -104.0, high 89.0, round 12_582_912.0, erf_end 4.1,
     expm1 7 super::narrow(&super::EXPM1), artanh 4 super::narrow(&super::ARTANH), erf 12 super::narrow(&super::ERF), erfcx 7 super::ERFCX_F32,
-    ln2 0.693_359_375, -2.121_944_4e-4, sqrt_half 0x3F35_04F3);
+    ln2 0.693_359_375, -2.121_944_4e-4, sqrt_half 0x3F35_04F3,
+    sin trig::sin::<I>, cos trig::cos::<I>, pow power::pow::<I>);
 math!(f64 in double, u64, i64,
     mantissa 52, bias 1023, low -746.0, high 710.0, round 6_755_399_441_055_744.0, erf_end 6.1,
     expm1 14 super::EXPM1, artanh 10 super::ARTANH, erf 20 super::ERF, erfcx 17 super::ERFCX_F64,
-    ln2 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, sqrt_half 0x3FE6_A09E_667F_3BCD);
+    ln2 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, sqrt_half 0x3FE6_A09E_667F_3BCD,
+    sin f64::sin, cos f64::cos, pow f64::powf);

@@ -1,0 +1,50 @@
+//! xʸ of float32 as 2^(y·log₂ |x|), the exponent in float64.
+//!
+//! Invariant: the special cases are those of IEEE 754's pow, each settled by a select, so that loops stay vector code.
+
+use super::super::simd::{Float, Isa};
+use super::{ARTANH, horner, single};
+use std::f64::consts::{LN_2, LOG2_E};
+
+/// Terms of the logarithm: it is right to 2⁻³⁴ of itself, because an exponent may enlarge its error a hundredfold.
+const TERMS: usize = 5;
+/// 1.5·2^52: adding it rounds to an integer, which then stands in the low bits.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+/// 2^23: from here on every float32 is an integer, and adding it to less rounds to an integer, which then stands in the low bits.
+const WHOLE: f32 = 8_388_608.0;
+
+/// log₂ of a finite number above zero.
+#[inline(always)]
+fn log2<I: Isa>(x: f32) -> f64 {
+    let (exponent, m) = single::split(x);
+    let f = m as f64 - 1.0;
+    let s = f / (f + 2.0);
+    let z = s * s;
+    let artanh = z.mul_add_on::<I>(horner::<f64, I>(z, &ARTANH[..TERMS]), 2.0);
+    (s * LOG2_E).mul_add_on::<I>(artanh, exponent as f64)
+}
+
+#[inline(always)]
+fn exp2<I: Isa>(x: f64) -> f32 {
+    let held = if x < -160.0 { -160.0 } else { x };
+    let held = if held > 129.0 { 129.0 } else { held };
+    let shifted = held + ROUND;
+    single::exp_of::<I>(shifted.to_bits() as i32, ((held - (shifted - ROUND)) * LN_2) as f32)
+}
+
+#[inline(always)]
+pub fn pow<I: Isa>(x: f32, y: f32) -> f32 {
+    let a = x.abs();
+    let inside = exp2::<I>(y as f64 * log2::<I>(a));
+    let edge = if y < 0.0 { 1.0 / a } else { a };
+    let magnitude = if (a > 0.0) & (a < f32::INFINITY) | y.is_nan() { inside } else { edge };
+    // x⁰ and 1ʸ are 1 even where the other is NaN, and so is (−1) to the power of ±∞.
+    let one = (y == 0.0) | (x == 1.0) | ((x == -1.0) & (y.abs() == f32::INFINITY));
+    let magnitude = if one { 1.0 } else { magnitude };
+    let b = y.abs();
+    let shifted = if b < WHOLE { b + WHOLE } else { b };
+    let integer = (b >= WHOLE) | (shifted - WHOLE == b);
+    let odd = integer & (b < 2.0 * WHOLE) & (shifted.to_bits() & 1 == 1);
+    let signed = if odd { magnitude.copysign(x) } else { magnitude };
+    if (x < 0.0) & (x > f32::NEG_INFINITY) & !integer { f32::NAN } else { signed }
+}

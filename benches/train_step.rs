@@ -32,7 +32,7 @@ impl Mlp {
         ops::cross_entropy(&logits, target, None, LOSS)?.backward(None, false, false)?;
         for p in &mut self.0 {
             let gradient = p.grad().expect("every parameter is used").into_array();
-            SGD.update(p.array_mut(), &gradient, &mut None)?;
+            SGD.update(p.array_mut(), &gradient, None, false)?;
             p.set_grad(None)?;
         }
         Ok(())

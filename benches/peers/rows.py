@@ -57,7 +57,10 @@ def rows() -> list[Row]:
             out.append(Row("inference", f"hidden {h}, inputs {d}, batch {batch}", "inference", args))
     out += _batch_norms()
     out += _elementwise()
-    out += [Row("matmul (float32)", f"{kind.upper()} {m}x{k}x{n}", "matmul", {"kind": kind, "m": m, "k": k, "n": n}) for kind, m, k, n in MATMUL]
+    out += [
+        Row("matmul (float32)", f"{kind.upper()} {m}x{k}x{n}", "matmul", {"kind": kind, "m": m, "k": k, "n": n})
+        for kind, m, k, n in MATMUL
+    ]
     out += [Row("data", f"epoch of {n:,} rows, batch 32", "epoch", {"n": n}) for n in (10_000, 60_000)]
     for batch, h, depth in ((16, 64, 2), (256, 64, 2), (64, 32, 2), (64, 512, 2), (64, 64, 1), (64, 64, 8)):
         args = {"h": h, "batch": batch, "d": 64, "optimizer": "adam", "norm": True, "depth": depth}

@@ -434,19 +434,19 @@ def _set_grad_enabled(on: bool) -> bool: ...
 # optimizers: one call per step over all parameters
 def sgd_step(
     params: Sequence[Tensor],
-    momentum_buffers: Sequence[Tensor | None],
+    momentum_buffers: list[Tensor | None],
     lr: float,
     momentum: float,
     dampening: float,
     nesterov: bool,
     weight_decay: float,
     maximize: bool,
-) -> list[Tensor | None]: ...
+) -> None: ...
 def adam_step(
     params: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor | None],
-    exp_avg_sqs: Sequence[Tensor | None],
-    steps: Sequence[int],
+    exp_avgs: list[Tensor | None],
+    exp_avg_sqs: list[Tensor | None],
+    steps: list[int],
     lr: float,
     beta1: float,
     beta2: float,
@@ -457,14 +457,15 @@ def adam_step(
 ) -> None: ...
 def rmsprop_step(
     params: Sequence[Tensor],
-    square_avgs: Sequence[Tensor | None],
-    momentum_buffers: Sequence[Tensor | None],
-    grad_avgs: Sequence[Tensor | None],
+    square_avgs: list[Tensor | None],
+    momentum_buffers: list[Tensor | None],
+    grad_avgs: list[Tensor | None],
     lr: float,
     alpha: float,
     eps: float,
     weight_decay: float,
     momentum: float,
+    centered: bool,
     maximize: bool,
 ) -> None: ...
 def clip_grad_norm(params: Sequence[Tensor], max_norm: float, norm_type: float = 2.0) -> float: ...

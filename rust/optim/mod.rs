@@ -153,14 +153,16 @@ fn sign<T: Float>(maximize: bool) -> T {
 }
 
 impl Sgd {
-    /// One step. The first step with momentum makes `buf` and starts it at the gradient.
-    pub fn update(&self, p: &mut Array, g: &Array, buf: &mut Option<Array>) -> Result<()> {
-        let others = std::iter::once(("gradient", g)).chain(buf.iter().map(|b| ("momentum buffer", b)));
-        check_state("sgd_step", p, &others.collect::<smallvec::SmallVec<[_; 2]>>())?;
-        with_float!(p.dtype(), T => self.run::<T>(p, g, buf), else unreachable!("checked above"))
+    /// One step. Momentum needs `buf`; on the `first` step it holds zeros and takes the whole gradient.
+    pub fn update(&self, p: &mut Array, g: &Array, buf: Option<&mut Array>, first: bool) -> Result<()> {
+        check_state("sgd_step", p, &[("gradient", g)])?;
+        if let Some(buf) = &buf {
+            check_state("sgd_step", p, &[("momentum buffer", buf)])?;
+        }
+        with_float!(p.dtype(), T => self.run::<T>(p, g, buf, first), else unreachable!("checked above"))
     }
 
-    fn run<T: Float>(&self, p: &mut Array, g: &Array, buf: &mut Option<Array>) -> Result<()> {
+    fn run<T: Float>(&self, p: &mut Array, g: &Array, buf: Option<&mut Array>, first: bool) -> Result<()> {
         let g = contiguous(g)?;
         let g = g.as_slice::<T>().expect("made contiguous");
         let c = T::from_f64;
@@ -169,13 +171,8 @@ impl Sgd {
             sweep(chunks(writable::<T>(p)?), g, 3, |p, g| sgd_run(p.slice, g, lr, decay, sign));
             return Ok(());
         }
-        // An empty buffer times momentum plus the whole gradient: the first step is the gradient itself.
-        let fresh = if buf.is_none() { T::ONE } else { c(1.0 - self.dampening) };
-        let buf = match buf {
-            Some(buf) => buf,
-            None => buf.insert(Array::zeros(p.shape(), p.dtype())?),
-        };
-        let k = [lr, decay, sign, c(self.momentum), fresh];
+        let Some(buf) = buf else { bail!(Value, "sgd_step: expected a momentum buffer for momentum {}, got none", self.momentum) };
+        let k = [lr, decay, sign, c(self.momentum), if first { T::ONE } else { c(1.0 - self.dampening) }];
         let written = (chunks(writable::<T>(p)?), chunks(writable::<T>(buf)?));
         sweep(written, g, 4, |(p, buf), g| momentum_run(p.slice, buf.slice, g, k, self.nesterov));
         Ok(())

@@ -1,28 +1,42 @@
 //! Optimizer steps: one call over all parameters of a group.
 //!
-//! Invariant: every parameter, gradient and state is checked before the first one changes.
+//! Invariant: every parameter, gradient and state is checked before the first one changes. States live in lists that run
+//! parallel to the parameters; where one is None it starts at zero and is put into the list.
 
-use super::tensor::PyTensor;
+use super::error::run_short;
+use super::tensor::{Guards, PyTensor};
 use crate::array::Array;
 use crate::optim::{self, Adam, RmsProp, Sgd};
 use crate::{Result, Tensor};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
+use smallvec::SmallVec;
 
 type Params<'py> = Vec<Bound<'py, PyTensor>>;
-type States<'py> = Vec<Option<Bound<'py, PyTensor>>>;
 
-fn check_len(op: &str, params: usize, states: usize) -> PyResult<()> {
-    if params != states {
-        return Err(PyValueError::new_err(format!("{op}: expected one state per parameter ({params}), got {states}")));
-    }
-    Ok(())
+/// A list of states, and what messages call one.
+struct Slot<'a, 'py>(&'static str, &'a Bound<'py, PyList>);
+
+/// A parameter with a gradient and its states.
+struct Ready<'py> {
+    at: usize,
+    param: Bound<'py, PyTensor>,
+    gradient: Array,
+    states: SmallVec<[Bound<'py, PyTensor>; 3]>,
+    /// Whether the first state was just made.
+    first: bool,
 }
 
-/// Takes the arrays out of cells, so that a sole owner can write them in place, and puts them back whatever happens.
-fn update<const K: usize>(cells: [&Bound<'_, PyTensor>; K], f: impl FnOnce([&mut Array; K]) -> Result<()>) -> PyResult<()> {
-    let mut guards = cells.map(|c| c.get().lock());
-    Ok(f(guards.each_mut().map(|g| g.array_mut()))?)
+impl Ready<'_> {
+    /// Runs `f` on the parameter, the gradient and the states, all locked, so that they are updated where they are.
+    fn update(&self, f: impl FnOnce(&mut Array, &Array, &mut [&mut Array]) -> Result<()>) -> PyResult<()> {
+        let cells = std::iter::once(&self.param).chain(&self.states);
+        let mut guards: Guards<'_> = cells.map(|c| c.get().lock()).collect();
+        let mut arrays: SmallVec<[&mut Array; 6]> = guards.iter_mut().map(|g| g.array_mut()).collect();
+        let (param, states) = arrays.split_first_mut().expect("the parameter");
+        run_short(|| f(param, &self.gradient, states))
+    }
 }
 
 /// The gradient of a parameter as an array, if it has one.
@@ -30,70 +44,71 @@ fn gradient(param: &Bound<'_, PyTensor>) -> Option<Array> {
     param.get().lock().grad().map(Tensor::into_array)
 }
 
-fn check(op: &str, param: &Bound<'_, PyTensor>, grad: &Array, states: &[(&str, Option<&Bound<'_, PyTensor>>)]) -> PyResult<()> {
-    let param = param.get().lock().array().clone();
-    optim::check_state(op, &param, &[("gradient", grad)])?;
-    for (what, state) in states {
-        if let Some(state) = state {
-            let state = state.get().lock().array().clone();
-            optim::check_state(op, &param, &[(what, &state)])?;
+/// The parameters that have a gradient, checked together with their states; new states are in the lists afterwards.
+fn ready<'py>(py: Python<'py>, op: &str, params: &Params<'py>, slots: &[Slot<'_, 'py>]) -> PyResult<Vec<Ready<'py>>> {
+    for Slot(_, list) in slots {
+        if list.len() != params.len() {
+            return Err(PyValueError::new_err(format!("{op}: expected one state per parameter ({}), got {}", params.len(), list.len())));
         }
     }
-    Ok(())
+    let mut found = Vec::with_capacity(params.len());
+    let mut made = Vec::new();
+    for (at, param) in params.iter().enumerate() {
+        let Some(gradient) = gradient(param) else { continue };
+        let held = param.get().lock();
+        optim::check_state(op, held.array(), &[("gradient", &gradient)])?;
+        let (mut states, mut first) = (SmallVec::new(), false);
+        for (k, Slot(what, list)) in slots.iter().enumerate() {
+            let item = list.get_item(at)?;
+            if item.is_none() {
+                let fresh = Array::zeros(held.shape(), held.dtype())?;
+                let fresh = Bound::new(py, PyTensor::new(Tensor::constant(fresh)))?;
+                made.push((k, at, fresh.clone()));
+                states.push(fresh);
+                first |= k == 0;
+            } else {
+                let state = item.cast_into::<PyTensor>()?;
+                optim::check_state(op, held.array(), &[(what, state.get().lock().array())])?;
+                states.push(state);
+            }
+        }
+        found.push(Ready { at, param: param.clone(), gradient, states, first });
+    }
+    made.into_iter().try_for_each(|(k, at, fresh)| slots[k].1.set_item(at, fresh))?;
+    Ok(found)
 }
 
-/// One SGD step; returns the momentum buffers (None where there is none).
+/// One SGD step.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn sgd_step<'py>(
     py: Python<'py>,
     params: Params<'py>,
-    momentum_buffers: States<'py>,
+    momentum_buffers: &Bound<'py, PyList>,
     lr: f64,
     momentum: f64,
     dampening: f64,
     nesterov: bool,
     weight_decay: f64,
     maximize: bool,
-) -> PyResult<Vec<Option<Py<PyTensor>>>> {
-    check_len("sgd_step", params.len(), momentum_buffers.len())?;
-    let grads: Vec<Option<Array>> = params.iter().map(gradient).collect();
-    for ((p, g), buf) in params.iter().zip(&grads).zip(&momentum_buffers) {
-        g.as_ref().map_or(Ok(()), |g| check("sgd_step", p, g, &[("momentum buffer", buf.as_ref())]))?;
-    }
+) -> PyResult<()> {
     let sgd = Sgd { lr, momentum, dampening, nesterov, weight_decay, maximize };
-    let mut out = Vec::with_capacity(if momentum == 0.0 { 0 } else { params.len() });
-    for ((p, g), buf) in params.iter().zip(grads).zip(momentum_buffers) {
-        let mut fresh = None;
-        match (&g, &buf) {
-            (None, _) => {}
-            (Some(g), Some(buf)) => update([p, buf], |[p, b]| {
-                let mut held = Some(std::mem::replace(b, g.clone()));
-                let outcome = sgd.update(p, g, &mut held);
-                *b = held.expect("a buffer that was given stays");
-                outcome
-            })?,
-            (Some(g), None) => update([p], |[p]| sgd.update(p, g, &mut fresh))?,
-        }
-        if momentum != 0.0 {
-            out.push(match (buf, fresh) {
-                (Some(buf), _) => Some(buf.unbind()),
-                (None, Some(fresh)) => Some(Py::new(py, PyTensor::new(Tensor::constant(fresh)))?),
-                (None, None) => None,
-            });
-        }
+    let slots = [Slot("momentum buffer", momentum_buffers)];
+    for r in ready(py, "sgd_step", &params, if momentum == 0.0 { &[] } else { &slots })? {
+        r.update(|p, g, states| sgd.update(p, g, states.first_mut().map(|b| &mut **b), r.first))?;
     }
-    Ok(out)
+    Ok(())
 }
 
-/// One Adam step; `steps` counts from 1.
+/// One Adam step; `steps` counts the steps of each parameter and is moved on.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
-fn adam_step(
-    params: Params<'_>,
-    exp_avgs: Params<'_>,
-    exp_avg_sqs: Params<'_>,
-    steps: Vec<u64>,
+fn adam_step<'py>(
+    py: Python<'py>,
+    params: Params<'py>,
+    exp_avgs: &Bound<'py, PyList>,
+    exp_avg_sqs: &Bound<'py, PyList>,
+    steps: &Bound<'py, PyList>,
     lr: f64,
     beta1: f64,
     beta2: f64,
@@ -102,60 +117,51 @@ fn adam_step(
     decoupled: bool,
     maximize: bool,
 ) -> PyResult<()> {
-    for n in [exp_avgs.len(), exp_avg_sqs.len(), steps.len()] {
-        check_len("adam_step", params.len(), n)?;
+    if steps.len() != params.len() {
+        return Err(PyValueError::new_err(format!("adam_step: expected one count per parameter ({}), got {}", params.len(), steps.len())));
     }
-    let grads: Vec<Option<Array>> = params.iter().map(gradient).collect();
-    for (i, g) in grads.iter().enumerate() {
-        if let Some(g) = g {
-            check("adam_step", &params[i], g, &[("first moment", Some(&exp_avgs[i])), ("second moment", Some(&exp_avg_sqs[i]))])?;
-        }
-    }
+    let counts: Vec<u64> = steps.extract()?;
     let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, maximize };
-    for (i, g) in grads.into_iter().enumerate() {
-        if let Some(g) = g {
-            update([&params[i], &exp_avgs[i], &exp_avg_sqs[i]], |[p, m, v]| adam.update(p, &g, m, v, steps[i]))?;
-        }
+    for r in ready(py, "adam_step", &params, &[Slot("first moment", exp_avgs), Slot("second moment", exp_avg_sqs)])? {
+        let t = counts[r.at] + 1;
+        r.update(|p, g, states| {
+            let [m, v] = states else { unreachable!("two slots") };
+            adam.update(p, g, m, v, t)
+        })?;
+        steps.set_item(r.at, t)?;
     }
     Ok(())
 }
 
-/// One RMSprop step; the lists hold None where momentum or centring is off.
+/// One RMSprop step; momentum buffers and gradient averages are used where they are on.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
-fn rmsprop_step(
-    params: Params<'_>,
-    square_avgs: Params<'_>,
-    momentum_buffers: States<'_>,
-    grad_avgs: States<'_>,
+fn rmsprop_step<'py>(
+    py: Python<'py>,
+    params: Params<'py>,
+    square_avgs: &Bound<'py, PyList>,
+    momentum_buffers: &Bound<'py, PyList>,
+    grad_avgs: &Bound<'py, PyList>,
     lr: f64,
     alpha: f64,
     eps: f64,
     weight_decay: f64,
     momentum: f64,
+    centered: bool,
     maximize: bool,
 ) -> PyResult<()> {
-    for n in [square_avgs.len(), momentum_buffers.len(), grad_avgs.len()] {
-        check_len("rmsprop_step", params.len(), n)?;
-    }
-    let grads: Vec<Option<Array>> = params.iter().map(gradient).collect();
-    for (i, g) in grads.iter().enumerate() {
-        if let Some(g) = g {
-            let states =
-                [("square average", Some(&square_avgs[i])), ("momentum buffer", momentum_buffers[i].as_ref()), ("gradient average", grad_avgs[i].as_ref())];
-            check("rmsprop_step", &params[i], g, &states)?;
-        }
-    }
     let rule = RmsProp { lr, alpha, eps, weight_decay, momentum, maximize };
-    for (i, g) in grads.into_iter().enumerate() {
-        let Some(g) = g else { continue };
-        let (p, q) = (&params[i], &square_avgs[i]);
-        match (&grad_avgs[i], &momentum_buffers[i]) {
-            (None, None) => update([p, q], |[p, q]| rule.update(p, &g, q, None, None)),
-            (Some(m), None) => update([p, q, m], |[p, q, m]| rule.update(p, &g, q, Some(m), None)),
-            (None, Some(b)) => update([p, q, b], |[p, q, b]| rule.update(p, &g, q, None, Some(b))),
-            (Some(m), Some(b)) => update([p, q, m, b], |[p, q, m, b]| rule.update(p, &g, q, Some(m), Some(b))),
-        }?;
+    let mut slots: SmallVec<[Slot<'_, '_>; 3]> = SmallVec::new();
+    slots.push(Slot("square average", square_avgs));
+    slots.extend(centered.then_some(Slot("gradient average", grad_avgs)));
+    slots.extend((momentum > 0.0).then_some(Slot("momentum buffer", momentum_buffers)));
+    for r in ready(py, "rmsprop_step", &params, &slots)? {
+        r.update(|p, g, states| {
+            let mut states = states.iter_mut().map(|s| &mut **s);
+            let square = states.next().expect("always there");
+            let mean = if centered { states.next() } else { None };
+            rule.update(p, g, square, mean, states.next())
+        })?;
     }
     Ok(())
 }

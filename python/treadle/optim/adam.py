@@ -52,14 +52,13 @@ class Adam(Optimizer):
         self._expect(group, "betas", len(group["betas"]) == 2 and all(0 <= b < 1 for b in group["betas"]), "two numbers in [0, 1)")
 
     def _update(self, group: Group) -> None:
-        places = self._with_grad(group)
-        steps = [group["steps"][i] + 1 for i in places]
+        state = group["state"]
         beta1, beta2 = group["betas"]
         _core.adam_step(
-            [group["params"][i] for i in places],
-            self._held(group, "exp_avg", places),
-            self._held(group, "exp_avg_sq", places),
-            steps,
+            group["params"],
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            group["steps"],
             group["lr"],
             beta1,
             beta2,
@@ -68,8 +67,6 @@ class Adam(Optimizer):
             self._decoupled,
             group["maximize"],
         )
-        for i, step in zip(places, steps, strict=True):
-            group["steps"][i] = step
 
 
 class AdamW(Adam):

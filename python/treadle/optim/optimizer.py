@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from treadle._core import Tensor, zeros_like
+from treadle._core import Tensor
 
 __all__ = ["Optimizer"]
 
@@ -88,20 +88,6 @@ class Optimizer:
     def _update(self, group: Group) -> None:
         """One step of one group, in the core."""
         raise TypeError(f"optimizer: expected {type(self).__name__} to define _update, got a class without it")
-
-    @staticmethod
-    def _with_grad(group: Group) -> list[int]:
-        """The places of the parameters that have a gradient."""
-        return [i for i, p in enumerate(group["params"]) if p.grad is not None]
-
-    @staticmethod
-    def _held(group: Group, slot: str, places: list[int]) -> list[Tensor]:
-        """What a slot holds at some places; what it does not hold yet starts at zero."""
-        held = group["state"][slot]
-        for i in places:
-            if held[i] is None:
-                held[i] = zeros_like(group["params"][i])
-        return [held[i] for i in places]
 
     def step(self) -> None:
         """Changes every parameter that has a gradient."""

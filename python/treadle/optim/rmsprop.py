@@ -65,17 +65,17 @@ class RMSprop(Optimizer):
         self._expect(group, "momentum", group["momentum"] >= 0, "at least 0")
 
     def _update(self, group: Group) -> None:
-        places = self._with_grad(group)
-        none = [None] * len(places)
+        state = group["state"]
         _core.rmsprop_step(
-            [group["params"][i] for i in places],
-            self._held(group, "square_avg", places),
-            self._held(group, "momentum_buffer", places) if group["momentum"] > 0 else none,
-            self._held(group, "grad_avg", places) if group["centered"] else none,
+            group["params"],
+            state["square_avg"],
+            state["momentum_buffer"],
+            state["grad_avg"],
             group["lr"],
             group["alpha"],
             group["eps"],
             group["weight_decay"],
             group["momentum"],
+            group["centered"],
             group["maximize"],
         )

@@ -65,7 +65,7 @@ class SGD(Optimizer):
 
     def _update(self, group: Group) -> None:
         state = group["state"]
-        buffers = _core.sgd_step(
+        _core.sgd_step(
             group["params"],
             state["momentum_buffer"],
             group["lr"],
@@ -75,5 +75,3 @@ class SGD(Optimizer):
             group["weight_decay"],
             group["maximize"],
         )
-        if group["momentum"]:
-            state["momentum_buffer"] = buffers

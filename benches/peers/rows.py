@@ -62,6 +62,7 @@ def rows() -> list[Row]:
         for kind, m, k, n in MATMUL
     ]
     out += [Row("data", f"epoch of {n:,} rows, batch 32", "epoch", {"n": n}) for n in (10_000, 60_000)]
+    out.append(Row("data", "epoch of the main job, 60,000 images, batch 100, Adam", "main_job", {}))
     for batch, h, depth in ((16, 64, 2), (256, 64, 2), (64, 32, 2), (64, 512, 2), (64, 64, 1), (64, 64, 8)):
         args = {"h": h, "batch": batch, "d": 64, "optimizer": "adam", "norm": True, "depth": depth}
         out.append(Row("growth of a step (Adam, BatchNorm1d)", f"batch {batch}, width {h}, depth {depth}", "step", args))

@@ -116,3 +116,39 @@ def epoch(n: int) -> Work:
             pass
 
     return work
+
+
+class Residual(nn.Module):
+    """x + fn(x)."""
+
+    def __init__(self, fn: nn.Module) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of the same shape."""
+        return x + self.fn(x)
+
+
+def main_job() -> Work:
+    """An epoch of the same residual MLP on 60,000 images, indexed directly (faster than its DataLoader), with fused Adam."""
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (60_000, 784), dtype=np.uint8))
+    labels = torch.arange(60_000) % 10
+
+    def block() -> nn.Module:
+        first, second = [nn.Linear(100, 50), nn.BatchNorm1d(50)], [nn.Linear(50, 100), nn.BatchNorm1d(100)]
+        return nn.Sequential(Residual(nn.Sequential(*first, nn.ReLU(), nn.Dropout(0.1), *second)), nn.ReLU())
+
+    model = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), block(), block(), block(), nn.Linear(100, 10))
+    loss_of, update = nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def work() -> None:
+        order = torch.randperm(60_000)
+        for start in range(0, 60_000, 100):
+            index = order[start : start + 100]
+            x, y = pixels[index].float().mul_(1 / 255), labels[index]
+            update.zero_grad()
+            loss_of(model(x), y).backward()
+            update.step()
+
+    return work

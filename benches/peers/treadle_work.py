@@ -10,6 +10,7 @@ import numpy as np
 import treadle
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
+from treadle.models import MLPResNet
 
 Work = Callable[[], Any]
 
@@ -117,3 +118,26 @@ def epoch(n: int) -> Work:
             pass
 
     return work
+
+
+def main_job() -> Work:
+    """An epoch of `treadle train` on 60,000 images of 28 by 28 bytes (random ones), batch 100, with Adam."""
+    pixels, labels = images(), treadle.tensor(np.arange(60_000) % 10)
+    model, loss_of = MLPResNet(784), nn.CrossEntropyLoss()
+    update = optim.Adam(model.parameters(), lr=1e-3)
+
+    def work() -> None:
+        order = treadle.randperm(60_000)
+        for start in range(0, 60_000, 100):
+            index = order[start : start + 100]
+            x, y = treadle._core.gather_rows_scaled(pixels, index, 1 / 255, 0.0), treadle._core.gather_rows(labels, index)
+            update.zero_grad()
+            loss_of(model(x), y).backward()
+            update.step()
+
+    return work
+
+
+def images() -> treadle.Tensor:
+    """Random bytes in the shape of the images."""
+    return treadle.tensor(np.random.default_rng(0).integers(0, 256, (60_000, 784), dtype=np.uint8))

@@ -88,7 +88,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help=f"(default: {DEFAULTS['optimizer']})")
     add("--lr", _real(0.0, exclusive=True), "the learning rate, with a schedule its peak (default: by optimizer)")
     parser.add_argument("--schedule", choices=SCHEDULES, help=f"(default: {DEFAULTS['schedule']})")
-    add("--weight-decay", _real(0.0), "weight decay")
+    add("--weight-decay", _real(0.0), "weight decay (default: 0.01 for adamw, otherwise 0)")
     add("--hidden", _whole(2), "width of the network")
     add("--blocks", _whole(0), "number of residual blocks")
     add("--dropout", _real(0.0, 1.0), "dropout probability")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DEFAULTS", "FREE", "OPTIMIZERS", "RATES", "SCHEDULES"]
+__all__ = ["DECAYS", "DEFAULTS", "FREE", "OPTIMIZERS", "RATES", "SCHEDULES"]
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("none", "cosine", "step", "onecycle")
@@ -17,7 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": None,
     "schedule": "onecycle",
-    "weight_decay": 0.01,
+    "weight_decay": None,
     "hidden": 100,
     "blocks": 3,
     "dropout": 0.1,
@@ -28,6 +28,9 @@ DEFAULTS: dict[str, Any] = {
 
 # Peak learning rates when --lr is not given.
 RATES = {"sgd": 0.1, "adam": 5e-3, "adamw": 5e-3, "rmsprop": 1e-3}
+
+# Weight decays when --weight-decay is not given: only AdamW keeps it apart from the gradient.
+DECAYS = {"sgd": 0.0, "adam": 0.0, "adamw": 0.01, "rmsprop": 0.0}
 
 # What may differ between a run and its continuation: it does not change what is computed, or only for how long.
 FREE = frozenset({"epochs", "threads", "out"})

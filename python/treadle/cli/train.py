@@ -19,7 +19,7 @@ from treadle import optim
 from treadle._core import Generator, manual_seed, set_num_threads
 from treadle.cli import folder, plots
 from treadle.cli.data import Prepared, loader, prepare
-from treadle.cli.options import DEFAULTS, FREE, RATES
+from treadle.cli.options import DECAYS, DEFAULTS, FREE, RATES
 from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
 from treadle.serialization import save
@@ -36,6 +36,8 @@ def run(typed: argparse.Namespace) -> int:
     resume, quiet = getattr(typed, "resume", False), getattr(typed, "quiet", False)
     options = _continued(given) if resume else DEFAULTS | given
     options["lr"] = options["lr"] or RATES[options["optimizer"]]
+    if options["weight_decay"] is None:
+        options["weight_decay"] = DECAYS[options["optimizer"]]
     if options["threads"] is not None:
         set_num_threads(options["threads"])
     data = prepare(options["data"], options["target"], options["seed"])

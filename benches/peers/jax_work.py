@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def waited(f: Callable[..., Any], *args: Any) -> Work:
 def _init(d: int, h: int, norm: bool, depth: int) -> Params:
     sizes = [d] + [h] * depth + [10]
     layers: Params = []
-    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n, m) in enumerate(itertools.pairwise(sizes)):
         layer = {"w": tensor((n, m), i) / n**0.5, "b": jnp.zeros(m)}
         if norm and i < depth:
             layer |= {"g": jnp.ones(m), "s": jnp.zeros(m)}

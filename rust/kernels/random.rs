@@ -142,11 +142,17 @@ pub fn check_probability(op: &str, p: f64) -> Result<()> {
     Ok(())
 }
 
+/// `x.map(f)` that is inlined for certain: vector code depends on it.
+#[inline(always)]
+fn each<A, B>([a, b, c, d]: [A; 4], f: impl Fn(A) -> B) -> [B; 4] {
+    [f(a), f(b), f(c), f(d)]
+}
+
 /// A number in 0..n from 64 random bits: the high half of bits·n. The bias is below n / 2⁶⁴.
 #[inline(always)]
 fn below(bits: u64, n: u64) -> u64 {
     // Word by word: vector units have no wider product.
-    let [(a, b), (c, d)] = [bits, n].map(|x| (x >> 32, x & u32::MAX as u64));
+    let ((a, b), (c, d)) = ((bits >> 32, bits & u32::MAX as u64), (n >> 32, n & u32::MAX as u64));
     let inner = a * d + (b * d >> 32);
     a * c + (inner >> 32) + (b * c + (inner & u32::MAX as u64) >> 32)
 }
@@ -254,7 +260,7 @@ impl Draw<f32> for Uniform<f32> {
     #[inline(always)]
     fn draw(self, words: [u32; 4]) -> [f32; 4] {
         // 24 bits, so that the fraction is exact and below 1; a signed conversion is one instruction.
-        words.map(|bits| self.at((bits >> 8) as i32 as f32 * (1.0 / (1u32 << 24) as f32)))
+        each(words, |bits| self.at((bits >> 8) as i32 as f32 * (1.0 / (1u32 << 24) as f32)))
     }
 }
 
@@ -280,7 +286,7 @@ impl Draw<f32> for Normal {
         const UNIT: f64 = 1.0 / (1u64 << 32) as f64;
         let pair = |u: u32, v: u32| box_muller::<6>((u as f64 + 0.5) * UNIT, v, 0.0);
         let ((x0, y0), (x1, y1)) = (pair(a, b), pair(c, d));
-        [x0, y0, x1, y1].map(|x| (self.0 + self.1 * x) as f32)
+        each([x0, y0, x1, y1], |x| (self.0 + self.1 * x) as f32)
     }
 }
 
@@ -355,7 +361,7 @@ impl Draw<i64> for Integer {
     const COST: usize = 12;
     #[inline(always)]
     fn draw(self, words: [u32; 4]) -> [i64; 4] {
-        Bits.draw(words).map(|bits| self.0.wrapping_add(below(bits as u64, self.1) as i64))
+        each(Bits.draw(words), |bits| self.0.wrapping_add(below(bits as u64, self.1) as i64))
     }
 }
 
@@ -392,6 +398,6 @@ impl<T: Float> Draw<T> for Bernoulli<T> {
     const COST: usize = 5;
     #[inline(always)]
     fn draw(self, words: [u32; 4]) -> [T; 4] {
-        words.map(|bits| if bits <= self.last { self.on } else { T::ZERO })
+        each(words, |bits| if bits <= self.last { self.on } else { T::ZERO })
     }
 }

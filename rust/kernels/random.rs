@@ -332,8 +332,13 @@ fn sin_cos<const TERMS: usize>(x: f64) -> (f64, f64) {
     }
     const { assert!(TERMS <= MOST) };
     let t = x * x;
-    let series = |c: &[f64; MOST]| (0..TERMS).rev().fold(0.0, |sum, k| sum * t + c[k]);
-    (x * series(&const { coefficients(1) }), series(&const { coefficients(0) }))
+    let (sines, cosines) = (const { coefficients(1) }, const { coefficients(0) });
+    let (mut sin, mut cos) = (0.0, 0.0);
+    for k in 1..=TERMS {
+        sin = sin * t + sines[TERMS - k];
+        cos = cos * t + cosines[TERMS - k];
+    }
+    (x * sin, cos)
 }
 
 /// Natural logarithm of a normal number: ln(m·2ᵉ) = e·ln 2 + 2·artanh((m − 1)/(m + 1)), with m in [√½, √2).
@@ -348,7 +353,10 @@ fn ln<const TERMS: usize>(x: f64) -> f64 {
     let m = f64::from_bits((shifted & ((1 << 52) - 1)).wrapping_add(SQRT_HALF));
     let s = (m - 1.0) / (m + 1.0);
     let t = s * s;
-    let series = (0..TERMS).rev().fold(0.0, |sum, k| sum * t + 1.0 / (2 * k + 1) as f64);
+    let mut series = 0.0;
+    for k in 1..=TERMS {
+        series = series * t + 1.0 / (2 * (TERMS - k) + 1) as f64;
+    }
     exponent * std::f64::consts::LN_2 + 2.0 * s * series
 }
 

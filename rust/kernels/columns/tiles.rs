@@ -12,8 +12,12 @@ use std::ops::Range;
 
 /// Rows of one sum in `T`.
 pub(super) const TALL: usize = 32;
-/// Rows that one load of the channels' values serves when nothing is summed.
-const SWEPT: usize = 64;
+/// Rows that one load of the channels' values serves when nothing is summed: many where rows are short, few where every row
+/// lies on pages of its own.
+#[inline(always)]
+fn swept<T>(x: Tile<T>) -> usize {
+    ((64 << 10) / (x.stride * size_of::<T>()).max(1)).clamp(4, 64)
+}
 
 /// What the kernels know about the columns of a tile.
 #[derive(Clone, Copy)]
@@ -129,8 +133,9 @@ simd! {
     pub(super) fn normalise<T: Float>(
         x: Tile<T>, rows: usize, keep: Option<&[bool]>, channels: Channels<T>, y: &mut ColumnsMut<T>, top: usize, left: usize,
     ) {
-        for r in (0..rows).step_by(SWEPT) {
-            let rows = r..(r + SWEPT).min(rows);
+        let swept = swept(x);
+        for r in (0..rows).step_by(swept) {
+            let rows = r..(r + swept).min(rows);
             let cols = channels.hi.len();
             if channels.relu {
                 in_groups!(cols, normalise_group[true](x, rows.clone(), keep, &channels, y, top, left));
@@ -160,8 +165,9 @@ simd! {
         dy: Tile<T>, x: Tile<T>, rows: usize, keep: Option<&[bool]>, channels: Channels<T>, pull: Option<Pull<T>>,
         dx: &mut ColumnsMut<T>, top: usize, left: usize,
     ) {
-        for r in (0..rows).step_by(SWEPT) {
-            let rows = r..(r + SWEPT).min(rows);
+        let swept = swept(x);
+        for r in (0..rows).step_by(swept) {
+            let rows = r..(r + swept).min(rows);
             let cols = channels.hi.len();
             match (pull, channels.relu) {
                 (None, false) => in_groups!(cols, frozen_group[false](dy, x, rows.clone(), keep, &channels, dx, top, left)),

@@ -173,8 +173,10 @@ pub fn compare(case: &Case, got: Reference, tolerance: f64) {
     let want = reference(case);
     assert_near("y", &got.y, &want.y, tolerance);
     assert_near_at("dx", &got.dx, &want.dx, tolerance, want.dx_scale.max(1.0));
-    assert_near("dw", &got.dw, &want.dw, tolerance);
-    assert_near("db", &got.db, &want.db, tolerance);
+    // Sums of n·l random terms are about √(n·l) long; their rounding is relative to that, however much cancels.
+    let length = ((case.shape[0] * case.shape[2]) as f64).sqrt().max(1.0);
+    assert_near_at("dw", &got.dw, &want.dw, tolerance, length);
+    assert_near_at("db", &got.db, &want.db, tolerance, length);
     if case.given.is_none() {
         assert_near("mean", &got.mean, &want.mean, tolerance);
         assert_near("var", &got.var, &want.var, tolerance);

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 import treadle
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,288 @@
+"""`Network`: what all estimators share, from checked input to a trained module.
+
+Invariant: a fit is decided by the parameters, the data and `random_state`; a row of weight 0 is as good as not there.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from treadle._core import Generator, Tensor
+from treadle.nn import Module
+from treadle.optim import AdamW, OneCycleLR, Optimizer, ReduceLROnPlateau
+from treadle.sklearn._loop import Criterion, Rows, Schedule, make_optimizer, make_schedule, train_epoch
+from treadle.training import EarlyStopping, History, predict
+from treadle.training.history import Value
+from treadle.training.progress import EpochProgress
+
+__all__ = ["Array", "Network"]
+
+Array = npt.NDArray[Any]
+
+
+class Network(BaseEstimator, ABC):  # type: ignore[misc]
+    """Base class: parameters of training, `fit`, and what is known afterwards. Subclasses say what the network is and what y means."""
+
+    def __init__(
+        self,
+        *,
+        solver: str,
+        alpha: float,
+        batch_size: int | str,
+        learning_rate_init: float,
+        schedule: str | Callable[[Optimizer], Schedule] | None,
+        max_iter: int,
+        shuffle: bool,
+        random_state: Any,
+        tol: float,
+        early_stopping: bool,
+        validation_fraction: float,
+        n_iter_no_change: int,
+        momentum: float,
+        verbose: bool,
+        warm_start: bool,
+    ) -> None:
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.schedule = schedule
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.momentum = momentum
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    # What a subclass says.
+
+    @abstractmethod
+    def _build(self, features: int, outputs: int) -> Module:
+        """A new network."""
+
+    @abstractmethod
+    def _encode(self, y: Array, weight: Array, fresh: bool, classes: Any) -> Array:
+        """Targets as the loss takes them; a fresh start also learns from them what y looks like and sets `n_outputs_`."""
+
+    @abstractmethod
+    def _criterion(self) -> Criterion:
+        """The loss."""
+
+    @abstractmethod
+    def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
+        """Accuracy or R² of outputs against encoded targets."""
+
+    _score_name = ""
+
+    def _reweigh(self, targets: Array, weight: Array) -> Array:
+        """Weights of rows, with those of classes in them."""
+        return weight
+
+    def _strata(self, targets: Array) -> Array | None:
+        """What the validation rows are stratified by."""
+        return None
+
+    def _chance(self) -> AbstractContextManager[None]:
+        """Where the network is built and runs: what it draws comes from the estimator's generator."""
+        return nullcontext()
+
+    def _make_schedule(self, optimizer: Optimizer, rows: int, batches: int) -> Schedule | None:
+        return make_schedule(self.schedule, optimizer, self.learning_rate_init, self.max_iter, batches)
+
+    def _slow_down(self, optimizer: Optimizer) -> bool:
+        """Asked when there was no progress: whether to go on, at a lower rate."""
+        return False
+
+    # Training.
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on `X` and `y`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Dense numbers; computed with in float32.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, an indicator matrix of labels, or numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; those of weight 0 are left out.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, None, incremental=False)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool) -> Self:
+        self._check_parameters(incremental)
+        fresh = not hasattr(self, "module_") or not (incremental or self.warm_start)
+        numeric = not is_classifier(self)
+        X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=numeric, reset=fresh)
+        weight = _weights(sample_weight, len(X))
+        if not weight.all():
+            X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
+        targets = self._encode(y, weight, fresh, classes)
+        weight = self._reweigh(targets, weight)
+        if fresh:
+            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            self._generator = Generator(self._seed)
+        train, valid = self._split(targets) if self.early_stopping else (np.arange(len(X)), None)
+        with self._chance():
+            if fresh:
+                self.module_ = self._build(X.shape[1], self.n_outputs_)
+                self.history_ = History()
+            self._begin(len(train), float(weight[train].mean()), incremental and not fresh)
+            rows = _rows(X, targets, weight, train)
+            held_out = None if valid is None else _rows(X, targets, weight, valid)
+            self._run(rows, held_out, incremental)
+        return self
+
+    def _check_parameters(self, incremental: bool) -> None:
+        """What nothing else checks, before anything changes."""
+        auto = isinstance(self.batch_size, str) and self.batch_size == "auto"
+        rules = [
+            ("max_iter", self.max_iter >= 1, "at least 1"),
+            ("alpha", self.alpha >= 0, "at least 0"),
+            ("batch_size", auto or (not isinstance(self.batch_size, str) and self.batch_size >= 1), "'auto' or at least 1"),
+            ("learning_rate_init", self.learning_rate_init > 0, "above 0"),
+            ("validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1"),
+            ("schedule", not (incremental and isinstance(self.schedule, str)), "None or a callable in partial_fit"),
+            ("early_stopping", not (incremental and self.early_stopping), "False in partial_fit"),
+        ]
+        for name, holds, wanted in rules:
+            if not holds:
+                raise ValueError(f"{name}: expected {wanted}, got {getattr(self, name)!r}")
+
+    def _split(self, targets: Array) -> tuple[Array, Array]:
+        """Rows to train on and rows to validate on."""
+        numbers, share = np.arange(len(targets)), self.validation_fraction
+        train, valid = train_test_split(numbers, test_size=share, random_state=self._seed, stratify=self._strata(targets))
+        if len(valid) < 2:
+            raise ValueError(f"validation_fraction: expected at least 2 rows to validate on, got {share} of {len(targets)} rows")
+        return train, valid
+
+    def _batch_size(self, rows: int) -> int:
+        return min(200 if isinstance(self.batch_size, str) else int(self.batch_size), rows)
+
+    def _begin(self, rows: int, mean_weight: float, go_on: bool) -> None:
+        """Makes the optimizer and its schedule, unless the last one goes on, and sets how much it decays."""
+        size = self._batch_size(rows)
+        if not go_on:
+            nesterov = bool(getattr(self, "nesterovs_momentum", True))
+            self._optimizer = make_optimizer(self.solver, self.module_, self.learning_rate_init, self.momentum, nesterov)
+            self._scheduler = self._make_schedule(self._optimizer, rows, -(-rows // size))
+        group = self._optimizer.param_groups[0]
+        if group["params"][0].ndim > 1:
+            group["weight_decay"] = self.alpha if isinstance(self._optimizer, AdamW) else self.alpha / (size * mean_weight)
+
+    def _run(self, rows: Rows, held_out: Rows | None, incremental: bool) -> None:
+        """One epoch, or epochs until there is no more progress."""
+        column, mode = (f"valid_{self._score_name}", "max") if held_out else ("train_loss", "min")
+        stopping = EarlyStopping(column, self.n_iter_no_change, self.tol, mode, restore_best=held_out is not None)  # type: ignore[arg-type]
+        criterion = self._criterion()
+        for _ in range(1 if incremental else self.max_iter):
+            row = self._epoch(criterion, rows, held_out)
+            stopping.update(row, self.module_)
+            if stopping.stopped:
+                if not self._slow_down(self._optimizer):
+                    break
+                stopping.load_state_dict(stopping.state_dict() | {"waited": 0})
+        stopping.restore(self.module_)
+
+    def _epoch(self, criterion: Criterion, rows: Rows, held_out: Rows | None) -> dict[str, Value]:
+        start, scheduler, optimizer = time.perf_counter(), self._scheduler, self._optimizer
+        rate = float(optimizer.param_groups[0]["lr"])
+        after_batch = scheduler.step if isinstance(scheduler, OneCycleLR) else None
+        generator = self._generator if self.shuffle else None
+        loss = train_epoch(self.module_, optimizer, criterion, rows, self._batch_size(len(rows.x)), generator, after_batch)
+        valid = {} if held_out is None else self._measure(criterion, held_out)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(valid.get("loss", loss))
+        elif scheduler is not None and after_batch is None:
+            scheduler.step()
+        row: dict[str, Value] = {"epoch": len(self.history_) + 1, "train_loss": loss}
+        row |= {f"valid_{name}": valid.get(name) for name in ("loss", self._score_name)}
+        self.history_.append(row | {"lr": rate, "seconds": time.perf_counter() - start})
+        if self.verbose:
+            EpochProgress(len(self.history_), self.max_iter, None, True).finish({"loss": loss}, valid)
+        return row
+
+    def _measure(self, criterion: Criterion, rows: Rows) -> dict[str, float]:
+        outputs = predict(self.module_, rows.x)
+        weight = None if rows.weight is None else rows.weight.numpy()
+        score = self._score_outputs(outputs, rows.y.numpy(), weight)
+        return {"loss": criterion.value(Tensor(outputs), rows.y, rows.weight), self._score_name: score}
+
+    # What is known afterwards.
+
+    def _outputs(self, X: Any) -> Array:
+        """The network's outputs for checked input."""
+        check_is_fitted(self)
+        return predict(self.module_, validate_data(self, X, dtype=np.float32, order="C", reset=False))
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """Mean training loss of each epoch."""
+        return self.history_["train_loss"]  # type: ignore[return-value]
+
+    @property
+    def loss_(self) -> float:
+        """Mean training loss of the last epoch."""
+        return self.loss_curve_[-1]
+
+    @property
+    def best_loss_(self) -> float:
+        """The lowest training loss of an epoch."""
+        return min(self.loss_curve_)
+
+    @property
+    def n_iter_(self) -> int:
+        """Epochs since the network was new."""
+        return len(self.history_)
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """Accuracy or R² on the validation rows after each epoch; None without early stopping."""
+        return self.history_[f"valid_{self._score_name}"] if self.early_stopping else None  # type: ignore[return-value]
+
+
+def _weights(sample_weight: Any, rows: int) -> Array:
+    """Checked weights of rows."""
+    if sample_weight is None:
+        return np.ones(rows)
+    weight: Array = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    if weight.shape != (rows,):
+        raise ValueError(f"sample_weight: expected shape {(rows,)}, got {weight.shape}")
+    if (weight < 0).any() or not weight.any():
+        raise ValueError("sample_weight: expected no negative weight and one above 0, got " + _spread(weight))
+    return weight
+
+
+def _spread(weight: Array) -> str:
+    return f"weights from {weight.min()} to {weight.max()}"
+
+
+def _rows(X: Array, targets: Array, weight: Array, chosen: Array) -> Rows:
+    """The chosen rows as tensors; weights have mean 1, and are left out where they are all the same."""
+    if len(chosen) != len(X):
+        X, targets, weight = X[chosen], targets[chosen], weight[chosen]
+    if weight.min() == weight.max():
+        return Rows(Tensor(X), Tensor(targets))
+    weight = (weight / weight.mean()).astype(np.float32)
+    spread = weight if targets.ndim == 1 else np.repeat(weight[:, None], targets.shape[1], axis=1)
+    return Rows(Tensor(X), Tensor(targets), Tensor(spread))

@@ -1,0 +1,225 @@
+"""`NetworkClassifier`: what y means to a classifier, and what outputs mean.
+
+y is one of three kinds: "single" (a class per row), "labels" (an indicator matrix: any number of labels per row) and "several"
+(more than one column of classes). Invariant: the network has one output per class, of every column for "several".
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from treadle import _core
+from treadle._core import Tensor
+from treadle.sklearn._base import Array, Network
+from treadle.sklearn._loop import Criterion
+
+__all__ = ["NetworkClassifier"]
+
+
+class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
+    """A network over classes."""
+
+    class_weight: Any
+    _score_name = "accuracy"
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one epoch, going on from where the last call or `fit` ended.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Dense numbers.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, or an indicator matrix of labels.
+        classes : array-like, default=None
+            All classes there will be (a list of arrays where y has several columns of classes); the first call needs them,
+            unless y is an indicator matrix.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self
+        """
+        if classes is None and not hasattr(self, "module_") and type_of_target(y) != "multilabel-indicator":
+            raise ValueError("partial_fit: expected classes in the first call, got None")
+        return self._fit(X, y, sample_weight, classes, incremental=True)
+
+    def predict(self, X: Any) -> Array:
+        """The most probable classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Dense numbers.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, or an indicator matrix of labels, as y was in `fit`.
+        """
+        codes = self._decide(self._outputs(X))
+        if self._kind == "labels":
+            return codes
+        if self._kind == "single":
+            return np.asarray(self.classes_[codes])
+        return np.stack([labels[codes[:, k]] for k, labels in enumerate(self.classes_)], axis=1)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Dense numbers.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes), or list of them
+            In the order of `classes_`; for labels the probability of each; one array for each of several columns of classes.
+        """
+        outputs = self._outputs(X)
+        if self._kind == "labels":
+            return expit(outputs)
+        parts = [softmax(part, axis=1) for part in np.split(outputs, self._edges, axis=1)]
+        return parts[0] if self._kind == "single" else parts
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithms of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Dense numbers.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes), or list of them
+            As `predict_proba`.
+        """
+        p = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return [np.log(part) for part in p] if isinstance(p, list) else np.log(p)
+
+    def _decide(self, outputs: Array) -> Array:
+        """Codes: the class with the largest output, of every column; or which labels are likelier than not."""
+        if self._kind == "labels":
+            return (outputs > 0).astype(np.int64)
+        codes = [part.argmax(axis=1) for part in np.split(outputs, self._edges, axis=1)]
+        return codes[0] if self._kind == "single" else np.stack(codes, axis=1)
+
+    def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
+        right = self._decide(outputs) == targets
+        if right.ndim == 2:
+            right, weight = right.all(axis=1), None if weight is None else weight[:, 0]
+        return float(np.average(right, weights=weight))
+
+    def _encode(self, y: Array, weight: Array, fresh: bool, classes: Any) -> Array:
+        check_classification_targets(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if fresh:
+            self._learn_classes(y, classes)
+        width = None if self._kind == "single" else len(self._labels)
+        if (y.shape[1] if y.ndim == 2 else None) != width:
+            raise ValueError(f"y: expected {'1 axis' if width is None else f'{width} columns'} as before, got shape {y.shape}")
+        columns = [y] if y.ndim == 1 else list(y.T)
+        codes = [_codes(column, labels) for column, labels in zip(columns, self._labels, strict=True)]
+        if self.warm_start and not fresh and classes is None:
+            self._expect_all(codes)
+        if self._kind == "single":
+            return codes[0]
+        return np.stack(codes, axis=1).astype(np.float32 if self._kind == "labels" else np.int64)
+
+    def _learn_classes(self, y: Array, classes: Any) -> None:
+        """Sets what kind y is, and its classes."""
+        if y.ndim == 1:
+            self._kind, self._labels = "single", [np.unique(y if classes is None else np.asarray(classes))]
+        elif type_of_target(y) == "multilabel-indicator":
+            self._kind, self._labels = "labels", [np.arange(2)] * y.shape[1]
+        else:
+            self._kind, self._labels = "several", [np.unique(c) for c in (y.T if classes is None else classes)]
+        counts = [1 if self._kind == "labels" else len(labels) for labels in self._labels]
+        self.n_outputs_ = sum(counts)
+        self._edges = np.cumsum(counts)[:-1]
+        self.classes_ = {"single": self._labels[0], "labels": np.arange(len(self._labels)), "several": self._labels}[self._kind]
+
+    def _expect_all(self, codes: list[Array]) -> None:
+        for column, labels in zip(codes, self._labels, strict=True):
+            if self._kind != "labels" and len(np.unique(column)) != len(labels):
+                got = labels[np.unique(column)].tolist()
+                raise ValueError(f"warm_start: expected y with the classes of the fit before, {labels.tolist()}, got {got}")
+
+    def _strata(self, targets: Array) -> Array | None:
+        return targets if self._kind == "single" else None
+
+    def _reweigh(self, targets: Array, weight: Array) -> Array:
+        if self.class_weight is None:
+            return weight
+        columns = targets.reshape(len(targets), -1).astype(np.int64).T
+        specs = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight] * len(columns)
+        if len(specs) != len(columns):
+            raise ValueError(f"class_weight: expected one for each of {len(columns)} columns of y, got {len(specs)}")
+        factors = [_class_weights(spec, *part, weight) for spec, *part in zip(specs, columns, self._labels, strict=True)]
+        weight = weight * np.prod(factors, axis=0)
+        if not weight.any():
+            raise ValueError("class_weight: expected a weight above 0 for a class in y, got none")
+        return weight
+
+    def _criterion(self) -> Criterion:
+        if self._kind == "labels":
+            return Criterion(_label_loss, float(len(self._labels)))
+        if self._kind == "single":
+            return Criterion(_class_loss)
+        return Criterion(partial(_column_losses, [len(labels) for labels in self._labels]), float(len(self._labels)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _codes(column: Array, labels: Array) -> Array:
+    """Positions of a column's values among the classes."""
+    codes = np.minimum(np.searchsorted(labels, column), len(labels) - 1)
+    unknown = labels[codes] != column
+    if unknown.any():
+        raise ValueError(f"y: expected classes among {labels.tolist()}, got {np.unique(column[unknown]).tolist()}")
+    return codes
+
+
+def _class_weights(spec: Any, codes: Array, labels: Array, weight: Array) -> Array:
+    """The weight of each row's class; "balanced" gives every class that is there the same sum of weights."""
+    if spec == "balanced":
+        sums = np.bincount(codes, weights=weight, minlength=len(labels))
+        table = weight.sum() / (np.count_nonzero(sums) * np.where(sums > 0, sums, 1.0))
+    elif isinstance(spec, dict):
+        table = np.array([spec.get(label, 1.0) for label in labels.tolist()], dtype=np.float64)
+    else:
+        raise ValueError(f"class_weight: expected None, 'balanced', a dict or a list of them, got {spec!r}")
+    if (table < 0).any():
+        raise ValueError(f"class_weight: expected no weight below 0, got {table.min()}")
+    return np.asarray(table[codes])
+
+
+def _class_loss(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    return _core.cross_entropy(outputs, targets, None, reduction)
+
+
+def _label_loss(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    return _core.bce_with_logits(outputs, targets, None, None, reduction)
+
+
+def _column_losses(sizes: list[int], outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    """Cross-entropy of each of several columns of classes."""
+    parts = enumerate(outputs.split(sizes, 1))
+    losses = _core.stack([_core.cross_entropy(part, targets[:, k], None, "none") for k, part in parts], 1)
+    return losses.mean() if reduction == "mean" else losses

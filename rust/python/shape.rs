@@ -5,7 +5,7 @@ use super::error::run;
 use super::tensor::{PyTensor, apply};
 use crate::array::DType;
 use crate::ops;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -53,6 +53,10 @@ impl PyTensor {
             *cell = changed;
         }
         Ok(())
+    }
+
+    fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyTypeError::new_err("index: expected an assignment, got a deletion; a tensor keeps its shape"))
     }
 
     // Shapes -----------------------------------------------------------

@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 
 
 class Network(BaseEstimator, ABC):  # type: ignore[misc]
-    """Base class: parameters of training, `fit`, and what is known afterwards. Subclasses say what the network is and what y means."""
+    """Parameters of training, `fit`, and what is known afterwards. Subclasses say what the network is and what y means."""
 
     def __init__(
         self,

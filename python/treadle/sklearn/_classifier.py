@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -69,8 +68,8 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         if self._kind == "labels":
             return codes
         if self._kind == "single":
-            return np.asarray(self.classes_[codes])
-        return np.stack([labels[codes[:, k]] for k, labels in enumerate(self.classes_)], axis=1)
+            return np.asarray(self._labels[0][codes])
+        return np.stack([labels[codes[:, k]] for k, labels in enumerate(self._labels)], axis=1)
 
     def predict_proba(self, X: Any) -> Any:
         """Probabilities of the classes.
@@ -87,8 +86,8 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         """
         outputs = self._outputs(X)
         if self._kind == "labels":
-            return expit(outputs)
-        parts = [softmax(part, axis=1) for part in np.split(outputs, self._edges, axis=1)]
+            return _core.sigmoid(Tensor(outputs)).numpy().copy()
+        parts = [_core.softmax(part, 1).numpy().copy() for part in Tensor(outputs).split(self._sizes, 1)]
         return parts[0] if self._kind == "single" else parts
 
     def predict_log_proba(self, X: Any) -> Any:
@@ -112,7 +111,7 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         """Codes: the class with the largest output, of every column; or which labels are likelier than not."""
         if self._kind == "labels":
             return (outputs > 0).astype(np.int64)
-        codes = [part.argmax(axis=1) for part in np.split(outputs, self._edges, axis=1)]
+        codes = [part.argmax(axis=1) for part in np.split(outputs, np.cumsum(self._sizes)[:-1], axis=1)]
         return codes[0] if self._kind == "single" else np.stack(codes, axis=1)
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
@@ -146,10 +145,11 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             self._kind, self._labels = "labels", [np.arange(2)] * y.shape[1]
         else:
             self._kind, self._labels = "several", [np.unique(c) for c in (y.T if classes is None else classes)]
-        counts = [1 if self._kind == "labels" else len(labels) for labels in self._labels]
-        self.n_outputs_ = sum(counts)
-        self._edges = np.cumsum(counts)[:-1]
-        self.classes_ = {"single": self._labels[0], "labels": np.arange(len(self._labels)), "several": self._labels}[self._kind]
+        self._sizes = [1 if self._kind == "labels" else len(labels) for labels in self._labels]
+        self.n_outputs_ = sum(self._sizes)
+        self.classes_: Any = {"single": self._labels[0], "labels": np.arange(len(self._labels)), "several": self._labels}[
+            self._kind
+        ]
 
     def _expect_all(self, codes: list[Array]) -> None:
         for column, labels in zip(codes, self._labels, strict=True):
@@ -167,7 +167,9 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         specs = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight] * len(columns)
         if len(specs) != len(columns):
             raise ValueError(f"class_weight: expected one for each of {len(columns)} columns of y, got {len(specs)}")
-        factors = [_class_weights(spec, *part, weight) for spec, *part in zip(specs, columns, self._labels, strict=True)]
+        factors = [
+            _class_weights(spec, codes, labels, weight) for spec, codes, labels in zip(specs, columns, self._labels, strict=True)
+        ]
         weight = weight * np.prod(factors, axis=0)
         if not weight.any():
             raise ValueError("class_weight: expected a weight above 0 for a class in y, got none")
@@ -178,7 +180,7 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             return Criterion(_label_loss, float(len(self._labels)))
         if self._kind == "single":
             return Criterion(_class_loss)
-        return Criterion(partial(_column_losses, [len(labels) for labels in self._labels]), float(len(self._labels)))
+        return Criterion(partial(_column_losses, self._sizes), float(len(self._labels)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -132,7 +132,7 @@ _SOLVERS: dict[str, Callable[[Any, float, float, bool], Optimizer]] = {
     "sgd": lambda groups, rate, momentum, nesterov: SGD(groups, rate, momentum, nesterov=nesterov),
     "adam": lambda groups, rate, momentum, nesterov: Adam(groups, rate),
     "adamw": lambda groups, rate, momentum, nesterov: AdamW(groups, rate),
-    "rmsprop": lambda groups, rate, momentum, nesterov: RMSprop(groups, rate, momentum=momentum),
+    "rmsprop": lambda groups, rate, momentum, nesterov: RMSprop(groups, rate),
 }
 
 

@@ -5,74 +5,296 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from treadle import init, nn
+from treadle._core import Tensor
 from treadle.optim import Optimizer
-from treadle.sklearn._base import Network
 from treadle.sklearn._classifier import NetworkClassifier
-from treadle.sklearn._loop import InverseScalingLR, Schedule, choose
+from treadle.sklearn._loop import Schedule
+from treadle.sklearn._perceptron import Perceptron
 from treadle.sklearn._regressor import NetworkRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "identity": nn.Identity,
-    "logistic": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-}
-_LOWEST_RATE = 1e-6  # below which "adaptive" stops, as in scikit-learn
+
+class MLPClassifier(Perceptron, NetworkClassifier):
+    """A multilayer perceptron for classes, several columns of classes, or labels.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        Units of the hidden layers.
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'gelu', 'silu'}, default='relu'
+        Function after each hidden layer.
+    solver : {'sgd', 'adam', 'adamw', 'rmsprop'}, default='adam'
+        Optimizer.
+    alpha : float, default=0.0001
+        L2 penalty, divided by the weight of a batch; for 'adamw' the decay itself. Biases are not decayed.
+    batch_size : int or 'auto', default='auto'
+        Rows per step; 'auto' is min(200, n_samples).
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Rates of solver 'sgd': lowered by `power_t`, or divided by 5 whenever progress stops.
+    learning_rate_init : float, default=0.001
+        First learning rate.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    schedule : {'cosine', 'one_cycle'}, callable or None, default=None
+        Learning rates of any solver over `max_iter` epochs; a callable makes a schedule from the optimizer.
+    max_iter : int, default=200
+        The most epochs.
+    shuffle : bool, default=True
+        Whether each epoch has an order of its own.
+    random_state : int, RandomState or None, default=None
+        What initial values, order, dropout and validation rows are drawn from.
+    tol : float, default=0.0001
+        How much better a loss or score must be to count as progress.
+    early_stopping : bool, default=False
+        Whether rows are set aside and their accuracy is watched; the weights of the best epoch are restored.
+    validation_fraction : float, default=0.1
+        Share of the rows that is set aside.
+    n_iter_no_change : int, default=10
+        Epochs without progress after which training ends.
+    momentum : float, default=0.9
+        Momentum of solver 'sgd'.
+    nesterovs_momentum : bool, default=True
+        Whether that momentum is Nesterov's.
+    batch_norm : bool, default=False
+        Whether each hidden layer is normalised before its activation.
+    dropout : float, default=0.0
+        Probability of zeroing a hidden unit in training.
+    residual : bool, default=False
+        Whether a hidden layer as wide as its input adds that input to its output.
+    class_weight : dict, 'balanced', list of dict or None, default=None
+        Weights of classes, multiplied with `sample_weight`; 'balanced' gives each class the same sum of weights.
+    verbose : bool, default=False
+        Whether a line per epoch is written to stderr.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit.
+
+    Attributes
+    ----------
+    classes_ : ndarray, or list of them
+        Classes, in the order of `predict_proba`.
+    module_ : nn.Module
+        The trained network.
+    history_ : History
+        Loss, validation loss and accuracy, learning rate and seconds of each epoch.
+    loss_curve_, loss_, best_loss_ : list of float, float, float
+        Training loss of each epoch, of the last, and the lowest.
+    validation_scores_ : list of float or None
+        Accuracy on the validation rows after each epoch, with early stopping.
+    n_iter_ : int
+        Epochs trained.
+    n_outputs_ : int
+        Outputs of the network.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Columns of X, and their names if it has any.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from treadle.sklearn import MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), MLPClassifier(batch_norm=True, random_state=0))
+    >>> model.fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        *,
+        activation: str = "relu",
+        solver: str = "adam",
+        alpha: float = 1e-4,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 1e-3,
+        power_t: float = 0.5,
+        schedule: str | Callable[[Optimizer], Schedule] | None = None,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        residual: bool = False,
+        class_weight: Any = None,
+        verbose: bool = False,
+        warm_start: bool = False,
+    ) -> None:
+        super().__init__(
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            schedule=schedule,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            momentum=momentum,
+            verbose=verbose,
+            warm_start=warm_start,
+        )
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.learning_rate = learning_rate
+        self.power_t = power_t
+        self.nesterovs_momentum = nesterovs_momentum
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.residual = residual
+        self.class_weight = class_weight
 
 
-class _MLP(Network):
-    """What the two share: the network, and the rates of plain SGD."""
+class MLPRegressor(Perceptron, NetworkRegressor):
+    """A multilayer perceptron for one or several numbers.
 
-    hidden_layer_sizes: int | Sequence[int]
-    activation: str
-    learning_rate: str
-    power_t: float
-    nesterovs_momentum: bool
-    batch_norm: bool
-    dropout: float
-    residual: bool
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        Units of the hidden layers.
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'gelu', 'silu'}, default='relu'
+        Function after each hidden layer.
+    solver : {'sgd', 'adam', 'adamw', 'rmsprop'}, default='adam'
+        Optimizer.
+    loss : {'squared_error', 'absolute_error', 'huber'} or callable, default='squared_error'
+        What is minimised (squared errors halved); a callable takes outputs and targets of shape
+        (n_rows, n_outputs) and gives a loss for each element.
+    alpha : float, default=0.0001
+        L2 penalty, divided by the weight of a batch; for 'adamw' the decay itself. Biases are not decayed.
+    batch_size : int or 'auto', default='auto'
+        Rows per step; 'auto' is min(200, n_samples).
+    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+        Rates of solver 'sgd': lowered by `power_t`, or divided by 5 whenever progress stops.
+    learning_rate_init : float, default=0.001
+        First learning rate.
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    schedule : {'cosine', 'one_cycle'}, callable or None, default=None
+        Learning rates of any solver over `max_iter` epochs; a callable makes a schedule from the optimizer.
+    max_iter : int, default=200
+        The most epochs.
+    shuffle : bool, default=True
+        Whether each epoch has an order of its own.
+    random_state : int, RandomState or None, default=None
+        What initial values, order, dropout and validation rows are drawn from.
+    tol : float, default=0.0001
+        How much better a loss or score must be to count as progress.
+    early_stopping : bool, default=False
+        Whether rows are set aside and their R² is watched; the weights of the best epoch are restored.
+    validation_fraction : float, default=0.1
+        Share of the rows that is set aside.
+    n_iter_no_change : int, default=10
+        Epochs without progress after which training ends.
+    momentum : float, default=0.9
+        Momentum of solver 'sgd'.
+    nesterovs_momentum : bool, default=True
+        Whether that momentum is Nesterov's.
+    batch_norm : bool, default=False
+        Whether each hidden layer is normalised before its activation.
+    dropout : float, default=0.0
+        Probability of zeroing a hidden unit in training.
+    residual : bool, default=False
+        Whether a hidden layer as wide as its input adds that input to its output.
+    scale_target : bool, default=True
+        Whether the network sees y with mean 0 and variance 1; predictions are scaled back.
+    verbose : bool, default=False
+        Whether a line per epoch is written to stderr.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit.
 
-    def _build(self, features: int, outputs: int) -> nn.Module:
-        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        layers: list[nn.Module] = []
-        for size in sizes:
-            layers += self._hidden(features, size)
-            features = size
-        return nn.Sequential(*layers, self._linear(features, outputs))
+    Attributes
+    ----------
+    module_ : nn.Module
+        The trained network.
+    history_ : History
+        Loss, validation loss and R², learning rate and seconds of each epoch.
+    loss_curve_, loss_, best_loss_ : list of float, float, float
+        Training loss of each epoch, of the last, and the lowest.
+    validation_scores_ : list of float or None
+        R² on the validation rows after each epoch, with early stopping.
+    n_iter_ : int
+        Epochs trained.
+    n_outputs_ : int
+        Outputs of the network.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Columns of X, and their names if it has any.
 
-    def _hidden(self, features: int, size: int) -> list[nn.Module]:
-        layers: list[nn.Module] = [self._linear(features, size)]
-        layers += [nn.BatchNorm1d(size)] if self.batch_norm else []
-        layers += [choose("activation", self.activation, _ACTIVATIONS)()]
-        layers += [nn.Dropout(self.dropout, generator=self._generator)] if self.dropout else []
-        return [nn.Residual(nn.Sequential(*layers))] if self.residual and features == size else layers
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from treadle.sklearn import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), MLPRegressor(random_state=0))
+    >>> model.fit(X, y).score(X, y) > 0.5
+    True
+    """
 
-    def _linear(self, features: int, size: int) -> nn.Linear:
-        """Initial values as scikit-learn draws them (Glorot and Bengio 2010)."""
-        layer = nn.Linear(features, size, generator=self._generator)
-        gain = 1 / np.sqrt(3) if self.activation == "logistic" else 1.0
-        for p in layer.parameters():
-            p.copy_(init.xavier_uniform(features, size, shape=p.shape, gain=gain, generator=self._generator))
-        return layer
-
-    def _make_schedule(self, optimizer: Optimizer, rows: int, batches: int) -> Schedule | None:
-        rate = choose("learning_rate", self.learning_rate, {name: name for name in ("constant", "invscaling", "adaptive")})
-        if rate != "constant" and self.schedule is not None:
-            raise ValueError(f"schedule: expected None with learning_rate={rate!r}, got {self.schedule!r}")
-        if rate == "invscaling" and self.solver == "sgd":
-            return InverseScalingLR(optimizer, rows, self.power_t)
-        return super()._make_schedule(optimizer, rows, batches)
-
-    def _slow_down(self, optimizer: Optimizer) -> bool:
-        if self.learning_rate != "adaptive" or self.solver != "sgd" or optimizer.param_groups[0]["lr"] <= _LOWEST_RATE:
-            return False
-        for group in optimizer.param_groups:
-            group["lr"] /= 5
-        return True
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        *,
+        activation: str = "relu",
+        solver: str = "adam",
+        loss: str | Callable[[Tensor, Tensor], Tensor] = "squared_error",
+        alpha: float = 1e-4,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 1e-3,
+        power_t: float = 0.5,
+        schedule: str | Callable[[Optimizer], Schedule] | None = None,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        residual: bool = False,
+        scale_target: bool = True,
+        verbose: bool = False,
+        warm_start: bool = False,
+    ) -> None:
+        super().__init__(
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            schedule=schedule,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            momentum=momentum,
+            verbose=verbose,
+            warm_start=warm_start,
+        )
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.power_t = power_t
+        self.nesterovs_momentum = nesterovs_momentum
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.residual = residual
+        self.scale_target = scale_target

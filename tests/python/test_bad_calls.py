@@ -1,0 +1,323 @@
+"""Bad calls of the core and the layers: each gives a named exception whose message has both facts, and changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import treadle
+from treadle import init, nn, ops, optim
+from treadle.nn import functional as F
+from treadle.optim import lr_scheduler
+
+T = treadle.tensor
+X = treadle.ones(3, 4)
+V = treadle.ones(4)
+N = T([1, 2, 3])
+LEAF = treadle.ones(3, requires_grad=True)
+HUGE = 2**62
+
+
+def _twice() -> None:
+    y = (LEAF * LEAF).sum()
+    y.backward()
+    y.backward()
+
+
+def _optimizer(**options: Any) -> Any:
+    return optim.SGD([treadle.ones(2, requires_grad=True)], **options)
+
+
+Row = tuple[str, Any, type[Exception], str]
+
+CREATION: list[Row] = [
+    ("zeros negative", lambda: treadle.zeros(-1, 2), ValueError, "-1"),
+    ("zeros huge", lambda: treadle.zeros(HUGE), MemoryError, "4611686018427387904"),
+    ("zeros overflow", lambda: treadle.zeros(2**40, 2**40), MemoryError, "1099511627776"),
+    ("zeros ten terabytes", lambda: treadle.zeros(10**12, dtype="float64"), MemoryError, "expected"),
+    ("zeros of a float", lambda: treadle.zeros(2.5), TypeError, "float"),
+    ("zeros nine dims", lambda: treadle.zeros(*[1] * 9), ValueError, "at most 8 dimensions, got 9"),
+    ("zeros device", lambda: treadle.zeros(2, device="cuda"), ValueError, "'cuda'"),
+    ("zeros dtype", lambda: treadle.zeros(2, dtype="int3"), TypeError, "int3"),
+    ("ones complex", lambda: treadle.ones(2, dtype="complex64"), TypeError, "complex64"),
+    ("full of text", lambda: treadle.full((2,), "a"), TypeError, "str"),
+    ("arange step zero", lambda: treadle.arange(0, 5, 0), ValueError, "step other than 0, got"),
+    ("arange infinite", lambda: treadle.arange(float("inf")), ValueError, "inf"),
+    ("arange huge", lambda: treadle.arange(2**61), MemoryError, "expected"),
+    ("eye negative", lambda: treadle.eye(-1), (ValueError, OverflowError), "negative|-1"),
+    ("tensor of text", lambda: T("abc"), TypeError, "got str"),
+    ("tensor of None", lambda: T(None), TypeError, "NoneType"),
+    ("tensor ragged", lambda: T([[1, 2], [3]]), ValueError, "regular nested list"),
+    ("tensor of objects", lambda: T([object()]), TypeError, "expected a Tensor, array, number or nested list"),
+    ("tensor complex array", lambda: T(np.zeros(2, np.complex64)), TypeError, "complex64"),
+    ("tensor of dates", lambda: T(np.zeros(2, "datetime64[s]")), TypeError, "datetime64"),
+    ("tensor dtype", lambda: T([1.0], dtype="float128"), TypeError, "float128"),
+    ("tensor device", lambda: T([1.0], device="gpu"), ValueError, "gpu"),
+    ("grad of integers", lambda: T([1], requires_grad=True), TypeError, "expected float32 or float64, got int64"),
+    ("grad of integers later", lambda: T([1]).requires_grad_(), TypeError, "got int64"),
+    ("rand bounds", lambda: treadle.uniform((2,), 2.0, 1.0), ValueError, "low 2 and high 1"),
+    ("rand nan", lambda: treadle.uniform((2,), float("nan"), 1.0), ValueError, "NaN"),
+    ("rand of integers", lambda: treadle.rand(2, dtype="int64"), TypeError, "got int64"),
+    ("normal std", lambda: treadle.normal((2,), 0.0, -1.0), ValueError, "-1"),
+    ("randint empty", lambda: treadle.randint(3, 3, (2,)), ValueError, "3 and 3"),
+    ("bernoulli p", lambda: treadle.bernoulli((2,), 1.5), ValueError, r"\[0, 1\], got 1.5"),
+    ("rand huge", lambda: treadle.rand(2**50), MemoryError, "expected"),
+    ("seed negative", lambda: treadle.manual_seed(-1), ValueError, r"\[0, 2\*\*64\), got -1"),
+    ("seed too large", lambda: treadle.Generator(2**64), ValueError, "18446744073709551616"),
+    ("seed of text", lambda: treadle.Generator("a"), (ValueError, TypeError), "'a'|str"),
+]
+
+ELEMENTWISE: list[Row] = [
+    ("add shapes", lambda: X + T([1.0, 2.0]), ValueError, r"add: expected shapes that broadcast together, got \(3, 4\) and \(2,\)"),
+    ("mul shapes", lambda: X * treadle.ones(2, 4), ValueError, r"\(3, 4\) and \(2, 4\)"),
+    ("sub bools", lambda: T([True]) - T([True]), TypeError, "sub: expected numbers.*got bool"),
+    ("div shapes", lambda: X / treadle.ones(5), ValueError, r"div: .*\(5,\)"),
+    ("pow shapes", lambda: X ** treadle.ones(5), ValueError, r"pow: .*\(5,\)"),
+    ("negative integer power", lambda: N ** T([-1]), ValueError, "non-negative integer exponents"),
+    ("add text", lambda: X + "a", TypeError, "str"),
+    ("add None", lambda: X + None, TypeError, "NoneType"),
+    ("and of floats", lambda: X & X, TypeError, "float32"),
+    ("invert floats", lambda: ~X, TypeError, "float32"),
+    ("less shapes", lambda: treadle.ones(7) > X, ValueError, r"\(7,\)"),
+    ("maximum shapes", lambda: ops.maximum(X, treadle.ones(7)), ValueError, r"maximum: .*\(7,\)"),
+    ("where shapes", lambda: treadle.where(T([True, False]), X, X), ValueError, r"\(2,\)"),
+    ("where floats", lambda: treadle.where(X, X, X), TypeError, "bool.*got float32"),
+    ("masked_fill floats", lambda: X.masked_fill(X, 0.0), TypeError, "bool.*got float32"),
+    ("clip text", lambda: X.clip("a"), TypeError, "str"),
+    ("astype", lambda: X.astype("text"), TypeError, "text"),
+    ("bool of many", lambda: bool(X), ValueError, r"\(3, 4\)"),
+    ("float of many", lambda: float(X), ValueError, r"\(3, 4\)"),
+    ("item of many", lambda: X.item(), ValueError, r"one element, got shape \(3, 4\)"),
+    ("len of scalar", lambda: len(T(1.0)), TypeError, r"at least one dimension, got a tensor of shape \(\)"),
+    ("index of float", lambda: [1, 2][T(1.0)], TypeError, "float32"),
+    ("iter of scalar", lambda: list(T(1.0)), TypeError, r"at least one dimension, got a tensor of shape \(\)"),
+]
+
+PRODUCTS: list[Row] = [
+    (
+        "matmul inner",
+        lambda: treadle.ones(4, 3) @ treadle.ones(5, 2),
+        ValueError,
+        r"matmul: inner dimensions differ, got \(4, 3\) @ \(5, 2\)",
+    ),
+    ("matmul scalar", lambda: X @ T(2.0), ValueError, r"matmul: .*\(\)"),
+    ("matmul batch", lambda: treadle.ones(2, 3, 4) @ treadle.ones(3, 4, 5), ValueError, r"\(2, 3, 4\)|\(2,\)"),
+    ("matmul vector", lambda: X @ treadle.ones(3), ValueError, r"\(3, 4\) @ \(3,\)"),
+    ("linear features", lambda: F.linear(X, treadle.ones(2, 3)), ValueError, r"\(\.\.\., 3\), got \(3, 4\)"),
+    ("linear bias", lambda: F.linear(X, treadle.ones(2, 4), treadle.ones(3)), ValueError, r"bias of shape \(2,\), got \(3,\)"),
+    ("linear weight", lambda: F.linear(X, V), ValueError, r"got \(3, 4\) with weight \(4,\)"),
+    ("linear integers", lambda: F.linear(T([[1]]), T([[1]])), TypeError, "got int64"),
+]
+
+REDUCTIONS: list[Row] = [
+    ("sum axis", lambda: X.sum(2), (ValueError, IndexError), "sum: .*2"),
+    ("sum axis twice", lambda: X.sum((0, 0)), ValueError, "axis 0 twice"),
+    ("sum axis below", lambda: X.sum(-3), (ValueError, IndexError), "-3"),
+    ("mean axis text", lambda: X.mean("a"), TypeError, "str"),
+    ("max empty", lambda: treadle.zeros(0, 2).max(0), ValueError, r"at least one element to reduce, got shape \(0, 2\)"),
+    ("min empty", lambda: treadle.zeros(0).min(), ValueError, r"got shape \(0,\)"),
+    ("argmax empty", lambda: treadle.zeros(0).argmax(), ValueError, r"argmax: .*\(0,\)"),
+    ("argmax axis", lambda: X.argmax(5), (ValueError, IndexError), "5"),
+    ("softmax axis", lambda: X.softmax(2), (ValueError, IndexError), "softmax: .*2"),
+    ("log_softmax axis", lambda: X.log_softmax(-3), (ValueError, IndexError), "-3"),
+    ("logsumexp axis", lambda: X.logsumexp(7), (ValueError, IndexError), "7"),
+    ("var axis", lambda: X.var(3), (ValueError, IndexError), "3"),
+]
+
+SHAPES: list[Row] = [
+    ("reshape size", lambda: X.reshape(5, 2), ValueError, r"reshape: .*12.*|reshape: .*\(3, 4\).*\(5, 2\)"),
+    ("reshape two unknown", lambda: X.reshape(-1, -1), ValueError, "-1"),
+    ("reshape unknown", lambda: X.reshape(5, -1), ValueError, r"\(3, 4\)"),
+    ("reshape overflow", lambda: X.reshape(2**40, 2**40), (ValueError, MemoryError), "1099511627776"),
+    ("permute count", lambda: X.permute(0), ValueError, "permute|transpose"),
+    ("permute twice", lambda: X.permute(0, 0), ValueError, "0"),
+    ("permute range", lambda: X.permute(0, 2), (ValueError, IndexError), "2"),
+    ("swapaxes range", lambda: X.swapaxes(0, 2), (ValueError, IndexError), "2"),
+    ("broadcast", lambda: X.broadcast_to((2, 4)), ValueError, r"\(3, 4\).*\(2, 4\)|\(2, 4\).*\(3, 4\)"),
+    ("broadcast huge", lambda: V.broadcast_to((2**61, 4)) + 1, MemoryError, "2305843009213693952"),
+    ("expand negative", lambda: X.expand(-2, 4), ValueError, "-2"),
+    ("squeeze axis", lambda: X.squeeze(0), ValueError, "3"),
+    ("squeeze range", lambda: X.squeeze(4), (ValueError, IndexError), "4"),
+    ("unsqueeze range", lambda: X.unsqueeze(5), (ValueError, IndexError), "5"),
+    ("unsqueeze nine", lambda: treadle.zeros(*[1] * 8).unsqueeze(0), ValueError, "8 dimensions, got 9"),
+    ("flip range", lambda: X.flip(2), (ValueError, IndexError), "2"),
+    ("flatten range", lambda: X.flatten(3), (ValueError, IndexError), "3"),
+    ("split sizes", lambda: X.split([1, 1], 1), ValueError, "split: .*4"),
+    ("split negative", lambda: X.split([-1, 5], 1), ValueError, "-1"),
+    ("split axis", lambda: X.split(1, 2), (ValueError, IndexError), "2"),
+    ("stack none", lambda: treadle.stack([]), ValueError, "stack: "),
+    ("stack shapes", lambda: treadle.stack([X, V]), ValueError, r"\(3, 4\).*\(4,\)"),
+    ("stack a tensor", lambda: treadle.stack(X), TypeError, "list or tuple of tensors, got one Tensor"),
+    ("concatenate shapes", lambda: treadle.concatenate([X, treadle.ones(3, 5)], 0), ValueError, r"\(3, 4\).*\(3, 5\)"),
+    ("concatenate dims", lambda: treadle.concatenate([X, V]), ValueError, r"\(3, 4\).*\(4,\)"),
+    ("concatenate axis", lambda: treadle.concatenate([X, X], 2), (ValueError, IndexError), "2"),
+    ("one_hot range", lambda: ops.one_hot(T([3]), 3), IndexError, "3"),
+    ("one_hot floats", lambda: ops.one_hot(X, 3), TypeError, "got float32"),
+]
+
+INDEXING: list[Row] = [
+    ("index range", lambda: X[3], IndexError, "3"),
+    ("index below", lambda: X[-4], IndexError, "-4"),
+    ("too many", lambda: X[0, 0, 0], IndexError, "3|too many|2"),
+    ("two ellipses", lambda: X[..., ...], (IndexError, ValueError), "llipsis"),
+    ("step zero", lambda: X[::0], ValueError, "0"),
+    ("float index", lambda: X[1.5], (TypeError, IndexError), "float"),
+    ("text index", lambda: X["a"], (TypeError, IndexError), "str"),
+    ("float array", lambda: X[T([0.5])], (TypeError, IndexError), "float32"),
+    ("array range", lambda: X[T([0, 7])], IndexError, "7"),
+    ("mask shape", lambda: X[T([True, False])], (IndexError, ValueError), "2"),
+    ("arrays that do not broadcast", lambda: X[T([0, 1]), T([0, 1, 2])], (IndexError, ValueError), r"\(2,\).*\(3,\)"),
+    ("set shape", lambda: X.clone().__setitem__(0, treadle.ones(3)), ValueError, r"\(3,\)"),
+    ("set leaf", lambda: LEAF.__setitem__(0, 1.0), RuntimeError, "leaf that requires grad"),
+    ("delete", lambda: X.clone().__delitem__(0), TypeError, "expected an assignment, got a deletion"),
+    ("take range", lambda: X.take(T([3])), IndexError, "3"),
+    ("take floats", lambda: X.take(V), TypeError, "float32"),
+    ("take axis", lambda: X.take(N, 2), (ValueError, IndexError), "2"),
+    ("gather dims", lambda: X.gather(N, 1), ValueError, r"\(3,\)"),
+    ("gather range", lambda: X.gather(T([[9], [0], [0]]), 1), IndexError, "9"),
+    ("index_add range", lambda: X.index_add(T([5]), treadle.ones(1, 4)), IndexError, "5"),
+    ("index_add shape", lambda: X.index_add(T([0]), treadle.ones(2, 4)), ValueError, r"\(2, 4\)"),
+]
+
+TAPE: list[Row] = [
+    ("backward twice", _twice, RuntimeError, "retain_graph=True"),
+    ("backward of many", lambda: (LEAF * 2).backward(), ValueError, r"gradient for an output of shape \(3,\), got none"),
+    ("backward shape", lambda: (LEAF * 2).backward(V), ValueError, r"gradient of shape \(3,\), got \(4,\)"),
+    ("backward off the tape", lambda: X.sum().backward(), RuntimeError, "requires grad"),
+    ("grad off the tape", lambda: treadle.grad(X.sum(), X), RuntimeError, "requires grad"),
+    ("grad unused", lambda: treadle.grad((LEAF * 2).sum(), treadle.ones(2, requires_grad=True)), RuntimeError, "allow_unused"),
+    ("grad of arrays", lambda: treadle.grad(np.zeros(2), LEAF), TypeError, "Tensor, got"),
+    ("grad outputs count", lambda: treadle.grad([(LEAF * 2).sum()], [LEAF], [None, None]), ValueError, "1.*2"),
+    ("set grad shape", lambda: setattr(LEAF, "grad", V), ValueError, r"shape \(3,\), got float32 of shape \(4,\)"),
+    ("set grad of a constant", lambda: setattr(X, "grad", X), RuntimeError, "leaf"),
+    ("checkpoint result", lambda: nn.checkpoint(lambda x: 3, X), TypeError, "checkpoint: expected a Tensor, got int"),
+    ("checkpoint input", lambda: nn.checkpoint(lambda x: x, np.zeros(2)), TypeError, "got ndarray"),
+    ("copy_ shape", lambda: X.clone().copy_(treadle.ones(5)), ValueError, r"\(5,\)"),
+]
+
+LAYERS: list[Row] = [
+    ("Linear size", lambda: nn.Linear(0, 3), ValueError, "in_features of at least 1, got 0"),
+    ("Linear float size", lambda: nn.Linear(2.5, 3), TypeError, "in_features as an int, got float"),
+    ("Linear device", lambda: nn.Linear(2, 3, device="cuda"), ValueError, "cuda"),
+    ("Linear dtype", lambda: nn.Linear(2, 3, dtype="int64"), (TypeError, ValueError), "int64"),
+    ("Linear array", lambda: nn.Linear(4, 3)(np.zeros((2, 4), np.float32)), TypeError, "linear: expected a Tensor, got ndarray"),
+    ("Linear features", lambda: nn.Linear(5, 3)(X), ValueError, r"got \(3, 4\)"),
+    ("Embedding range", lambda: nn.Embedding(5, 2)(T([5])), IndexError, "5"),
+    ("Embedding floats", lambda: nn.Embedding(5, 2)(V), TypeError, "float32"),
+    ("Embedding padding", lambda: nn.Embedding(5, 2, padding_idx=7), ValueError, "7"),
+    ("BatchNorm dim", lambda: nn.BatchNorm1d(0), ValueError, "dim of at least 1, got 0"),
+    ("BatchNorm eps", lambda: nn.BatchNorm1d(4, eps=0), ValueError, "eps above 0, got 0"),
+    ("BatchNorm momentum", lambda: nn.BatchNorm1d(4, momentum=1.5), ValueError, r"momentum in \[0, 1\], got 1.5"),
+    (
+        "BatchNorm one row",
+        lambda: nn.BatchNorm1d(8)(treadle.ones(1, 8)),
+        ValueError,
+        r"more than one value per channel, got shape \(1, 8\)",
+    ),
+    (
+        "BatchNorm channels",
+        lambda: nn.BatchNorm1d(4)(treadle.ones(8, 5)),
+        ValueError,
+        r"expected 4 channels, got 5 in shape \(8, 5\)",
+    ),
+    ("BatchNorm not affine", lambda: nn.BatchNorm1d(4, affine=False)(treadle.ones(8, 5)), ValueError, "expected 4 channels, got 5"),
+    ("BatchNorm 1-d", lambda: nn.BatchNorm1d(4)(V), ValueError, r"\(N, C\) or \(N, C, L\), got \(4,\)"),
+    ("BatchNorm 4-d", lambda: nn.BatchNorm1d(4)(treadle.ones(2, 4, 2, 2)), ValueError, r"got \(2, 4, 2, 2\)"),
+    ("BatchNorm integers", lambda: nn.BatchNorm1d(2)(T([[1, 2], [3, 4]])), TypeError, "got int64"),
+    ("BatchNorm array", lambda: nn.BatchNorm1d(4)(np.zeros((3, 4), np.float32)), TypeError, "got ndarray"),
+    (
+        "BatchNorm mask",
+        lambda: nn.BatchNorm1d(4)(X, mask=T([True])),
+        ValueError,
+        r"bool mask of shape \(3,\), got bool of shape \(1,\)",
+    ),
+    ("BatchNorm2d", lambda: nn.BatchNorm2d(4)(X), ValueError, r"\(N, C, H, W\), got \(3, 4\)"),
+    ("InstanceNorm", lambda: nn.InstanceNorm1d(4)(X), ValueError, r"\(N, 4, L\), got \(3, 4\)"),
+    ("batch_norm activation", lambda: F.batch_norm(X, training=True, activation="tanh"), ValueError, "'tanh'"),
+    ("LayerNorm shape", lambda: nn.LayerNorm(5)(X), ValueError, r"\(5,\).*\(3, 4\)|\(3, 4\).*\(5,\)"),
+    ("LayerNorm integers", lambda: F.layer_norm(N, (3,)), TypeError, "int64"),
+    ("GroupNorm groups", lambda: nn.GroupNorm(3, 4), ValueError, "3.*4"),
+    ("GroupNorm channels", lambda: nn.GroupNorm(2, 4)(treadle.ones(2, 6)), ValueError, "4.*6|6.*4"),
+    ("Dropout p", lambda: nn.Dropout(1.5), ValueError, r"p in \[0, 1\], got 1.5"),
+    ("Dropout integers", lambda: F.dropout(N), TypeError, "int64"),
+    ("Sequential", lambda: nn.Sequential(nn.ReLU(), 3), TypeError, "int"),
+    ("ModuleList", lambda: nn.ModuleList([abs]), TypeError, "builtin_function"),
+    ("Residual", lambda: nn.Residual(abs), TypeError, "expected a module, got builtin_function"),
+    ("no forward", lambda: nn.Module()(X), TypeError, "forward"),
+    ("load missing", lambda: nn.Linear(2, 2).load_state_dict({}), ValueError, "missing.*bias.*weight"),
+    ("load shape", lambda: nn.Linear(2, 2).load_state_dict({"weight": X, "bias": treadle.ones(2)}), ValueError, r"\(3, 4\)"),
+    ("MLPResNet", lambda: treadle.models.MLPResNet(4, hidden_dim=1), ValueError, "hidden_dim.*1"),
+    ("fuse", lambda: nn.utils.fuse_linear_bn(nn.Linear(2, 3), nn.BatchNorm1d(4)), ValueError, "3.*4"),
+    ("vector", lambda: nn.utils.vector_to_parameters(V, [X.clone()]), ValueError, r"\(12,\), got \(4,\)"),
+]
+
+LOSSES: list[Row] = [
+    ("cross_entropy range", lambda: F.cross_entropy(X, T([0, 1, 9])), IndexError, r"\[0, 4\), got 9 at position 2"),
+    ("cross_entropy rows", lambda: F.cross_entropy(X, T([0, 1])), ValueError, r"\(3,\), got \(2,\)"),
+    ("cross_entropy floats", lambda: F.cross_entropy(X, treadle.ones(3)), (TypeError, ValueError), "float32|\\(3,\\)"),
+    ("cross_entropy 1-d", lambda: F.cross_entropy(V, T([0])), ValueError, r"\(4,\)"),
+    ("cross_entropy smoothing", lambda: nn.CrossEntropyLoss(label_smoothing=2.0), ValueError, "2.0"),
+    ("cross_entropy weight", lambda: F.cross_entropy(X, T([0, 1, 2]), treadle.ones(3)), ValueError, r"\(4,\), got .*\(3,\)"),
+    ("reduction", lambda: F.mse_loss(X, X, "median"), ValueError, "median"),
+    ("reduction of a layer", lambda: nn.L1Loss("median"), ValueError, "median"),
+    ("mse shapes", lambda: F.mse_loss(X, treadle.ones(3, 1)), ValueError, r"\(3, 4\).*\(3, 1\)"),
+    ("mse array", lambda: F.mse_loss(X, np.ones((3, 4))), TypeError, "got ndarray"),
+    ("huber delta", lambda: nn.HuberLoss(delta=0), ValueError, "above 0, got 0"),
+    ("bce shapes", lambda: F.binary_cross_entropy_with_logits(X, V[:2]), ValueError, r"\(2,\)"),
+    ("nll range", lambda: F.nll_loss(X, T([0, 1, -5])), IndexError, "-5"),
+]
+
+INIT: list[Row] = [
+    ("xavier fans", lambda: init.xavier_uniform(0, 3), ValueError, "fan_in 0"),
+    ("kaiming nonlinearity", lambda: init.kaiming_uniform(3, 3, nonlinearity="cubic"), ValueError, "cubic"),
+    ("orthogonal dims", lambda: init.orthogonal((3,)), ValueError, r"\(3,\)"),
+    ("init device", lambda: init.ones(3, device="tpu"), ValueError, "tpu"),
+]
+
+OPTIM: list[Row] = [
+    ("none", lambda: optim.SGD([]), ValueError, "at least one parameter, got none"),
+    ("not tensors", lambda: optim.SGD([3]), TypeError, "got int"),
+    ("not a leaf", lambda: optim.SGD([LEAF * 2]), ValueError, "got the output of mul"),
+    ("twice", lambda: optim.SGD([LEAF, LEAF]), ValueError, "every parameter once"),
+    ("lr", lambda: _optimizer(lr=-1), ValueError, "lr of at least 0, got -1"),
+    ("lr nan", lambda: _optimizer(lr=float("nan")), ValueError, "nan"),
+    ("momentum", lambda: _optimizer(momentum=-0.1), ValueError, "-0.1"),
+    ("nesterov", lambda: _optimizer(nesterov=True), ValueError, "momentum 0.0"),
+    ("weight decay", lambda: _optimizer(weight_decay=-1), ValueError, "-1"),
+    ("betas", lambda: optim.Adam([LEAF], betas=(0.9, 1.0)), ValueError, "1.0"),
+    ("alpha", lambda: optim.RMSprop([LEAF], alpha=1.0), ValueError, "1.0"),
+    ("unknown option", lambda: optim.SGD([{"params": [LEAF], "speed": 2}]), ValueError, "speed"),
+    ("load groups", lambda: _optimizer().load_state_dict({"groups": []}), ValueError, "1 parameter groups, got 0"),
+    ("step size", lambda: lr_scheduler.StepLR(_optimizer(), 0), ValueError, "at least 1, got 0"),
+    ("cosine", lambda: lr_scheduler.CosineAnnealingLR(_optimizer(), 0), ValueError, "got 0"),
+    ("linear", lambda: lr_scheduler.LinearLR(_optimizer(), start_factor=0), ValueError, "0"),
+    ("plateau mode", lambda: lr_scheduler.ReduceLROnPlateau(_optimizer(), "median"), ValueError, "median"),
+    ("one cycle", lambda: lr_scheduler.OneCycleLR(_optimizer(), 0.1, 0), ValueError, "got 0"),
+    ("clip norm", lambda: optim.clip_grad_norm_([LEAF], -1.0), ValueError, "-1"),
+    ("clip value", lambda: optim.clip_grad_value_([LEAF], -1.0), ValueError, "-1"),
+    ("threads", lambda: treadle.set_num_threads(0), ValueError, r"\[1, 1024\], got 0"),
+]
+
+ROWS = [*CREATION, *ELEMENTWISE, *PRODUCTS, *REDUCTIONS, *SHAPES, *INDEXING, *TAPE, *LAYERS, *LOSSES, *INIT, *OPTIM]
+
+
+@pytest.mark.parametrize(("call", "error", "facts"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_bad_call(call: Any, error: Any, facts: str) -> None:
+    x, leaf, threads = X.numpy().copy(), LEAF.numpy().copy(), treadle.get_num_threads()
+    state = treadle.default_generator().get_state()
+    with pytest.raises(error, match=facts) as caught:
+        call()
+    assert type(caught.value) in (error if isinstance(error, tuple) else (error,))
+    assert "internal error" not in str(caught.value)
+    assert "panic" not in str(caught.value)
+    assert np.array_equal(X.numpy(), x)
+    assert np.array_equal(LEAF.numpy(), leaf)
+    assert treadle.get_num_threads() == threads
+    if call in [row[1] for row in CREATION]:
+        assert treadle.default_generator().get_state() == state
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(ROWS) >= 200

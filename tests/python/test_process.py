@@ -1,0 +1,224 @@
+"""What only a process of its own can show: forks, threads, signals, memory, imports, and bytes that never differ."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import treadle
+from treadle import nn, optim
+
+ROOT = Path(__file__).parents[2]
+SMALL = """
+import treadle
+from treadle import nn, optim
+treadle.manual_seed(0)
+model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 4))
+optimizer, loss_of = optim.Adam(model.parameters(), lr=1e-2), nn.CrossEntropyLoss()
+x, y = treadle.randn(32, 8), treadle.randint(0, 4, (32,))
+def step():
+    optimizer.zero_grad()
+    loss_of(model(x), y).backward()
+    optimizer.step()
+"""
+
+
+def run(code: str, timeout: float = 120) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_memory_is_flat_over_100_000_steps() -> None:
+    code = (
+        SMALL
+        + """
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+for _ in range(2_000):
+    step()
+before = resident()
+for _ in range(100_000):
+    step()
+print(resident() - before, treadle.memory_stats()["live_nodes"])
+"""
+    )
+    growth, nodes = map(int, run(code, 300).split())
+    assert growth < 2 * 2**20, f"resident memory grew by {growth} bytes over 100,000 steps"
+    assert nodes == 0
+
+
+def test_a_training_run_has_the_same_bytes_at_any_number_of_threads(tmp_path: Path) -> None:
+    code = """
+import sys, treadle
+from treadle import models, nn, optim
+treadle.set_num_threads(int(sys.argv[1]))
+treadle.manual_seed(7)
+model = models.MLPResNet(256, hidden_dim=256)
+optimizer, loss_of = optim.AdamW(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+x, y = treadle.randn(512, 256), treadle.randint(0, 10, (512,))
+for i in range(200):
+    rows = slice(i % 4 * 128, i % 4 * 128 + 128)
+    optimizer.zero_grad()
+    loss_of(model(x[rows]), y[rows]).backward()
+    optimizer.step()
+treadle.save(sys.argv[2], model)
+"""
+    files = []
+    for i, threads in enumerate((1, 2, 3, 8, 2)):
+        path = tmp_path / f"{i}.safetensors"
+        subprocess.run([sys.executable, "-c", code, str(threads), str(path)], check=True, timeout=120)
+        files.append(path.read_bytes())
+    assert len(files[0]) > 500_000
+    assert all(data == files[0] for data in files)
+
+
+def big() -> treadle.Tensor:
+    """Work that is shared between threads."""
+    treadle.manual_seed(1)
+    x = treadle.randn(600, 600)
+    return (x @ x).tanh().sum()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_computes_the_same() -> None:
+    want = big().item()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, str(big().item()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    deadline = time.monotonic() + 60
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            pytest.fail("the child hangs")
+        time.sleep(0.01)
+    assert float(os.read(reader, 100)) == want
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_multiprocessing(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(f"""
+import multiprocessing, treadle
+def work(seed):
+    g = treadle.Generator(seed)
+    x = treadle.randn(300, 300, generator=g)
+    return (x @ x).sum().item()
+if __name__ == "__main__":
+    alone = [work(s) for s in range(4)]
+    with multiprocessing.get_context("{method}").Pool(2) as pool:
+        assert pool.map(work, range(4)) == alone
+    print("same")
+""")
+    command = [sys.executable, "-W", "ignore", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "same", done.stderr
+
+
+def trained(seed: int) -> bytes:
+    """The weights of a model after a few steps, drawn from a generator of its own."""
+    g = treadle.Generator(seed)
+    model = nn.Sequential(nn.Linear(64, 128, generator=g), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 10, generator=g))
+    optimizer, x = optim.SGD(model.parameters(), lr=0.1, momentum=0.9), treadle.randn(256, 64, generator=g)
+    for _ in range(30):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    return b"".join(p.numpy().tobytes() for p in model.parameters())
+
+
+def test_threads_train_as_they_would_alone() -> None:
+    alone, together = [trained(s) for s in range(4)], [b""] * 4
+
+    def work(i: int) -> None:
+        together[i] = trained(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert together == alone
+
+
+def test_a_shared_generator_never_repeats_itself() -> None:
+    g, found = treadle.Generator(0), []
+
+    def work() -> None:
+        found.extend(treadle.rand(40_000, generator=g).numpy()[:2].tobytes() for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(set(found)) == 80
+
+
+def test_ctrl_c_stops_a_loop() -> None:
+    code = (
+        SMALL
+        + """
+print("ready", flush=True)
+try:
+    while True:
+        step()
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[0] == "stopped\n"
+        assert process.returncode == 0
+
+
+def test_import_is_light() -> None:
+    code = """
+import sys, numpy
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+before = resident()
+import treadle
+grown = resident() - before
+threads = len(__import__("os").listdir("/proc/self/task"))
+import os
+heavy = [m for m in ("tqdm", "matplotlib", "sklearn", "scipy", "pandas") if m in sys.modules]
+print(grown, heavy)
+"""
+    grown, heavy = run(code).split(" ", 1)
+    assert int(grown) < 10 * 2**20
+    assert heavy.strip() == "[]"
+
+
+def test_the_version_comes_from_one_place() -> None:
+    text = (ROOT / "Cargo.toml").read_text()
+    assert f'version = "{treadle.__version__}"' in text
+
+
+def test_a_dropped_graph_of_a_million_operations() -> None:
+    y = treadle.ones(2, requires_grad=True)
+    before = treadle.memory_stats()["live_nodes"]
+    for _ in range(1_000_000):
+        y = -y
+    assert treadle.memory_stats()["live_nodes"] == before + 1_000_000
+    del y
+    assert treadle.memory_stats()["live_nodes"] == before

@@ -153,8 +153,8 @@ fn each<A, B>([a, b, c, d]: [A; 4], f: impl Fn(A) -> B) -> [B; 4] {
 fn below(bits: u64, n: u64) -> u64 {
     // Word by word: vector units have no wider product.
     let ((a, b), (c, d)) = ((bits >> 32, bits & u32::MAX as u64), (n >> 32, n & u32::MAX as u64));
-    let inner = a * d + (b * d >> 32);
-    a * c + (inner >> 32) + (b * c + (inner & u32::MAX as u64) >> 32)
+    let inner = a * d + ((b * d) >> 32);
+    a * c + (inner >> 32) + ((b * c + (inner & u32::MAX as u64)) >> 32)
 }
 
 /// What is made of the four random words of one counter.

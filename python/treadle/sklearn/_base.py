@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
 from treadle.optim import AdamW, OneCycleLR, Optimizer, ReduceLROnPlateau
-from treadle.sklearn._loop import Criterion, Rows, Schedule, make_optimizer, make_schedule, train_epoch
+from treadle.sklearn._loop import Criterion, Rows, Schedule, choose, make_optimizer, make_schedule, train_epoch
 from treadle.training import EarlyStopping, History, predict
 from treadle.training.history import Value
 from treadle.training.progress import EpochProgress
@@ -29,6 +29,8 @@ from treadle.training.progress import EpochProgress
 __all__ = ["Array", "Network"]
 
 Array = npt.NDArray[Any]
+
+_FLOATS = [np.float64, np.float32]
 
 
 class Network(BaseEstimator, ABC):  # type: ignore[misc]
@@ -50,6 +52,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         validation_fraction: float,
         n_iter_no_change: int,
         momentum: float,
+        dtype: str,
         verbose: bool,
         warm_start: bool,
     ) -> None:
@@ -66,6 +69,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.momentum = momentum
+        self.dtype = dtype
         self.verbose = verbose
         self.warm_start = warm_start
 
@@ -116,7 +120,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Dense numbers; computed with in float32.
+            Dense numbers.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Classes, an indicator matrix of labels, or numbers.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -132,7 +136,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         self._check_parameters(incremental)
         fresh = not hasattr(self, "module_") or not (incremental or self.warm_start)
         numeric = not is_classifier(self)
-        X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, y_numeric=numeric, reset=fresh)
+        X, y = validate_data(self, X, y, dtype=_FLOATS, order="C", multi_output=True, y_numeric=numeric, reset=fresh)
         weight = _weights(sample_weight, len(X))
         if not weight.all():
             X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
@@ -141,16 +145,22 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         if fresh:
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             self._generator = Generator(self._seed)
+            self._precision = self._choose_precision(X, incremental)
+        X = _cast(X, self._precision)
         train, valid = self._split(targets) if self.early_stopping else (np.arange(len(X)), None)
         with self._chance():
             if fresh:
-                self.module_ = self._build(X.shape[1], self.n_outputs_)
+                self.module_ = self._build(X.shape[1], self.n_outputs_).astype(self._precision)
                 self.history_ = History()
             self._begin(len(train), float(weight[train].mean()), incremental and not fresh)
             rows = _rows(X, targets, weight, train)
             held_out = None if valid is None else _rows(X, targets, weight, valid)
             self._run(rows, held_out, incremental)
         return self
+
+    def _choose_precision(self, X: Array, incremental: bool) -> str:
+        auto = str(X.dtype) if len(X) <= self._batch_size(len(X)) and not incremental else "float32"
+        return str(choose("dtype", self.dtype, {"auto": auto, "float32": "float32", "float64": "float64"}))
 
     def _check_parameters(self, incremental: bool) -> None:
         """What nothing else checks, before anything changes."""
@@ -233,7 +243,8 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """The network's outputs for checked input."""
         check_is_fitted(self)
-        return predict(self.module_, validate_data(self, X, dtype=np.float32, order="C", reset=False))
+        X = validate_data(self, X, dtype=_FLOATS, order="C", reset=False)
+        return predict(self.module_, _cast(X, self._precision))
 
     @property
     def loss_curve_(self) -> list[float]:
@@ -268,21 +279,31 @@ def _weights(sample_weight: Any, rows: int) -> Array:
     weight: Array = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weight.shape != (rows,):
         raise ValueError(f"sample_weight: expected shape {(rows,)}, got {weight.shape}")
-    if (weight < 0).any() or not weight.any():
-        raise ValueError("sample_weight: expected no negative weight and one above 0, got " + _spread(weight))
+    if (weight < 0).any():
+        raise ValueError(f"sample_weight: expected no weight below 0, got {weight.min()}")
+    if not weight.any():
+        raise ValueError("sample_weight: expected a weight above 0, got only zeros")
     return weight
 
 
-def _spread(weight: Array) -> str:
-    return f"weights from {weight.min()} to {weight.max()}"
+def _cast(X: Array, precision: str) -> Array:
+    """Finite numbers in the network's precision."""
+    if X.dtype == precision:
+        return X
+    with np.errstate(over="ignore"):
+        cast = X.astype(precision)
+    if not np.isfinite(cast).all():
+        raise ValueError(f"X: expected values within {precision}, got {np.abs(X).max()}")
+    return cast
 
 
 def _rows(X: Array, targets: Array, weight: Array, chosen: Array) -> Rows:
-    """The chosen rows as tensors; weights have mean 1, and are left out where they are all the same."""
+    """The chosen rows as tensors, fractional targets in the precision of X; weights have mean 1, and are left out where they are all the same."""
     if len(chosen) != len(X):
         X, targets, weight = X[chosen], targets[chosen], weight[chosen]
+    targets = targets.astype(X.dtype) if targets.dtype.kind == "f" else targets
     if weight.min() == weight.max():
         return Rows(Tensor(X), Tensor(targets))
-    weight = (weight / weight.mean()).astype(np.float32)
+    weight = (weight / weight.mean()).astype(X.dtype)
     spread = weight if targets.ndim == 1 else np.repeat(weight[:, None], targets.shape[1], axis=1)
     return Rows(Tensor(X), Tensor(targets), Tensor(spread))

@@ -135,7 +135,7 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             self._expect_all(codes)
         if self._kind == "single":
             return codes[0]
-        return np.stack(codes, axis=1).astype(np.float32 if self._kind == "labels" else np.int64)
+        return np.stack(codes, axis=1).astype(np.float64 if self._kind == "labels" else np.int64)
 
     def _learn_classes(self, y: Array, classes: Any) -> None:
         """Sets what kind y is, and its classes."""

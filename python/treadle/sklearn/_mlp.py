@@ -64,6 +64,9 @@ class MLPClassifier(Perceptron, NetworkClassifier):
         Whether a hidden layer as wide as its input adds that input to its output.
     class_weight : dict, 'balanced', list of dict or None, default=None
         Weights of classes, multiplied with `sample_weight`; 'balanced' gives each class the same sum of weights.
+    dtype : {'auto', 'float32', 'float64'}, default='auto'
+        What is computed in. 'auto' is float32, but the precision of X where a batch holds all rows: then weighted and
+        repeated rows are equivalent to the last digits.
     verbose : bool, default=False
         Whether a line per epoch is written to stderr.
     warm_start : bool, default=False
@@ -125,6 +128,7 @@ class MLPClassifier(Perceptron, NetworkClassifier):
         dropout: float = 0.0,
         residual: bool = False,
         class_weight: Any = None,
+        dtype: str = "auto",
         verbose: bool = False,
         warm_start: bool = False,
     ) -> None:
@@ -142,6 +146,7 @@ class MLPClassifier(Perceptron, NetworkClassifier):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             momentum=momentum,
+            dtype=dtype,
             verbose=verbose,
             warm_start=warm_start,
         )
@@ -208,6 +213,9 @@ class MLPRegressor(Perceptron, NetworkRegressor):
         Whether a hidden layer as wide as its input adds that input to its output.
     scale_target : bool, default=True
         Whether the network sees y with mean 0 and variance 1; predictions are scaled back.
+    dtype : {'auto', 'float32', 'float64'}, default='auto'
+        What is computed in. 'auto' is float32, but the precision of X where a batch holds all rows: then weighted and
+        repeated rows are equivalent to the last digits.
     verbose : bool, default=False
         Whether a line per epoch is written to stderr.
     warm_start : bool, default=False
@@ -268,6 +276,7 @@ class MLPRegressor(Perceptron, NetworkRegressor):
         dropout: float = 0.0,
         residual: bool = False,
         scale_target: bool = True,
+        dtype: str = "auto",
         verbose: bool = False,
         warm_start: bool = False,
     ) -> None:
@@ -285,6 +294,7 @@ class MLPRegressor(Perceptron, NetworkRegressor):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             momentum=momentum,
+            dtype=dtype,
             verbose=verbose,
             warm_start=warm_start,
         )

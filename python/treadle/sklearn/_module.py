@@ -83,6 +83,9 @@ class ModuleClassifier(_Wrapped, NetworkClassifier):
         Momentum of solver 'sgd'.
     class_weight : dict, 'balanced', list of dict or None, default=None
         Weights of classes, multiplied with `sample_weight`; 'balanced' gives each class the same sum of weights.
+    dtype : {'auto', 'float32', 'float64'}, default='auto'
+        What is computed in. 'auto' is float32, but the precision of X where a batch holds all rows: then weighted and
+        repeated rows are equivalent to the last digits.
     verbose : bool, default=False
         Whether a line per epoch is written to stderr.
     warm_start : bool, default=False
@@ -136,6 +139,7 @@ class ModuleClassifier(_Wrapped, NetworkClassifier):
         n_iter_no_change: int = 10,
         momentum: float = 0.9,
         class_weight: Any = None,
+        dtype: str = "auto",
         verbose: bool = False,
         warm_start: bool = False,
     ) -> None:
@@ -153,6 +157,7 @@ class ModuleClassifier(_Wrapped, NetworkClassifier):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             momentum=momentum,
+            dtype=dtype,
             verbose=verbose,
             warm_start=warm_start,
         )
@@ -199,6 +204,9 @@ class ModuleRegressor(_Wrapped, NetworkRegressor):
         Momentum of solver 'sgd'.
     scale_target : bool, default=False
         Whether the network sees y with mean 0 and variance 1; predictions are scaled back.
+    dtype : {'auto', 'float32', 'float64'}, default='auto'
+        What is computed in. 'auto' is float32, but the precision of X where a batch holds all rows: then weighted and
+        repeated rows are equivalent to the last digits.
     verbose : bool, default=False
         Whether a line per epoch is written to stderr.
     warm_start : bool, default=False
@@ -253,6 +261,7 @@ class ModuleRegressor(_Wrapped, NetworkRegressor):
         n_iter_no_change: int = 10,
         momentum: float = 0.9,
         scale_target: bool = False,
+        dtype: str = "auto",
         verbose: bool = False,
         warm_start: bool = False,
     ) -> None:
@@ -270,6 +279,7 @@ class ModuleRegressor(_Wrapped, NetworkRegressor):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             momentum=momentum,
+            dtype=dtype,
             verbose=verbose,
             warm_start=warm_start,
         )

@@ -56,9 +56,10 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Float32, in the shape and scale of y in `fit`.
+            In the shape and scale of y in `fit`.
         """
-        y = (self._outputs(X) * self._spread + self._center).astype(np.float32)
+        outputs = self._outputs(X)
+        y = (outputs * self._spread + self._center).astype(outputs.dtype)
         return y[:, 0] if self._flat else y
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
@@ -73,7 +74,7 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
             self._learn_scale(columns, weight)
         if columns.shape[1] != self.n_outputs_:
             raise ValueError(f"y: expected {self.n_outputs_} columns as before, got {columns.shape[1]}")
-        return np.asarray((columns - self._center) / self._spread, dtype=np.float32)
+        return np.asarray((columns - self._center) / self._spread)
 
     def _learn_scale(self, columns: Array, weight: Array) -> None:
         """Sets center and spread of y, 0 and 1 without `scale_target`."""

@@ -13,12 +13,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from benches.peers import machine, report
 from benches.peers.rows import Row, rows
 
+# Before each measurement, so that threads of the one before that still spin have gone to sleep.
+PAUSE = 0.05
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 XLA_ONE = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
 CONTESTANTS: list[tuple[str, str, dict[str, str]]] = [
@@ -70,6 +73,7 @@ def run_row(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, f
                     active.append(c)
         for _ in range(rounds):
             for c in active:
+                time.sleep(PAUSE)
                 key = "/".join(filter(None, (c.library, c.threads, variant)))
                 times.setdefault(key, []).append(c.ask({"go": True})["seconds"])
     return {key: machine.median(values) for key, values in times.items()}

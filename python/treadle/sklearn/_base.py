@@ -298,7 +298,7 @@ def _cast(X: Array, precision: str) -> Array:
 
 
 def _rows(X: Array, targets: Array, weight: Array, chosen: Array) -> Rows:
-    """The chosen rows as tensors, fractional targets in the precision of X; weights have mean 1, and are left out where they are all the same."""
+    """The chosen rows as tensors in the precision of X; weights get mean 1, and are left out where all are the same."""
     if len(chosen) != len(X):
         X, targets, weight = X[chosen], targets[chosen], weight[chosen]
     targets = targets.astype(X.dtype) if targets.dtype.kind == "f" else targets

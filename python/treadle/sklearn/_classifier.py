@@ -71,6 +71,26 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             return np.asarray(self._labels[0][codes])
         return np.stack([labels[codes[:, k]] for k, labels in enumerate(self._labels)], axis=1)
 
+    def decision_function(self, X: Any) -> Any:
+        """The network's outputs, before softmax or sigmoid.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Dense numbers.
+
+        Returns
+        -------
+        d : ndarray of shape (n_samples,) or (n_samples, n_classes), or list of them
+            In the order of `classes_`; for two classes how much larger the second's output is; one array for each of several
+            columns of classes.
+        """
+        outputs = self._outputs(X)
+        if self._kind == "labels":
+            return outputs
+        parts = [part[:, 1] - part[:, 0] if part.shape[1] == 2 else part for part in self._parts(outputs)]
+        return parts[0] if self._kind == "single" else parts
+
     def predict_proba(self, X: Any) -> Any:
         """Probabilities of the classes.
 
@@ -87,7 +107,7 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         outputs = self._outputs(X)
         if self._kind == "labels":
             return _core.sigmoid(Tensor(outputs)).numpy().copy()
-        parts = [_core.softmax(part, 1).numpy().copy() for part in Tensor(outputs).split(self._sizes, 1)]
+        parts = [_core.softmax(Tensor(part), 1).numpy().copy() for part in self._parts(outputs)]
         return parts[0] if self._kind == "single" else parts
 
     def predict_log_proba(self, X: Any) -> Any:
@@ -107,11 +127,15 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         with np.errstate(divide="ignore"):
             return [np.log(part) for part in p] if isinstance(p, list) else np.log(p)
 
+    def _parts(self, outputs: Array) -> list[Array]:
+        """The outputs of each column of classes."""
+        return np.split(outputs, np.cumsum(self._sizes)[:-1], axis=1)
+
     def _decide(self, outputs: Array) -> Array:
         """Codes: the class with the largest output, of every column; or which labels are likelier than not."""
         if self._kind == "labels":
             return (outputs > 0).astype(np.int64)
-        codes = [part.argmax(axis=1) for part in np.split(outputs, np.cumsum(self._sizes)[:-1], axis=1)]
+        codes = [part.argmax(axis=1) for part in self._parts(outputs)]
         return codes[0] if self._kind == "single" else np.stack(codes, axis=1)
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:

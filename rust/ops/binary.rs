@@ -67,7 +67,7 @@ impl Op for AddOp {
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     promote!(a, b);
     let y = run!(arith::Add, a, b, "add", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("add", ""))?;
-    Ok(Tensor::record(y, &[&a, &b], || AddOp))
+    Ok(Tensor::record(y, &[a, b], || AddOp))
 }
 
 struct SubOp;
@@ -85,7 +85,7 @@ impl Op for SubOp {
 pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     promote!(a, b);
     let y = run!(arith::Sub, a, b, "sub", [F32 f32, F64 f64, I64 i64, U8 u8], else unsupported("sub", "numbers (use ^ for bools)"))?;
-    Ok(Tensor::record(y, &[&a, &b], || SubOp))
+    Ok(Tensor::record(y, &[a, b], || SubOp))
 }
 
 /// Ops whose gradient needs both operands: `(da, db)` as formulas of `a`, `b`.
@@ -162,7 +162,7 @@ fn detached(x: Formula) -> Formula {
 pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     promote!(a, b);
     let y = run!(arith::Mul, a, b, "mul", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("mul", ""))?;
-    Ok(Tensor::record(y, &[&a, &b], || MulOp { a: a.array().clone(), b: b.array().clone() }))
+    Ok(Tensor::record(y, &[a, b], || MulOp { a: a.array().clone(), b: b.array().clone() }))
 }
 
 /// a / b; integers are divided as float64.
@@ -190,21 +190,21 @@ pub fn pow(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         bail!(Value, "pow: expected non-negative integer exponents for an integer base, got a negative one; cast to float first");
     }
     let y = run!(arith::Pow, a, b, "pow", [F32 f32, F64 f64, I64 i64, U8 u8], else unsupported("pow", "numbers"))?;
-    Ok(Tensor::record(y, &[&a, &b], || PowOp { a: a.array().clone(), b: b.array().clone() }))
+    Ok(Tensor::record(y, &[a, b], || PowOp { a: a.array().clone(), b: b.array().clone() }))
 }
 
 /// Larger of two, element by element; NaN if either is.
 pub fn maximum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     promote!(a, b);
     let y = run!(arith::Maximum, a, b, "maximum", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("maximum", ""))?;
-    Ok(Tensor::record(y, &[&a, &b], || MaximumOp { a: a.array().clone(), b: b.array().clone() }))
+    Ok(Tensor::record(y, &[a, b], || MaximumOp { a: a.array().clone(), b: b.array().clone() }))
 }
 
 /// Smaller of two, element by element; NaN if either is.
 pub fn minimum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     promote!(a, b);
     let y = run!(arith::Minimum, a, b, "minimum", [F32 f32, F64 f64, I64 i64, U8 u8, Bool bool], else unsupported("minimum", ""))?;
-    Ok(Tensor::record(y, &[&a, &b], || MinimumOp { a: a.array().clone(), b: b.array().clone() }))
+    Ok(Tensor::record(y, &[a, b], || MinimumOp { a: a.array().clone(), b: b.array().clone() }))
 }
 
 /// a − b·⌊a/b⌋ has the slope 1 in a and −⌊a/b⌋ in b.
@@ -237,8 +237,8 @@ pub fn remainder(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !(a.requires_grad() || b.requires_grad()) {
         return Ok(Tensor::constant(y));
     }
-    let quotient = floor_divide(&a, &b)?.into_array();
-    Ok(Tensor::record(y, &[&a, &b], || RemainderOp { quotient }))
+    let quotient = floor_divide(a, b)?.into_array();
+    Ok(Tensor::record(y, &[a, b], || RemainderOp { quotient }))
 }
 
 macro_rules! comparisons {
@@ -324,7 +324,7 @@ pub fn choose(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     promote!(a, b);
     let y = with_dtype!(a.dtype(), T => map::select::<T>(condition.array(), a.array(), b.array()))?;
-    Ok(Tensor::record(y, &[&a, &b], || Where { condition: condition.array().clone() }))
+    Ok(Tensor::record(y, &[a, b], || Where { condition: condition.array().clone() }))
 }
 
 /// `x` with `value` wherever `mask` (bool) holds.

@@ -21,8 +21,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
 from treadle.optim import AdamW, OneCycleLR, Optimizer, ReduceLROnPlateau
-from treadle.sklearn._loop import Criterion, Rows, Schedule, choose, make_optimizer, make_schedule, train_epoch
-from treadle.training import EarlyStopping, History, predict
+from treadle.sklearn._loop import Criterion, Progress, Rows, Schedule, choose, make_optimizer, make_schedule, train_epoch
+from treadle.training import History, predict
 from treadle.training.history import Value
 from treadle.training.progress import EpochProgress
 
@@ -202,17 +202,20 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _run(self, rows: Rows, held_out: Rows | None, incremental: bool) -> None:
         """One epoch, or epochs until there is no more progress."""
-        column, mode = (f"valid_{self._score_name}", "max") if held_out else ("train_loss", "min")
-        stopping = EarlyStopping(column, self.n_iter_no_change, self.tol, mode, restore_best=held_out is not None)  # type: ignore[arg-type]
+        if held_out is None:
+            progress = Progress("train_loss", self.n_iter_no_change, self.tol, "min", restore_best=False)
+        else:
+            progress = Progress(f"valid_{self._score_name}", self.n_iter_no_change, self.tol, "max", restore_best=True)
         criterion = self._criterion()
+        self.module_.train()
         for _ in range(1 if incremental else self.max_iter):
             row = self._epoch(criterion, rows, held_out)
-            stopping.update(row, self.module_)
-            if stopping.stopped:
+            progress.update(row, self.module_)
+            if progress.stopped:
                 if not self._slow_down(self._optimizer):
                     break
-                stopping.load_state_dict(stopping.state_dict() | {"waited": 0})
-        stopping.restore(self.module_)
+                progress.go_on()
+        progress.restore(self.module_)
 
     def _epoch(self, criterion: Criterion, rows: Rows, held_out: Rows | None) -> dict[str, Value]:
         start, scheduler, optimizer = time.perf_counter(), self._scheduler, self._optimizer

@@ -6,9 +6,9 @@ Invariant: an epoch is decided by the network, the optimizer, the rows and the g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,8 +16,20 @@ from treadle import _core
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
 from treadle.optim import SGD, Adam, AdamW, CosineAnnealingLR, LRScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau, RMSprop
+from treadle.training import EarlyStopping
+from treadle.training.history import Value
 
-__all__ = ["Criterion", "InverseScalingLR", "Rows", "choose", "make_optimizer", "make_schedule", "train_epoch"]
+__all__ = [
+    "Criterion",
+    "InverseScalingLR",
+    "Progress",
+    "Rows",
+    "Schedule",
+    "choose",
+    "make_optimizer",
+    "make_schedule",
+    "train_epoch",
+]
 
 Function: TypeAlias = Callable[[Tensor, Tensor, str], Tensor]
 Schedule: TypeAlias = LRScheduler | ReduceLROnPlateau
@@ -88,13 +100,12 @@ def train_epoch(
     generator: Generator | None,
     after_batch: Callable[[], object] | None,
 ) -> float:
-    """One pass over the rows; the mean loss.
+    """One pass over the rows by a network in training mode; the mean loss.
 
     Raises:
         FloatingPointError: The loss became infinite or NaN.
     """
     total = 0.0
-    net.train()
     for x, y, weight in rows.batches(size, generator):
         outputs = net(x)
         optimizer.zero_grad()
@@ -105,6 +116,28 @@ def train_epoch(
     if not math.isfinite(total):
         raise FloatingPointError(f"fit: expected a finite loss, got {total}; scale the data or lower learning_rate_init")
     return total / len(rows.x)
+
+
+class Progress(EarlyStopping):
+    """scikit-learn's rule: any better value is the best, but only one better by `tol` than the best before it is progress.
+
+    Training has stopped once more than `epochs` epochs in a row were no progress.
+    """
+
+    def __init__(self, monitor: str, epochs: int, tol: float, mode: Literal["min", "max"], restore_best: bool) -> None:
+        super().__init__(monitor, epochs + 1, 0.0, mode, restore_best)
+        self.tol = tol
+
+    def update(self, row: Mapping[str, Value], model: Module) -> None:
+        """Takes in an epoch's row of the history."""
+        best, waited = self._best, self._waited
+        super().update(row, model)
+        if self._best > best - self.tol:
+            self._waited = waited + 1
+
+    def go_on(self) -> None:
+        """Counts anew; the best stays what it is."""
+        self._waited = 0
 
 
 class InverseScalingLR(LRScheduler):

@@ -72,13 +72,13 @@ class ModuleClassifier(_Wrapped, NetworkClassifier):
     random_state : int, RandomState or None, default=None
         What initial values, order, dropout and validation rows are drawn from.
     tol : float, default=0.0001
-        How much better a loss or score must be to count as progress.
+        How much better than the best before it a loss or score must be to count as progress.
     early_stopping : bool, default=False
         Whether rows are set aside and their accuracy is watched; the weights of the best epoch are restored.
     validation_fraction : float, default=0.1
         Share of the rows that is set aside.
     n_iter_no_change : int, default=10
-        Epochs without progress after which training ends.
+        Training ends after more epochs than this without progress.
     momentum : float, default=0.9
         Momentum of solver 'sgd'.
     class_weight : dict, 'balanced', list of dict or None, default=None
@@ -193,13 +193,13 @@ class ModuleRegressor(_Wrapped, NetworkRegressor):
     random_state : int, RandomState or None, default=None
         What initial values, order, dropout and validation rows are drawn from.
     tol : float, default=0.0001
-        How much better a loss or score must be to count as progress.
+        How much better than the best before it a loss or score must be to count as progress.
     early_stopping : bool, default=False
         Whether rows are set aside and their R² is watched; the weights of the best epoch are restored.
     validation_fraction : float, default=0.1
         Share of the rows that is set aside.
     n_iter_no_change : int, default=10
-        Epochs without progress after which training ends.
+        Training ends after more epochs than this without progress.
     momentum : float, default=0.9
         Momentum of solver 'sgd'.
     scale_target : bool, default=False

@@ -334,9 +334,10 @@ fn sin_cos<const TERMS: usize>(x: f64) -> (f64, f64) {
     let t = x * x;
     let (sines, cosines) = (const { coefficients(1) }, const { coefficients(0) });
     let (mut sin, mut cos) = (0.0, 0.0);
-    for k in 1..=TERMS {
-        sin = sin * t + sines[TERMS - k];
-        cos = cos * t + cosines[TERMS - k];
+    // Not an inclusive range: its loop is not countable, and the loop around it would stay scalar.
+    for k in (0..TERMS).rev() {
+        sin = sin * t + sines[k];
+        cos = cos * t + cosines[k];
     }
     (x * sin, cos)
 }
@@ -354,8 +355,8 @@ fn ln<const TERMS: usize>(x: f64) -> f64 {
     let s = (m - 1.0) / (m + 1.0);
     let t = s * s;
     let mut series = 0.0;
-    for k in 1..=TERMS {
-        series = series * t + 1.0 / (2 * (TERMS - k) + 1) as f64;
+    for k in (0..TERMS).rev() {
+        series = series * t + 1.0 / (2 * k + 1) as f64;
     }
     exponent * std::f64::consts::LN_2 + 2.0 * s * series
 }

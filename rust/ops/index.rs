@@ -1,7 +1,7 @@
 //! Indexing: `y = x[index]`; dx = dy added at the same places. Basic indices are views; integer and boolean arrays gather.
 
 use super::shape;
-use crate::array::{Array, DType, Dims, MAX_DIMS, Slice, normalize_axis};
+use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Slice, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::{self, Plan};
 use crate::kernels::{index as kernel, parallel};
@@ -214,10 +214,32 @@ fn index_put(x: &Tensor, index: &Tensor, src: &Tensor) -> Result<Tensor> {
     Ok(Tensor::record(y, &[x, src], || IndexPut { index: index.array().clone() }))
 }
 
+/// Writes `value` (broadcast) at `index` of an array that is off the tape: where it lies if nobody else holds it, so that
+/// filling a large buffer row by row costs a row each time.
+pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
+    if index.iter().any(|entry| matches!(entry, Index::Array(_))) {
+        *base = set(&Tensor::constant(base.clone()), index, value)?.into_array();
+        return Ok(());
+    }
+    let target = *get(&Tensor::constant(base.clone()), index)?.shape();
+    let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target)
+        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {target}, got {}", value.shape())))?;
+    with_dtype!(base.dtype(), T => map::writable::<T>(base)?.len());
+    let layout = *get(&Tensor::constant(base.clone()), index)?.array().layout();
+    write_at(base, &layout, value.array());
+    Ok(())
+}
+
 /// Writes `value` into slices of `base`, which nobody else holds.
-pub(super) fn write_slices(mut base: Array, parts: &[Slice], value: &Array) -> Result<Array> {
+pub(super) fn write_slices(mut base: Array, parts: &[Slice], value: &Array) -> Array {
     let target = parts.iter().enumerate().fold(*base.layout(), |layout, (axis, &part)| layout.slice(axis, part));
-    let plan = Plan::new([&target, value.layout()]);
+    write_at(&mut base, &target, value);
+    base
+}
+
+/// Writes `value` where `target` says, in the storage of `base`, which nobody else holds.
+fn write_at(base: &mut Array, target: &Layout, value: &Array) {
+    let plan = Plan::new([target, value.layout()]);
     let size = value.size();
     with_dtype!(base.dtype(), T => {
         let (y, x) = (base.fresh::<T>(), value.data::<T>());
@@ -228,7 +250,6 @@ pub(super) fn write_slices(mut base: Array, parts: &[Slice], value: &Array) -> R
             }
         });
     });
-    Ok(base)
 }
 
 /// y = rows of x at an index; dx = dy added at those rows.

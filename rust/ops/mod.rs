@@ -23,7 +23,7 @@ pub use checkpoint::checkpoint;
 pub use cross_entropy::{ClassLoss, cross_entropy, nll_loss};
 pub use dropout::dropout;
 pub use group_norm::group_norm;
-pub use index::{Index, embedding, gather, get, index_add, one_hot, set, take, take_scaled};
+pub use index::{Index, assign, embedding, gather, get, index_add, one_hot, set, take, take_scaled};
 pub use layer_norm::{layer_norm, rms_norm};
 pub use loss::{Reduction, bce_with_logits, huber_loss, l1_loss, mse_loss};
 pub use matmul::{linear, matmul};

@@ -1,7 +1,7 @@
 //! Element types, indexing and shapes of tensors.
 
 use super::convert::{self, Axes, Other};
-use super::error::run;
+use super::error::{run, run_short};
 use super::tensor::{PyTensor, apply};
 use crate::array::DType;
 use crate::ops;
@@ -45,13 +45,13 @@ impl PyTensor {
         if leaf && crate::autograd::is_recording() {
             return Err(PyRuntimeError::new_err("index: expected no assignment into a leaf that requires grad, got one; use no_grad() or where()"));
         }
-        let changed = run(py, x.size(), move || ops::set(&x, &index, &value))?;
-        let mut cell = self.lock();
-        if leaf {
-            *cell.array_mut() = changed.into_array();
-        } else {
-            *cell = changed;
+        if leaf || !(x.requires_grad() || value.requires_grad()) {
+            drop(x);
+            let mut cell = self.lock();
+            return run_short(|| ops::assign(cell.array_mut(), &index, &value));
         }
+        let changed = run(py, x.size(), move || ops::set(&x, &index, &value))?;
+        *self.lock() = changed;
         Ok(())
     }
 

@@ -280,6 +280,7 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "all",
     "any",
     "apply",
+    "assign",
     "argmax",
     "argmin",
     "composed",

@@ -239,8 +239,11 @@ pub(super) fn write_slices(mut base: Array, parts: &[Slice], value: &Array) -> A
 
 /// Writes `value` where `target` says, in the storage of `base`, which nobody else holds.
 fn write_at(base: &mut Array, target: &Layout, value: &Array) {
-    let plan = Plan::new([target, value.layout()]);
     let size = value.size();
+    if size == 0 {
+        return;
+    }
+    let plan = Plan::new([target, value.layout()]);
     with_dtype!(base.dtype(), T => {
         let (y, x) = (base.fresh::<T>(), value.data::<T>());
         let (step_y, step_x) = (plan.inner_stride(0), plan.inner_stride(1));

@@ -107,8 +107,10 @@ pub(super) fn merge(partials: &[f64], l: usize, s1: &mut [f64], s2: &mut [f64]) 
         for (half, s) in [(0, s1.slice), (cols, s2.slice)] {
             let from = half + first * chunk * l;
             for block in partials.chunks_exact(2 * cols) {
-                for (total, columns) in s.iter_mut().zip(block[from..].chunks_exact(l)) {
-                    *total += columns.iter().sum::<f64>();
+                if l == 1 {
+                    s.iter_mut().zip(&block[from..]).for_each(|(total, column)| *total += column);
+                } else {
+                    s.iter_mut().zip(block[from..].chunks_exact(l)).for_each(|(total, columns)| *total += columns.iter().sum::<f64>());
                 }
             }
         }

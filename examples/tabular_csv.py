@@ -3,7 +3,7 @@
     python examples/tabular_csv.py                                  # Wisconsin breast cancer, written to a CSV file first
     python examples/tabular_csv.py --data FILE.csv --target COLUMN
 
-Columns of text become one feature per category. The file that is written needs scikit-learn, which ships the data.
+Columns of text become one feature per category. The file that is written needs scikit-learn, which ships the data, and pandas.
 """
 
 from __future__ import annotations

@@ -56,8 +56,13 @@ bench-peers: .venv/installed ## Side by side with PyTorch, JAX and scikit-learn
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch jax scikit-learn
 	$(BIN)/python -m benches.peers
 
-docs: ## The core's documentation, into target/doc
+.venv/documenting: .venv/ready requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
+docs: .venv/installed .venv/documenting ## The documentation site, into site/, and the core's, into target/doc
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	cargo doc --locked --no-deps
 
 clean: ## Removes everything that was built
-	rm -rf target dist runs .venv
+	rm -rf target dist runs site .venv

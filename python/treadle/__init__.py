@@ -50,10 +50,11 @@ from treadle.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_gr
 
 if TYPE_CHECKING:
     from treadle import autograd, data, init, models, nn, ops, optim, training
+    from treadle.nn.summary import summary
     from treadle.serialization import load, save
 
 _SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "ops", "optim", "sklearn", "training"})
-_LAZY = {"load": "treadle.serialization", "save": "treadle.serialization"}
+_LAZY = {"load": "treadle.serialization", "save": "treadle.serialization", "summary": "treadle.nn.summary"}
 
 __all__ = [
     "DType",
@@ -99,6 +100,7 @@ __all__ = [
     "set_num_threads",
     "split",
     "stack",
+    "summary",
     "tensor",
     "training",
     "uint8",

@@ -1,6 +1,6 @@
 //! Unary ops: y = f(x), dx = dy · f'(s), where s is what the op saved: its input or its output.
 //!
-//! To add one, write its block below (name, what to save, f, df), add its name to the list in `rust/python/functions.rs`,
+//! To add one, write its block below (name, what to save, f, df), add its name to the list in `rust/python/methods.rs`,
 //! and to the gradient table in `tests/core/gradients.rs`.
 
 use super::value::{Formula, Lane, Value};

@@ -12,14 +12,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import treadle
-from treadle.cli import plots, train
+from treadle.cli import train
 from treadle.cli.main import main
+from treadle.training import plots
 
 QUICK = ["--epochs", "3", "--hidden", "16", "--blocks", "1", "--batch-size", "64"]
 FILES = {"checkpoint.safetensors", "config.json", "confusion.png", "curves.png", "history.csv", "model.safetensors"}
@@ -67,8 +69,9 @@ def images(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than these trainings."""
-    monkeypatch.setattr(plots, "curves", lambda *_: None)
-    monkeypatch.setattr(plots, "confusion", lambda *_: None)
+    blank = SimpleNamespace(savefig=lambda path: None)
+    monkeypatch.setattr(plots, "curves", lambda *_: blank)
+    monkeypatch.setattr(plots, "confusion", lambda *_: blank)
 
 
 # what it leaves ---------------------------------------------------------------
@@ -256,7 +259,7 @@ def test_without_matplotlib_it_says_so_once(
 ) -> None:
     without_pictures(monkeypatch)
     assert main(["train", *QUICK, "--quiet", "--out", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().err == "treadle: pictures need matplotlib: pip install treadle[plot]\n"
+    assert capsys.readouterr().err == "treadle: plot: expected matplotlib, got none; pip install treadle[plot]\n"
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"curves.png", "confusion.png"}
 
 

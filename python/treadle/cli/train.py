@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from treadle import optim
 from treadle._core import Generator, manual_seed, set_num_threads
-from treadle.cli import folder, plots
+from treadle.cli import folder
 from treadle.cli.data import Prepared, loader, prepare
 from treadle.cli.options import DECAYS, DEFAULTS, FREE, RATES
 from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
 from treadle.serialization import save
-from treadle.training import R2, Accuracy, History, Metric, confusion_matrix, fit, mae, predict
+from treadle.training import R2, Accuracy, History, Metric, confusion_matrix, fit, mae, plots, predict
 
 __all__ = ["run"]
 
@@ -132,12 +132,12 @@ class _Job:
         history.to_csv(self.out / folder.HISTORY)
         outputs = predict(self.model, self.test)
         try:
-            plots.curves(history, self.out / folder.CURVES)
+            plots.curves(history).savefig(self.out / folder.CURVES)
             if self.classes:
                 counts = confusion_matrix(outputs, self.answers, len(self.classes))
-                plots.confusion(counts, self.classes, self.out / folder.CONFUSION)
-        except ImportError:
-            print(f"treadle: {plots.NEEDS}", file=sys.stderr)
+                plots.confusion(counts, self.classes).savefig(self.out / folder.CONFUSION)
+        except ImportError as error:
+            print(f"treadle: {error}", file=sys.stderr)
         if not quiet:
             self._report(history, outputs)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from treadle import notebook
 from treadle._core import Tensor
 from treadle.nn import checks, state
 from treadle.nn.tree import Tree
@@ -119,3 +120,6 @@ class Module(Tree):
         if not lines:
             return f"{type(self).__name__}({inside})"
         return "\n".join([f"{type(self).__name__}({inside}", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        return notebook.tree(self)

@@ -10,9 +10,11 @@ import io
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from treadle import notebook
 from treadle.serialization import write_atomic
+from treadle.training import plots
 
 __all__ = ["History", "Value"]
 
@@ -79,6 +81,25 @@ class History:
             return "History(0 epochs)"
         last = ", ".join(f"{name} {value:.4g}" for name, value in self.rows[-1].items() if value is not None)
         return f"History({len(self.rows)} epochs; last: {last})"
+
+    def _repr_html_(self) -> str:
+        cells = (["–" if value is None else f"{value:.4g}" for value in row.values()] for row in self.rows)
+        return notebook.table(self.columns, cells) if self.rows else f"<p>{self!r}</p>"
+
+    def plot(self) -> Any:
+        """Draws the loss, and each metric, over the epochs; needs matplotlib, the extra `plot`.
+
+        Returns:
+            A matplotlib Figure, which notebooks show and `savefig` writes to a file.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: There are no rows.
+
+        Example:
+            >>> history.plot().savefig("curves.png")
+        """
+        return plots.curves(self)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Writes the rows under a line of column names; the file is replaced as a whole or not at all.

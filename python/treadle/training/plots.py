@@ -1,4 +1,4 @@
-"""The pictures of a run: learning curves and the confusion matrix.
+"""The pictures of a run as matplotlib figures: learning curves and the confusion matrix.
 
 matplotlib is an extra, imported when the first picture is drawn. Invariant: figures are drawn on a canvas of their own,
 so that no display is needed and the settings of a program that calls us stay as they are.
@@ -6,33 +6,34 @@ so that no display is needed and the settings of a program that calls us stay as
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from treadle.training import History
+if TYPE_CHECKING:
+    from treadle.training.history import History
 
-__all__ = ["NEEDS", "confusion", "curves"]
+__all__ = ["confusion", "curves"]
 
-NEEDS = "pictures need matplotlib: pip install treadle[plot]"
 _TRAIN, _VALID, _INK, _GRID = "#e07b39", "#2b6cb0", "#333333", "#e6e6e6"
 _DPI = 144
 
 
-def curves(history: History, path: str | PathLike[str]) -> None:
+def curves(history: History) -> Any:
     """Draws the loss, and each metric, of training and validation over the epochs.
 
     Args:
-        history: The rows to draw.
-        path: The PNG file to write.
+        history: The rows to draw; at least one.
 
     Raises:
         ImportError: matplotlib is not installed.
-        OSError: The file cannot be written.
+        ValueError: There are no rows.
     """
+    if not history.rows:
+        raise ValueError("plot: expected at least one epoch, got none")
     names = [column.removeprefix("train_") for column in history.columns if column.startswith("train_")]
     figure = _figure(5.2 * len(names), 3.8)
     epochs = history["epoch"]
@@ -56,20 +57,18 @@ def curves(history: History, path: str | PathLike[str]) -> None:
             axes.yaxis.set_major_formatter(lambda share, _: f"{100.0 * share:g} %")
         axes.set_ylabel({"loss": "mean loss per row", "accuracy": "share of rows right"}.get(name, _title(name)))
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=_DPI)
+    return figure
 
 
-def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], path: str | PathLike[str]) -> None:
+def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Any:
     """Draws a confusion matrix: shades by share of the true class, counts in the cells.
 
     Args:
         counts: Counts of true class (row) against predicted class (column).
         classes: The names of the classes.
-        path: The PNG file to write.
 
     Raises:
         ImportError: matplotlib is not installed.
-        OSError: The file cannot be written.
     """
     n = len(classes)
     side = min(2.2 + 0.46 * n, 16.0)
@@ -92,16 +91,24 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str], path: str |
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if share[row, column] > 0.55 else _INK
             axes.text(column + 0.5, row + 0.5, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    figure.savefig(path, dpi=_DPI)
+    return figure
 
 
 def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plot: expected matplotlib, got none; pip install treadle[plot]") from error
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    class Picture(Figure):
+        """A figure that notebooks show although pyplot, which would tell them how, knows nothing of it."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png")
+            return file.getvalue()
+
+    return Picture(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def _plain(axes: Any) -> None:

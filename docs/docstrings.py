@@ -1,0 +1,39 @@
+"""What the reference reads besides the sources: docstrings of the compiled classes, and our sections in Markdown."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import reduce
+from typing import Any
+
+import griffe
+
+import treadle._core
+
+SHAPE = re.compile(r"^Shape:\n((?: {4}.*\n?|\n(?= {4}))+)", re.MULTILINE)
+
+
+class Docstrings(griffe.Extension):
+    """The stubs of `treadle._core` have types but no text; the extension module itself has the text."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called for every object that was read from the sources."""
+        if obj.path.startswith("treadle._core.") and obj.docstring is None and (text := _text(obj.path)):
+            obj.docstring = griffe.Docstring(text, parent=obj)
+        if obj.docstring is not None:
+            obj.docstring.value = _markdown(obj.docstring.value)
+
+
+def _text(path: str) -> str | None:
+    """The docstring that Python shows for a name of the compiled module."""
+    found = reduce(lambda value, name: getattr(value, name, None), path.split(".")[2:], treadle._core)
+    own = None if found is None else found.__doc__
+    return inspect.cleandoc(own) if own and not path.rpartition(".")[2].startswith("__") else None
+
+
+def _markdown(text: str) -> str:
+    """Examples under the name that the reader of docstrings knows, shapes as a paragraph, and their stars as stars."""
+    text = inspect.cleandoc(text).replace("\nExample:\n", "\nExamples:\n")
+    text = SHAPE.sub(lambda found: f"**Shape:** {inspect.cleandoc(found[1])}\n\n", text)
+    return re.sub(r"\(\*(?=[,)])", r"(\\*", text)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from treadle import autograd, data, init, models, nn, ops, optim, training
     from treadle.serialization import load, save
 
-_SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "ops", "optim", "sklearn", "training"})
+_SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "onnx", "ops", "optim", "sklearn", "training"})
 _LAZY = {"load": "treadle.serialization", "save": "treadle.serialization"}
 
 __all__ = [

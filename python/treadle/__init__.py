@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from treadle.nn.summary import summary
     from treadle.serialization import load, save
 
-_SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "ops", "optim", "sklearn", "training"})
+_SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "onnx", "ops", "optim", "sklearn", "training"})
 _LAZY = {"load": "treadle.serialization", "save": "treadle.serialization", "summary": "treadle.nn.summary"}
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Saving and loading tensors in the safetensors format.
+"""Saving tensors in the safetensors format, and loading them from it or from a file of PyTorch.
 
 A file is 8 bytes of header length, a JSON header that names every tensor's type, shape and place, and the tensors' bytes.
 Invariants: a file is replaced as a whole or not at all; the same tensors give the same bytes; nothing in a file is believed
@@ -22,11 +22,14 @@ import numpy.typing as npt
 
 from treadle._core import Tensor
 
-__all__ = ["SerializationError", "load", "load_metadata", "save", "write_atomic"]
+__all__ = ["SerializationError", "from_bfloat16", "load", "load_metadata", "save", "write_atomic"]
 
 Array = npt.NDArray[Any]
 
 _HEADER_LIMIT = 100_000_000
+_ZIP = b"PK\x03\x04"
+# A pickle of PyTorch's magic number; as the length of a header it is beyond every limit.
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF"
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -124,9 +127,10 @@ def _array(name: str, value: Any) -> Array:
 
 
 def load(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """Reads the tensors of a safetensors file.
+    """Reads the tensors of a safetensors file, or of a state_dict that `torch.save` wrote; its first bytes say which it is.
 
-    float16 and bfloat16 become float32; int8, int16 and int32 become int64.
+    float16 and bfloat16 become float32; int8, int16 and int32 become int64. In a file of PyTorch names of nested dicts are
+    joined with dots, and what is not a tensor is left out; PyTorch is not needed, and no code in the file runs.
 
     Args:
         path: The file to read.
@@ -136,11 +140,21 @@ def load(path: str | PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        SerializationError: The file is damaged; nothing it claims is allocated before its size was checked.
+        SerializationError: The file is damaged, or holds other things than tensors; nothing it claims is allocated before its
+            size was checked.
 
     Example:
         >>> model.load_state_dict(treadle.load("model.safetensors"))
+        >>> model.load_state_dict(treadle.load("model.pt"))
     """
+    with open(path, "rb") as file:
+        first = file.read(8)
+    if first.startswith(_ZIP):
+        from treadle import torch_file
+
+        return torch_file.read(path)
+    if first == _OLD_TORCH:
+        raise SerializationError(f"load: expected a zip file as PyTorch writes since 1.6, got the older format in {path}")
     header, _, start = _header(path)
     data = np.fromfile(path, np.uint8, offset=start)
     entries = {name: _entry(path, name, entry) for name, entry in header.items()}
@@ -232,10 +246,15 @@ def _check_places(path: str | PathLike[str], entries: Mapping[str, Entry], size:
         raise SerializationError(f"load: expected {reached} bytes of data in {path}, got {size}")
 
 
+def from_bfloat16(bits: Array) -> Array:
+    """bfloat16, given as uint16, as float32: it is the upper half."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
 def _tensor(data: Array, dtype: str, shape: tuple[int, ...], begin: int, end: int) -> Tensor:
     flat = data[begin:end].view(np.dtype(_DTYPES[dtype]).newbyteorder("<"))
     if dtype == "BF16":
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        flat = from_bfloat16(flat)
     if dtype == "BOOL":
         flat = data[begin:end] != 0
     return Tensor(flat).reshape(shape)

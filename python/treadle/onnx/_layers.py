@@ -1,0 +1,172 @@
+"""How each layer is written in ONNX: one function per forward.
+
+None of them needs to know how many axes a value has, so that the same file serves any of them that the layer takes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from treadle import models, nn
+from treadle._core import Tensor
+from treadle.onnx._graph import Graph, register
+
+_SAME_NAME = {
+    nn.ReLU: "Relu",
+    nn.Sigmoid: "Sigmoid",
+    nn.Tanh: "Tanh",
+    nn.Softplus: "Softplus",
+}
+
+
+for _cls, _operator in _SAME_NAME.items():
+    register(_cls)(lambda graph, layer, x, operator=_operator: graph.node(operator, x))
+
+
+@register(nn.LeakyReLU)
+def _leaky_relu(graph: Graph, layer: nn.LeakyReLU, x: str) -> str:
+    return graph.node("LeakyRelu", x, alpha=float(layer.negative_slope))
+
+
+@register(nn.ELU)
+def _elu(graph: Graph, layer: nn.ELU, x: str) -> str:
+    return graph.node("Elu", x, alpha=float(layer.alpha))
+
+
+@register(nn.GELU)
+def _gelu(graph: Graph, layer: nn.GELU, x: str) -> str:
+    twice = graph.node("Add", graph.node("Erf", graph.node("Mul", x, graph.constant(math.sqrt(0.5)))), graph.constant(1))
+    return graph.node("Mul", graph.node("Mul", x, graph.constant(0.5)), twice)
+
+
+@register(nn.SiLU)
+def _silu(graph: Graph, layer: nn.SiLU, x: str) -> str:
+    return graph.node("Mul", x, graph.node("Sigmoid", x))
+
+
+@register(nn.Softmax)
+def _softmax(graph: Graph, layer: nn.Softmax, x: str) -> str:
+    return graph.node("Softmax", x, axis=layer.dim)
+
+
+@register(nn.LogSoftmax)
+def _log_softmax(graph: Graph, layer: nn.LogSoftmax, x: str) -> str:
+    return graph.node("LogSoftmax", x, axis=layer.dim)
+
+
+@register(nn.Linear)
+def _linear(graph: Graph, layer: nn.Linear, x: str) -> str:
+    y = graph.node("MatMul", x, graph.node("Transpose", graph.weight(layer.weight)))
+    return y if layer.bias is None else graph.node("Add", y, graph.weight(layer.bias))
+
+
+@register(nn.Embedding)
+def _embedding(graph: Graph, layer: nn.Embedding, x: str) -> str:
+    return graph.node("Gather", graph.weight(layer.weight), x)
+
+
+@register(nn.Identity, nn.Dropout)
+def _unchanged(graph: Graph, layer: nn.Module, x: str) -> str:
+    return x
+
+
+def _integers(graph: Graph, *values: int) -> str:
+    return graph.constant(values, np.int64)
+
+
+@register(nn.Flatten)
+def _flatten(graph: Graph, layer: nn.Flatten, x: str) -> str:
+    """Reshape to the sizes before, -1, and the sizes after."""
+    shape = graph.node("Shape", x)
+    before = graph.node("Slice", shape, _integers(graph, 0), _integers(graph, layer.start_dim))
+    after = layer.end_dim + 1 if layer.end_dim != -1 else np.iinfo(np.int64).max
+    rest = graph.node("Slice", shape, _integers(graph, after), _integers(graph, np.iinfo(np.int64).max))
+    return graph.node("Reshape", x, graph.node("Concat", before, _integers(graph, -1), rest, axis=0))
+
+
+def _filled(graph: Graph, tensor: Tensor | None, sizes: Sequence[int], value: float) -> str:
+    """A parameter, or where there is none an array of what it stands for."""
+    return graph.constant(np.full(sizes, value)) if tensor is None else graph.weight(tensor)
+
+
+def _scaled(graph: Graph, x: str, layer: nn.BatchNorm1d | nn.GroupNorm, sizes: tuple[int, ...]) -> str:
+    """weight·x + bias, with weight and bias of the given sizes."""
+    for operator, tensor in (("Mul", layer.weight), ("Add", layer.bias)):
+        if tensor is not None:
+            x = graph.node(operator, x, graph.node("Reshape", graph.weight(tensor), _integers(graph, *sizes)))
+    return x
+
+
+@register(nn.BatchNorm1d, nn.BatchNorm2d)
+def _batch_norm(graph: Graph, layer: nn.BatchNorm1d, x: str) -> str:
+    if layer.running_mean is None or layer.running_var is None:
+        return _batch_statistics(graph, layer, x)
+    weight, bias = _filled(graph, layer.weight, (layer.dim,), 1), _filled(graph, layer.bias, (layer.dim,), 0)
+    mean, var = graph.weight(layer.running_mean), graph.weight(layer.running_var)
+    return graph.node("BatchNormalization", x, weight, bias, mean, var, epsilon=layer.eps)
+
+
+def _batch_statistics(graph: Graph, layer: nn.BatchNorm1d, x: str) -> str:
+    """With statistics of the batch over all axes but that of the channels, joined into one for the purpose."""
+    planes = graph.node("Reshape", x, _integers(graph, 0, layer.dim, -1))
+    centred = graph.node("Sub", planes, graph.node("ReduceMean", planes, axes=[0, 2]))
+    y = _scaled(graph, _by_root(graph, centred, [0, 2], layer.eps), layer, (layer.dim, 1))
+    return graph.node("Reshape", y, graph.node("Shape", x))
+
+
+def _by_root(graph: Graph, x: str, axes: list[int], eps: float) -> str:
+    """x/√(mean(x²) + eps)."""
+    square = graph.node("ReduceMean", graph.node("Mul", x, x), axes=axes)
+    return graph.node("Div", x, graph.node("Sqrt", graph.node("Add", square, graph.constant(eps))))
+
+
+@register(nn.InstanceNorm1d)
+def _instance_norm(graph: Graph, layer: nn.InstanceNorm1d, x: str) -> str:
+    if layer.running_mean is not None:
+        return _batch_norm(graph, layer, x)
+    weight, bias = _filled(graph, layer.weight, (layer.dim,), 1), _filled(graph, layer.bias, (layer.dim,), 0)
+    return graph.node("InstanceNormalization", x, weight, bias, epsilon=layer.eps)
+
+
+@register(nn.GroupNorm)
+def _group_norm(graph: Graph, layer: nn.GroupNorm, x: str) -> str:
+    """Groups are channels of an instance norm; then every channel has its own weight."""
+    groups = layer.num_groups
+    joined = graph.node("Reshape", x, _integers(graph, 0, groups, -1))
+    one, zero = graph.constant(np.ones(groups)), graph.constant(np.zeros(groups))
+    y = graph.node("InstanceNormalization", joined, one, zero, epsilon=layer.eps)
+    y = _scaled(graph, graph.node("Reshape", y, _integers(graph, 0, layer.num_channels, -1)), layer, (layer.num_channels, 1))
+    return graph.node("Reshape", y, graph.node("Shape", x))
+
+
+@register(nn.LayerNorm)
+def _layer_norm(graph: Graph, layer: nn.LayerNorm, x: str) -> str:
+    inputs = [x, _filled(graph, layer.weight, layer.normalized_shape, 1)]
+    inputs += [] if layer.bias is None else [graph.weight(layer.bias)]
+    return graph.node("LayerNormalization", *inputs, axis=-len(layer.normalized_shape), epsilon=layer.eps)
+
+
+@register(nn.RMSNorm)
+def _rms_norm(graph: Graph, layer: nn.RMSNorm, x: str) -> str:
+    axes = list(range(-len(layer.normalized_shape), 0))
+    return graph.node("Mul", _by_root(graph, x, axes, layer.eps), graph.weight(layer.weight))
+
+
+@register(nn.Sequential)
+def _sequential(graph: Graph, layer: nn.Sequential, x: str) -> str:
+    for module in layer:
+        x = graph.module(module, x)
+    return x
+
+
+@register(nn.Residual)
+def _residual(graph: Graph, layer: nn.Residual, x: str) -> str:
+    return graph.node("Add", graph.module(layer.fn, x), x)
+
+
+@register(models.MLP, models.MLPResNet)
+def _layers(graph: Graph, model: models.MLP | models.MLPResNet, x: str) -> str:
+    return graph.module(model.layers, x)

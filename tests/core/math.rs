@@ -11,6 +11,7 @@ type F64 = fn(f64) -> f64;
 fn rows<I: Isa>() -> Vec<(&'static str, F32, F64, f64)> {
     vec![
         ("exp", f32::exp_on::<I>, f64::exp, 1.0),
+        ("exp_down", |x| (-x.abs()).exp_down_on::<I>(), |x| (-x.abs()).exp(), 1.0),
         ("expm1", f32::expm1_on::<I>, f64::exp_m1, 2.0),
         ("log", f32::log_on::<I>, f64::ln, 1.0),
         ("log1p", f32::log1p_on::<I>, f64::ln_1p, 2.0),
@@ -94,6 +95,9 @@ fn edges() {
             for (x, want) in [(inf, f64::INFINITY), (-inf, 0.0), (nan, f64::NAN), (0.0, 1.0), (-0.0, 1.0), (-1e4, 0.0), (1e4, f64::INFINITY)] {
                 check("exp", x.exp_on::<Fma>(), want);
             }
+            for (x, want) in [(inf, f64::INFINITY), (-inf, 0.0), (nan, f64::NAN), (-nan, f64::NAN), (0.0, 1.0), (-0.0, 1.0), (-1e4, 0.0)] {
+                check("exp_down", x.exp_down_on::<Fma>(), want);
+            }
             for (x, want) in [(inf, f64::INFINITY), (-inf, -1.0), (nan, f64::NAN), (0.0, 0.0), (-0.0, -0.0), (-1e4, -1.0)] {
                 check("expm1", x.expm1_on::<Fma>(), want);
             }
@@ -130,6 +134,7 @@ fn float64_errors() {
     fn all<I: Isa>(name: &str) -> (F64, f64) {
         match name {
             "exp" => (f64::exp_on::<I>, 1.0),
+            "exp_down" => (f64::exp_down_on::<I>, 1.0),
             "expm1" => (f64::expm1_on::<I>, 2.0),
             "log" => (f64::log_on::<I>, 1.0),
             "log1p" => (f64::log1p_on::<I>, 2.0),
@@ -142,7 +147,8 @@ fn float64_errors() {
     for line in DIGITS.lines() {
         let [name, x, want] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let (x, want): (f64, f64) = (x.parse().unwrap(), want.parse().unwrap());
-        for (f, limit) in [all::<Fma>(name), all::<Baseline>(name)] {
+        let also = (name == "exp" && x <= 0.0).then_some("exp_down");
+        for (f, limit) in [Some(name), also].into_iter().flatten().flat_map(|name| [all::<Fma>(name), all::<Baseline>(name)]) {
             let held = want.abs().max(f64::MIN_POSITIVE);
             let error = (f(x) - want).abs() / (f64::from_bits(held.to_bits() + 1) - held);
             // The value itself was rounded to half a unit.

@@ -7,14 +7,15 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::{Form, Tile, map};
+use super::softmax::log_sum;
+use super::{map, rows_per_part, shared, sum};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
-use crate::kernels::simd::{Float, LANES};
+use crate::kernels::simd::Float;
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond.
-const COST: usize = 10;
+const COST: usize = 6;
 
 /// What the rows are compared with. Targets are in range or `ignore`.
 #[derive(Clone, Copy, Debug)]
@@ -59,72 +60,51 @@ pub enum Scale<'a, T> {
 }
 
 /// (1 − s), s/C and the row w that smoothing spreads over; the row is only there to be read when s > 0.
-fn parts_of<T: Float>(form: Form, classes: &Classes<'_, T>) -> (T, T, Option<Tile<T>>) {
-    let weights = (classes.smoothing > 0.0).then(|| form.shared(classes.weight, T::ONE));
-    (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / form.c as f64), weights)
+fn parts_of<T: Float>(c: usize, classes: &Classes<'_, T>) -> (T, T, Option<Vec<T>>) {
+    let weights = (classes.smoothing > 0.0).then(|| shared(c, classes.weight, T::ONE));
+    (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / c as f64), weights)
 }
 
 simd! {
-    fn forward_part<T: Math>(full: Form, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
-        let (mut tile, mut spread, mut logs) = (full.tile(), full.operand(), full.operand());
-        let (keep, share, weights) = parts_of(full, classes);
-        let parts = x.chunks(full.size()).zip(classes.target.chunks(full.rows));
-        for ((x, target), (losses, stats)) in parts.zip(losses.chunks_mut(full.rows).zip(stats.chunks_mut(full.rows))) {
-            let form = full.of(x.len());
-            let (_, peak, wide) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
-            let total = form.numbers(|r| T::from_f64(wide[r]));
-            let log_total = form.numbers(|r| total[r].log_on::<I>());
-            let mut even = [0.0; LANES];
-            if let Some(weights) = &weights {
-                let tile = form.load(x, &mut tile);
-                map(tile, [form.spread(&peak, &mut spread), form.spread(&log_total, &mut logs)], |x, [peak, log]| log - (x - peak));
-                form.pad(tile, T::ZERO);
-                even = form.sum(tile, weights, |q, w| w * q);
-            }
-            for (r, (((row, &t), loss), stats)) in x.chunks_exact(form.c).zip(target).zip(losses).zip(stats).enumerate().take(LANES) {
-                *stats = [peak[r], total[r]];
-                *loss = T::ZERO;
-                if t != classes.ignore {
-                    let own = log_total[r] - (row[t as usize] - peak[r]);
-                    *loss = keep * classes.weight_of(t) * own + share * T::from_f64(even[r]);
+    fn forward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+        let (keep, share, weights) = parts_of(c, classes);
+        for (r, (loss, stats)) in losses.iter_mut().zip(stats).enumerate() {
+            let (x, target) = (&x[r * c..], classes.target[r]);
+            let (peak, total) = log_sum::<I, T>(c, x);
+            let total = T::from_f64(total);
+            (*stats, *loss) = ([peak, total], T::ZERO);
+            if target != classes.ignore {
+                let log_total = total.log_on::<I>();
+                let own = log_total - (x[target as usize] - peak);
+                *loss = keep * classes.weight_of(target) * own;
+                if let Some(weights) = &weights {
+                    *loss += share * T::from_f64(sum(c, [x, weights], |[x, w]| w * (log_total - (x - peak))));
                 }
             }
         }
     }
 
-    fn backward_part<T: Math>(full: Form, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
-        let (mut tile, mut peaks, mut factors) = (full.tile(), full.operand(), full.operand());
-        let (keep, share, weights) = parts_of(full, classes);
-        let even = weights.as_ref().map_or(0.0, |w| w.as_flattened()[..full.c].iter().map(|w| w.to_f64()).sum());
+    fn backward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
+        let (keep, share, weights) = parts_of(c, classes);
+        let even = weights.as_ref().map_or(0.0, |w| w[..c].iter().map(|w| w.to_f64()).sum());
         let even = share * T::from_f64(even);
-        let parts = x.chunks(full.size()).zip(dx.chunks_mut(full.size())).zip(classes.target.chunks(full.rows).zip(stats.chunks(full.rows)));
-        for (i, ((x, dx), (target, stats))) in parts.enumerate() {
-            let form = full.of(x.len());
-            let (mut peak, mut total) = ([T::ZERO; LANES], [T::ONE; LANES]);
-            let (mut dy, mut own) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-            for (r, (&t, stats)) in target.iter().zip(stats).enumerate().take(LANES) {
-                [peak[r], total[r]] = *stats;
-                dy[r] = match scale {
-                    Scale::All(dy) => dy,
-                    Scale::Each(dy) => dy[i * full.rows + r],
-                };
-                own[r] = dy[r] * keep * classes.weight_of(t);
+        for (r, &[peak, total]) in stats.iter().enumerate() {
+            let (x, dx, target) = (&x[r * c..], &mut dx[r * c..], classes.target[r]);
+            if target == classes.ignore {
+                dx[..c].fill(T::ZERO);
+                continue;
             }
-            let factor = form.numbers(|r| (own[r] + dy[r] * even) / total[r]);
-            let tile = form.load(x, &mut tile);
-            map(tile, [form.spread(&peak, &mut peaks), form.spread(&factor, &mut factors)], |x, [peak, factor]| factor * (x - peak).exp_on::<I>());
-            if let Some(weights) = &weights {
-                let dy = form.numbers(|r| dy[r] * share);
-                map(tile, [weights, form.spread(&dy, &mut factors)], |dx, [w, dy]| dx - dy * w);
+            let dy = match scale {
+                Scale::All(dy) => dy,
+                Scale::Each(dy) => dy[r],
+            };
+            let own = dy * keep * classes.weight_of(target);
+            let factor = (own + dy * even) / total;
+            match &weights {
+                None => map(c, [x], dx, |[x]| factor * (x - peak).exp_down_on::<I>()),
+                Some(w) => map(c, [x, w], dx, |[x, w]| factor * (x - peak).exp_down_on::<I>() - dy * share * w),
             }
-            form.store(tile, dx);
-            for (r, (row, &t)) in dx.chunks_exact_mut(form.c).zip(target).enumerate().take(LANES) {
-                if t == classes.ignore {
-                    row.fill(T::ZERO);
-                } else {
-                    row[t as usize] -= own[r];
-                }
-            }
+            dx[target as usize] -= own;
         }
     }
 }
@@ -134,12 +114,11 @@ pub fn cross_entropy<T: Math>(x: &[T], c: usize, classes: &Classes<'_, T>, losse
     if x.is_empty() {
         return;
     }
-    let form = Form::new(c);
-    let chunk = form.rows_per_part();
+    let chunk = rows_per_part(c);
     let parts = (Chunks { slice: losses, chunk }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST) / 10, |first, (losses, stats)| {
         let (first, n) = (first * chunk, losses.slice.len());
-        forward_part(form, &x[first * c..][..n * c], &classes.rows(first, n), losses.slice, stats.slice);
+        forward_part(c, &x[first * c..][..n * c], &classes.rows(first, n), losses.slice, stats.slice);
     });
 }
 
@@ -148,14 +127,13 @@ pub fn cross_entropy_backward<T: Math>(x: &[T], c: usize, classes: &Classes<'_, 
     if x.is_empty() {
         return;
     }
-    let form = Form::new(c);
-    let chunk = form.rows_per_part();
+    let chunk = rows_per_part(c);
     for_chunks(dx, chunk * c, x.len().saturating_mul(COST) / 10, |i, dx| {
         let (first, n) = (i * chunk, dx.len() / c);
         let scale = match scale {
             Scale::Each(dy) => Scale::Each(&dy[first..first + n]),
             all => all,
         };
-        backward_part(form, &x[first * c..][..n * c], &classes.rows(first, n), scale, &stats[first..first + n], dx);
+        backward_part(c, &x[first * c..][..n * c], &classes.rows(first, n), scale, &stats[first..first + n], dx);
     });
 }

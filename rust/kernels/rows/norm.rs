@@ -8,13 +8,13 @@
 //! Invariant: the variance is summed from `x − pivot` with a pivot near the mean, never E[x²] − E[x]²; the mean is kept as
 //! pivot + rest, to twice the precision of the elements.
 
-use super::{Form, Lanes, TALL, Tile, map};
+use super::{Live, TALL, W, map, put, rows_per_part, shared, sum, window, windows};
 use crate::kernels::parallel::{Chunks, drive};
-use crate::kernels::simd::{Float, Isa, LANES};
+use crate::kernels::simd::{Float, Isa};
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond: forward and backward.
-const COST: (usize, usize) = (5, 10);
+const COST: (usize, usize) = (4, 6);
 /// Least number of elements of a block of rows whose dw and db are summed together, and most blocks.
 const BLOCK: usize = 1 << 14;
 const BLOCKS: usize = 64;
@@ -40,132 +40,95 @@ pub struct Sums {
     pub db: Vec<f64>,
 }
 
-/// Room for a tile and three numbers per row.
-struct Room<T: Float> {
-    tile: Tile<T>,
-    spread: [Tile<T>; 3],
+/// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of a row.
+#[inline(always)]
+fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>) -> [T; 3] {
+    let n = c as f64;
+    let (mut pivot, mut first) = (T::ZERO, 0.0);
+    if norm.centred {
+        pivot = T::from_f64(sum(c, [x], |[x]| x) / n);
+        first = sum(c, [x], |[x]| x - pivot) / n;
+    }
+    let second = sum(c, [x], |[x]| (x - pivot) * (x - pivot)) / n;
+    let var = second - first * first;
+    // Not `max`, which would answer 0 for NaN.
+    let var = if var < 0.0 { 0.0 } else { var };
+    [pivot, T::from_f64(first), T::from_f64(1.0 / (var + norm.eps).sqrt())]
 }
 
-impl<T: Float> Room<T> {
-    fn new(form: Form) -> Self {
-        Room { tile: form.tile(), spread: [form.operand(), form.operand(), form.operand()] }
-    }
-
-    /// Reads rows x: a tile of x̂, and pivot, rest (mean = pivot + rest) and 1/√(v + eps) of every row.
-    #[inline(always)]
-    fn measure(&mut self, form: Form, x: &[T], norm: &Norm<'_, T>) -> (&mut [Lanes<T>], [Lanes<T>; 3]) {
-        let (tile, n) = (form.load(x, &mut self.tile), form.c as f64);
-        let (mut pivot, mut first) = ([T::ZERO; LANES], [0.0; LANES]);
-        let [spread, spread_scale, _] = &mut self.spread;
-        if norm.centred {
-            let total = form.sum(tile, tile, |x, _| x);
-            pivot = form.numbers(|r| T::from_f64(total[r] / n));
-            map(tile, [form.spread(&pivot, spread)], |x, [pivot]| x - pivot);
-            form.pad(tile, T::ZERO);
-            first = form.sum(tile, tile, |d, _| d);
-        }
-        let second = form.sum(tile, tile, |d, _| d * d);
-        let rest = form.numbers(|r| T::from_f64(first[r] / n));
-        let scale = form.numbers(|r| {
-            let var = second[r] / n - (first[r] / n) * (first[r] / n);
-            // Not `max`, which would answer 0 for NaN.
-            T::from_f64(1.0 / (if var < 0.0 { 0.0 } else { var } + norm.eps).sqrt())
-        });
-        map(tile, [form.spread(&rest, spread), form.spread(&scale, spread_scale)], |d, [rest, scale]| (d - rest) * scale);
-        (tile, [pivot, rest, scale])
-    }
-
-    /// Reads rows x: a tile of x̂ by what [`Room::measure`] found, and 1/√(v + eps) as an operand.
-    #[inline(always)]
-    fn normalise(&mut self, form: Form, x: &[T], stats: &[[T; 3]]) -> (&[Lanes<T>], &[Lanes<T>]) {
-        let tile = form.load(x, &mut self.tile);
-        let mut found = [[T::ZERO; LANES]; 3];
-        for (r, stats) in stats.iter().enumerate().take(LANES) {
-            for k in 0..3 {
-                found[k][r] = stats[k];
-            }
-        }
-        let [pivot, rest, scale] = &mut self.spread;
-        let scale = form.spread(&found[2], scale);
-        map(tile, [form.spread(&found[0], pivot), form.spread(&found[1], rest), scale], |x, [pivot, rest, scale]| (x - pivot - rest) * scale);
-        form.pad(tile, T::ZERO);
-        (tile, scale)
-    }
-}
-
-/// Running sums over rows, element by element of a tile.
-struct Gathered<T: Float> {
-    dw: Tile<T>,
-    db: Tile<T>,
-    /// Tiles since the last flush.
-    tiles: usize,
+/// Running sums over rows, column by column.
+struct Gathered<T> {
+    dw: Vec<T>,
+    db: Vec<T>,
+    /// Rows since the last flush.
+    rows: usize,
 }
 
 impl<T: Float> Gathered<T> {
-    fn new(form: Form) -> Self {
-        Gathered { dw: form.tile(), db: form.tile(), tiles: 0 }
+    fn new(c: usize) -> Self {
+        Gathered { dw: shared(c, None, T::ZERO), db: shared(c, None, T::ZERO), rows: 0 }
     }
 
-    /// Adds dy·x̂ and dy; now and then moves the sums to `out`.
+    /// Adds dy·x̂ and dy of a row; now and then moves the sums to `out`.
     #[inline(always)]
-    fn add<I: Isa>(&mut self, form: Form, hat: &[Lanes<T>], dy: &[Lanes<T>], out: &mut [f64]) {
-        map(&mut self.dw[..dy.len()], [hat, dy], |dw, [hat, dy]| hat.mul_add_on::<I>(dy, dw));
-        map(&mut self.db[..dy.len()], [dy], |db, [dy]| db + dy);
-        self.tiles += 1;
-        if self.tiles == TALL {
-            self.flush(form, out);
+    fn add<I: Isa>(&mut self, c: usize, x: &[T], dy: &[T], [pivot, rest, scale]: [T; 3], out: &mut [f64]) {
+        windows!(c, |at, live| {
+            let (x, dy) = (window(x, at), window(dy, at));
+            let (mut dw, mut db) = (window(&self.dw, at), window(&self.db, at));
+            for l in 0..W {
+                let g = if live.has(l) { dy[l] } else { T::ZERO };
+                let hat = if live.has(l) { (x[l] - pivot - rest) * scale } else { T::ZERO };
+                dw[l] = hat.mul_add_on::<I>(g, dw[l]);
+                db[l] += g;
+            }
+            put(&mut self.dw, at, live, dw);
+            put(&mut self.db, at, live, db);
+        });
+        self.rows += 1;
+        if self.rows == TALL {
+            self.flush(out);
         }
     }
 
     /// Moves the sums to `out`: c of dw, then c of db.
     #[inline(always)]
-    fn flush(&mut self, form: Form, out: &mut [f64]) {
-        for (tile, out) in [&mut self.dw, &mut self.db].into_iter().zip(out.chunks_exact_mut(form.c)) {
-            for row in tile.as_flattened()[..form.size()].chunks_exact(form.c) {
-                row.iter().zip(&mut *out).for_each(|(x, out)| *out += x.to_f64());
+    fn flush(&mut self, out: &mut [f64]) {
+        let (dw, db) = out.split_at_mut(out.len() / 2);
+        for (sums, out) in [(&mut self.dw, dw), (&mut self.db, db)] {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out += sum.to_f64();
+                *sum = T::ZERO;
             }
-            tile.fill([T::ZERO; LANES]);
         }
-        self.tiles = 0;
+        self.rows = 0;
     }
 }
 
 simd! {
-    fn forward_part<T: Float>(full: Form, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
-        let mut room = Room::new(full);
-        let (w, b) = (full.shared(norm.weight, T::ONE), full.shared(norm.bias, T::ZERO));
-        for ((x, y), stats) in x.chunks(full.size()).zip(y.chunks_mut(full.size())).zip(stats.chunks_mut(full.rows)) {
-            let form = full.of(x.len());
-            let (tile, found) = room.measure(form, x, norm);
-            map(tile, [&w, &b], |hat, [w, b]| hat.mul_add_on::<I>(w, b));
-            form.store(tile, y);
-            for (r, stats) in stats.iter_mut().enumerate().take(LANES) {
-                *stats = [found[0][r], found[1][r], found[2][r]];
-            }
+    fn forward_part<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
+        let (w, b) = (shared(c, norm.weight, T::ONE), shared(c, norm.bias, T::ZERO));
+        for (r, stats) in stats.iter_mut().enumerate() {
+            let x = &x[r * c..];
+            *stats = measure(c, x, norm);
+            let [pivot, rest, scale] = *stats;
+            map(c, [x, &w, &b], &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
         }
     }
 
-    fn backward_part<T: Float>(full: Form, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64]) {
-        let (mut room, mut grad, mut means, mut slopes) = (Room::new(full), full.tile(), full.operand(), full.operand());
-        let (w, n) = (full.shared(norm.weight, T::ONE), full.c as f64);
-        let mut gathered = Gathered::new(full);
-        let parts = x.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size()));
-        for (((x, dy), dx), stats) in parts.zip(stats.chunks(full.rows)) {
-            let form = full.of(x.len());
-            let (hat, scale) = room.normalise(form, x, stats);
-            let grad = form.load(dy, &mut grad);
+    fn backward_part<T: Float>(c: usize, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64]) {
+        let (w, n) = (shared(c, norm.weight, T::ONE), c as f64);
+        let mut gathered = Gathered::new(c);
+        for (r, &[pivot, rest, scale]) in stats.iter().enumerate() {
+            let (x, dy) = (&x[r * c..], &dy[r * c..]);
             if !out.is_empty() {
-                gathered.add::<I>(full, hat, grad, out);
+                gathered.add::<I>(c, x, dy, [pivot, rest, scale], out);
             }
-            map(grad, [&w], |dy, [w]| dy * w);
-            let first = if norm.centred { form.sum(grad, grad, |g, _| g) } else { [0.0; LANES] };
-            let second = form.sum(grad, hat, |g, hat| g * hat);
-            let (mean, slope) = (form.numbers(|r| T::from_f64(first[r] / n)), form.numbers(|r| T::from_f64(second[r] / n)));
-            let (mean, slope) = (form.spread(&mean, &mut means), form.spread(&slope, &mut slopes));
-            map(grad, [hat, mean, slope, scale], |g, [hat, mean, slope, scale]| (g - mean - hat * slope) * scale);
-            form.store(grad, dx);
+            let first = if norm.centred { sum(c, [dy, &w], |[dy, w]| dy * w) } else { 0.0 };
+            let second = sum(c, [x, dy, &w], |[x, dy, w]| dy * w * ((x - pivot - rest) * scale));
+            let (mean, slope) = (T::from_f64(first / n), T::from_f64(second / n));
+            map(c, [x, dy, &w], &mut dx[r * c..], |[x, dy, w]| (dy * w - mean - (x - pivot - rest) * scale * slope) * scale);
         }
-        gathered.flush(full, out);
+        gathered.flush(out);
     }
 }
 
@@ -174,12 +137,11 @@ pub fn norm<T: Float>(x: &[T], c: usize, how: &Norm<'_, T>, y: &mut [T], stats: 
     if x.is_empty() {
         return;
     }
-    let form = Form::new(c);
-    let chunk = form.rows_per_part();
+    let chunk = rows_per_part(c);
     let parts = (Chunks { slice: y, chunk: chunk * c }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST.0) / 10, |first, (y, stats)| {
         let x = &x[first * chunk * c..][..y.slice.len()];
-        forward_part(form, x, how, y.slice, stats.slice);
+        forward_part(c, x, how, y.slice, stats.slice);
     });
 }
 
@@ -189,8 +151,7 @@ pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, s
     if x.is_empty() {
         return total;
     }
-    let form = Form::new(c);
-    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max(FEWEST).next_multiple_of(form.rows);
+    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max(FEWEST);
     let width = if with_sums { 2 * c } else { 0 };
     let mut partials = vec![vec![0.0; width]; stats.len().div_ceil(rows)];
     let parts = (Chunks { slice: dx, chunk: rows * c }, Chunks { slice: &mut partials, chunk: 1 });
@@ -198,7 +159,7 @@ pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, s
         for (i, (dx, out)) in dx.slice.chunks_mut(rows * c).zip(partials.slice).enumerate() {
             let at = (first + i) * rows * c;
             let stats = &stats[(first + i) * rows..][..dx.len() / c];
-            backward_part(form, &x[at..][..dx.len()], &dy[at..][..dx.len()], how, stats, dx, out);
+            backward_part(c, &x[at..][..dx.len()], &dy[at..][..dx.len()], how, stats, dx, out);
         }
     });
     for block in partials.iter().filter(|_| with_sums) {

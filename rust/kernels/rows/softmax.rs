@@ -3,95 +3,98 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{Form, Lanes, Tile, map};
+use super::{Live, TALL, W, map, peak, put, rows_per_part, sum, tree, window, windows};
 use crate::kernels::math::Math;
 use crate::kernels::parallel;
 use crate::kernels::simd::{Float, Isa};
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond.
-const COST: usize = 10;
+const COST: usize = 6;
 
-impl Form {
-    /// Reads rows x: a tile of e^(x − m), and of every row the largest element m and the sum Σe^(x − m).
-    #[inline(always)]
-    pub(super) fn exponentials<'a, T: Math, I: Isa>(self, x: &[T], tile: &'a mut Tile<T>, spread: &mut Tile<T>) -> (&'a mut [Lanes<T>], Lanes<T>, Lanes<f64>) {
-        let tile = self.load(x, tile);
-        self.pad(tile, -T::INFINITY);
-        let peak = self.peak(tile);
-        map(tile, [self.spread(&peak, spread)], |x, [peak]| (x - peak).exp_on::<I>());
-        let total = self.sum(tile, tile, |e, _| e);
-        (tile, peak, total)
-    }
+/// The largest element m of a row and Σe^(x − m).
+#[inline(always)]
+pub(super) fn log_sum<I: Isa, T: Math>(c: usize, x: &[T]) -> (T, f64) {
+    let peak = peak(c, x);
+    (peak, sum(c, [x], |[x]| (x - peak).exp_down_on::<I>()))
 }
 
 simd! {
-    fn softmax_part<T: Math>(full: Form, x: &[T], y: &mut [T]) {
-        let (mut tile, mut spread) = (full.tile(), full.operand());
-        for (x, y) in x.chunks(full.size()).zip(y.chunks_mut(full.size())) {
-            let form = full.of(x.len());
-            let (tile, _, total) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
-            let scale = form.numbers(|r| T::from_f64(1.0 / total[r]));
-            map(tile, [form.spread(&scale, &mut spread)], |e, [scale]| e * scale);
-            form.store(tile, y);
+    fn softmax_part<T: Math>(c: usize, x: &[T], y: &mut [T]) {
+        for at in (0..x.len()).step_by(c) {
+            let (x, y) = (&x[at..], &mut y[at..]);
+            let total = exponentials::<I, T>(c, x, peak(c, x), y);
+            let scale = T::from_f64(1.0 / total);
+            for y in &mut y[..c] {
+                *y *= scale;
+            }
         }
     }
 
-    fn log_softmax_part<T: Math>(full: Form, x: &[T], y: &mut [T]) {
-        let (mut tile, mut spread, mut logs) = (full.tile(), full.operand(), full.operand());
-        for (x, y) in x.chunks(full.size()).zip(y.chunks_mut(full.size())) {
-            let form = full.of(x.len());
-            let (_, peak, total) = form.exponentials::<T, I>(x, &mut tile, &mut spread);
-            let log_total = form.numbers(|r| T::from_f64(total[r]).log_on::<I>());
-            let tile = form.load(x, &mut tile);
-            map(tile, [form.spread(&peak, &mut spread), form.spread(&log_total, &mut logs)], |x, [peak, log]| x - peak - log);
-            form.store(tile, y);
+    fn log_softmax_part<T: Math>(c: usize, x: &[T], y: &mut [T]) {
+        for at in (0..x.len()).step_by(c) {
+            let (x, y) = (&x[at..], &mut y[at..]);
+            let (peak, total) = log_sum::<I, T>(c, x);
+            let log_total = T::from_f64(total).log_on::<I>();
+            map(c, [x], y, |[x]| x - peak - log_total);
         }
     }
 
-    fn softmax_backward_part<T: Float>(full: Form, y: &[T], dy: &[T], dx: &mut [T]) {
-        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.operand());
-        for ((y, dy), dx) in y.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size())) {
-            let form = full.of(y.len());
-            let (tile, grad) = (form.load(y, &mut tile), form.load(dy, &mut grad));
-            let total = form.sum(tile, grad, |y, dy| y * dy);
-            let dot = form.numbers(|r| T::from_f64(total[r]));
-            map(grad, [tile, form.spread(&dot, &mut spread)], |dy, [y, dot]| y * (dy - dot));
-            form.store(grad, dx);
+    fn softmax_backward_part<T: Float>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        for at in (0..y.len()).step_by(c) {
+            let (y, dy) = (&y[at..], &dy[at..]);
+            let dot = T::from_f64(sum(c, [y, dy], |[y, dy]| y * dy));
+            map(c, [y, dy], &mut dx[at..], |[y, dy]| y * (dy - dot));
         }
     }
 
-    fn log_softmax_backward_part<T: Math>(full: Form, y: &[T], dy: &[T], dx: &mut [T]) {
-        let (mut tile, mut grad, mut spread) = (full.tile(), full.tile(), full.operand());
-        for ((y, dy), dx) in y.chunks(full.size()).zip(dy.chunks(full.size())).zip(dx.chunks_mut(full.size())) {
-            let form = full.of(y.len());
-            let (tile, grad) = (form.load(y, &mut tile), form.load(dy, &mut grad));
-            let sum = form.sum(grad, grad, |dy, _| dy);
-            let total = form.numbers(|r| T::from_f64(sum[r]));
-            map(grad, [tile, form.spread(&total, &mut spread)], |dy, [y, total]| dy - y.exp_on::<I>() * total);
-            form.store(grad, dx);
+    fn log_softmax_backward_part<T: Math>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        for at in (0..y.len()).step_by(c) {
+            let (y, dy) = (&y[at..], &dy[at..]);
+            let total = T::from_f64(sum(c, [dy], |[dy]| dy));
+            map(c, [y, dy], &mut dx[at..], |[y, dy]| dy - y.exp_down_on::<I>() * total);
         }
     }
 }
 
-fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(Form, &[T], &mut [T])) {
+/// Writes e^(x − m) of a row and returns their sum, in one sweep.
+#[inline(always)]
+fn exponentials<I: Isa, T: Math>(c: usize, x: &[T], peak: T, y: &mut [T]) -> f64 {
+    let mut total = 0.0;
+    for first in (0..c).step_by(TALL * W) {
+        let (x, y) = (&x[first..], &mut y[first..]);
+        let mut sums = [T::ZERO; W];
+        windows!((c - first).min(TALL * W), |at, live| {
+            let mut e = window(x, at);
+            for e in &mut e {
+                *e = (*e - peak).exp_down_on::<I>();
+            }
+            put(y, at, live, e);
+            for l in 0..W {
+                sums[l] += if live.has(l) { e[l] } else { T::ZERO };
+            }
+        });
+        total += tree(sums, |a, b| a + b).to_f64();
+    }
+    total
+}
+
+fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(usize, &[T], &mut [T])) {
     if y.is_empty() {
         return;
     }
-    let form = Form::new(c);
-    let chunk = form.rows_per_part() * c;
-    parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(form, &x[i * chunk..][..y.len()], y));
+    let chunk = rows_per_part(c) * c;
+    parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(c, &x[i * chunk..][..y.len()], y));
 }
 
-fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(Form, &[T], &[T], &mut [T])) {
+fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize, &[T], &[T], &mut [T])) {
     if dx.is_empty() {
         return;
     }
-    let form = Form::new(c);
-    let chunk = form.rows_per_part() * c;
+    let chunk = rows_per_part(c) * c;
     parallel::for_chunks(dx, chunk, y.len().saturating_mul(COST) / 10, |i, dx| {
         let at = i * chunk..i * chunk + dx.len();
-        part(form, &y[at.clone()], &dy[at], dx);
+        part(c, &y[at.clone()], &dy[at], dx);
     });
 }
 

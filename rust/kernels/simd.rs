@@ -90,6 +90,14 @@ pub fn limit_level(wanted: Level) -> Level {
     given
 }
 
+/// Put into a loop over windows of lanes, keeps the compiler from vectorising over windows, with gathers, rather than over
+/// lanes: 20 times slower.
+#[inline(always)]
+pub fn lanes_only() {
+    // SAFETY: there is no instruction in it.
+    unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) }
+}
+
 /// Stamps a function into one instance per instruction set. Inside the body the type `I` is the [`Isa`].
 ///
 /// The body must be a plain loop over slices whose callees are `#[inline(always)]`.

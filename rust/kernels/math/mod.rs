@@ -7,6 +7,7 @@
 // Coefficients keep the digits they were computed with.
 #![allow(clippy::excessive_precision)]
 
+mod erf;
 mod power;
 mod trig;
 
@@ -61,17 +62,6 @@ const ARTANH: [f64; 10] = {
 };
 /// (eʳ − 1 − r)/r² for |r| ≤ ½·ln 2: a fit, one term shorter than the series of that precision.
 const EXPM1_F32: [f32; 6] = [0.5, 0.166666672, 0.041666355, 0.00833327323, 0.00139410212, 0.000199141883];
-/// (−1)ᵏ·2/(√π·k!·(2k + 1)): the series of erf(x)/x in x².
-const ERF: [f64; 20] = {
-    let mut series = [0.0; 20];
-    let (mut k, mut factor) = (0, std::f64::consts::FRAC_2_SQRT_PI);
-    while k < 20 {
-        series[k] = factor / (2 * k + 1) as f64;
-        k += 1;
-        factor /= -(k as f64);
-    }
-    series
-};
 const fn narrow<const N: usize>(series: &[f64]) -> [f32; N] {
     let mut out = [0.0; N];
     let mut k = 0;
@@ -81,28 +71,6 @@ const fn narrow<const N: usize>(series: &[f64]) -> [f32; N] {
     }
     out
 }
-/// exp(x²)·erfc(x) for x from 1 up, as a polynomial in t = (x − 2)/(x + 2); Chebyshev fits of relative error 1e-17 and 1e-9.
-const ERFCX_F64: [f64; 17] = [
-    0.255395676310505745,
-    -0.427185847413958492,
-    0.241658194242465586,
-    -0.0789785810157044567,
-    0.00373289240443163705,
-    0.00699746173683201376,
-    -0.00084714325460976568,
-    -0.000981976935436915549,
-    0.0000435556228648195212,
-    0.000174359349516918214,
-    0.0000275267859403545564,
-    -0.0000275607057584244309,
-    -0.0000139965553664269362,
-    1.2965196760697503e-6,
-    4.01247052669749158e-6,
-    1.29580004126305876e-6,
-    -1.15511746203381134e-6,
-];
-const ERFCX_F32: [f32; 7] = [0.255395677, -0.427186003, 0.241658025, -0.0789676971, 0.00373748111, 0.00680584329, -0.00087349156];
-
 #[inline(always)]
 fn horner<T: Math, I: Isa>(x: T, series: &[T]) -> T {
     let mut sum = series[series.len() - 1];
@@ -114,10 +82,10 @@ fn horner<T: Math, I: Isa>(x: T, series: &[T]) -> T {
 
 macro_rules! math {
     ($t:ident in $module:ident, $bits:ident, $int:ident,
-     mantissa $mantissa:expr, bias $bias:expr, low $low:expr, high $high:expr, round $round:expr, erf_end $erf_end:expr,
-     expm1 $expm1_len:literal $expm1:expr, artanh $artanh_len:literal $artanh:expr, erf $erf_len:literal $erf:expr, erfcx $erfcx_len:literal $erfcx:expr,
+     mantissa $mantissa:expr, bias $bias:expr, low $low:expr, high $high:expr, round $round:expr,
+     expm1 $expm1_len:literal $expm1:expr, artanh $artanh_len:literal $artanh:expr,
      ln2 $ln2_high:expr, $ln2_low:expr, sqrt_half $sqrt_half:expr,
-     sin $sin:expr, cos $cos:expr, pow $pow:expr) => {
+     erf $erf:expr, sin $sin:expr, cos $cos:expr, pow $pow:expr) => {
         /// Arithmetic of one element type.
         mod $module {
             use super::{Float, Isa, horner};
@@ -129,8 +97,6 @@ macro_rules! math {
             const ROUND: $t = $round;
             const SERIES_EXPM1: [$t; $expm1_len] = $expm1;
             const SERIES_ARTANH: [$t; $artanh_len] = $artanh;
-            const SERIES_ERF: [$t; $erf_len] = $erf;
-            const SERIES_ERFCX: [$t; $erfcx_len] = $erfcx;
 
             /// 2ⁿ for n within the normal exponents.
             #[inline(always)]
@@ -250,16 +216,6 @@ macro_rules! math {
                 let numerator = if x < 0.0 { e } else { 1.0 };
                 numerator / (1.0 + e)
             }
-
-            #[inline(always)]
-            pub fn erf<I: Isa>(x: $t) -> $t {
-                let a = x.abs();
-                let near = x * horner::<$t, I>(x * x, &SERIES_ERF);
-                let held = if a > $erf_end { $erf_end } else { a };
-                let t = (held - 2.0) / (held + 2.0);
-                let far = 1.0 - exp_down::<I>(-held * held) * horner::<$t, I>(t, &SERIES_ERFCX);
-                if a < 1.0 { near } else { far.copysign(x) }
-            }
         }
 
         impl Math for $t {
@@ -293,7 +249,7 @@ macro_rules! math {
             }
             #[inline(always)]
             fn erf_on<I: Isa>(self) -> Self {
-                $module::erf::<I>(self)
+                $erf(self)
             }
             #[inline(always)]
             fn sin_on<I: Isa>(self) -> Self {
@@ -312,12 +268,12 @@ macro_rules! math {
 }
 
 math!(f32 in single, u32, i32,
-    mantissa 23, bias 127, low -104.0, high 89.0, round 12_582_912.0, erf_end 4.1,
-    expm1 6 super::EXPM1_F32, artanh 4 super::narrow(&super::ARTANH), erf 12 super::narrow(&super::ERF), erfcx 7 super::ERFCX_F32,
+    mantissa 23, bias 127, low -104.0, high 89.0, round 12_582_912.0,
+    expm1 6 super::EXPM1_F32, artanh 4 super::narrow(&super::ARTANH),
     ln2 0.693_359_375, -2.121_944_4e-4, sqrt_half 0x3F35_04F3,
-    sin trig::sin::<I>, cos trig::cos::<I>, pow power::pow::<I>);
+    erf erf::single::<I>, sin trig::sin::<I>, cos trig::cos::<I>, pow power::pow::<I>);
 math!(f64 in double, u64, i64,
-    mantissa 52, bias 1023, low -746.0, high 710.0, round 6_755_399_441_055_744.0, erf_end 6.1,
-    expm1 14 super::EXPM1, artanh 10 super::ARTANH, erf 20 super::ERF, erfcx 17 super::ERFCX_F64,
+    mantissa 52, bias 1023, low -746.0, high 710.0, round 6_755_399_441_055_744.0,
+    expm1 14 super::EXPM1, artanh 10 super::ARTANH,
     ln2 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, sqrt_half 0x3FE6_A09E_667F_3BCD,
-    sin f64::sin, cos f64::cos, pow f64::powf);
+    erf erf::double::<I>, sin f64::sin, cos f64::cos, pow f64::powf);

@@ -16,7 +16,7 @@ pub use cross_entropy::{Classes, Scale, cross_entropy, cross_entropy_backward};
 pub use norm::{Norm, Sums, norm, norm_backward};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 
-use super::simd::Float;
+use super::simd::{Float, lanes_only};
 
 /// Lanes of a window.
 const W: usize = 16;
@@ -43,45 +43,104 @@ impl Live {
     }
 }
 
-/// Runs `$body` for every window of a row of `$c` elements: `$at` is where it begins, `$live` what is new in it.
+/// Runs `$body` for every window of the row of `$c` elements with which each of `$sources` begins: `$at` is where it lies in
+/// the row, `$live` what is new in it, `$x` its lanes.
 macro_rules! windows {
-    ($c:expr, |$at:ident, $live:ident| $body:expr) => {{
-        let c: usize = $c;
-        let whole = c - c % W;
+    ($c:expr, $sources:expr, |$at:ident, $live:ident, $x:pat_param| $body:expr) => {{
+        let (c, sources) = ($c, $sources);
+        let whole = whole_windows(&sources, c);
         let $live = Live::ALL;
-        for $at in (0..whole).step_by(W) {
+        for i in 0..c / W {
+            let $at = i * W;
+            let $x = each(&whole, i);
             $body;
-            // Keeps the compiler from vectorising over windows, with gathers, rather than over lanes: 20 times slower.
-            std::hint::black_box(());
+            lanes_only();
         }
-        if whole < c {
+        if c % W != 0 {
             let $at = c.saturating_sub(W);
-            let $live = Live { from: whole - $at, to: c - $at };
+            let $live = Live { from: c - c % W - $at, to: c - $at };
+            let $x = last_windows(&sources, $at, $live);
             $body;
         }
     }};
 }
 use windows;
 
+/// Runs `$body` for every window of a row, which adds R terms a lane to `$sums`; answers the R sums in float64.
+macro_rules! totals {
+    ($c:expr, $sources:expr, |$at:ident, $live:ident, $x:pat_param, $sums:ident: [$t:ty; $r:expr]| $body:expr) => {{
+        let (c, sources) = ($c, $sources);
+        let mut total = [0.0; $r];
+        for first in (0..c).step_by(TALL * W) {
+            let mut $sums = [[<$t>::ZERO; W]; $r];
+            windows!((c - first).min(TALL * W), after(&sources, first), |at, $live, $x| {
+                let $at = first + at;
+                $body
+            });
+            for (total, lanes) in total.iter_mut().zip($sums) {
+                *total += tree(lanes, |a, b| a + b).to_f64();
+            }
+        }
+        total
+    }};
+}
+use totals;
+
+/// The whole windows of the row of `c` elements with which each of `x` begins.
+#[inline(always)]
+fn whole_windows<'a, T, const K: usize>(x: &[&'a [T]; K], c: usize) -> [&'a [Lanes<T>]; K] {
+    let mut whole: [&[Lanes<T>]; K] = [&[]; K];
+    for k in 0..K {
+        whole[k] = &x[k].as_chunks().0[..c / W];
+    }
+    whole
+}
+
+#[inline(always)]
+fn each<T: Copy, const K: usize>(x: &[&[T]; K], i: usize) -> [T; K] {
+    let mut found = [x[0][i]; K];
+    for k in 1..K {
+        found[k] = x[k][i];
+    }
+    found
+}
+
+#[inline(always)]
+fn after<'a, T, const K: usize>(x: &[&'a [T]; K], first: usize) -> [&'a [T]; K] {
+    let mut rest = *x;
+    for k in 0..K {
+        rest[k] = &x[k][first..];
+    }
+    rest
+}
+
+#[inline(always)]
+fn last_windows<T: Float, const K: usize>(x: &[&[T]; K], at: usize, live: Live) -> [Lanes<T>; K] {
+    let mut found = [[T::ZERO; W]; K];
+    for k in 0..K {
+        found[k] = window(x[k], at, live);
+    }
+    found
+}
+
 /// The window of `x` that begins at `at`; zeros beyond the end of `x`.
 #[inline(always)]
-fn window<T: Float>(x: &[T], at: usize) -> Lanes<T> {
-    match x[at..].first_chunk() {
-        Some(window) => *window,
-        None => {
-            let mut window = [T::ZERO; W];
-            window[..x.len() - at].copy_from_slice(&x[at..]);
-            window
-        }
+fn window<T: Float>(x: &[T], at: usize, live: Live) -> Lanes<T> {
+    if live.to == W || at + W <= x.len() {
+        return x[at..at + W].as_chunks().0[0];
     }
+    let mut window = [T::ZERO; W];
+    window[..live.to].copy_from_slice(&x[at..at + live.to]);
+    window
 }
 
 /// Writes a window of `y`: all of it if `y` is so long, else the lanes of the row.
 #[inline(always)]
 fn put<T: Float>(y: &mut [T], at: usize, live: Live, lanes: Lanes<T>) {
-    match y[at..].first_chunk_mut() {
-        Some(window) => *window = lanes,
-        None => y[at..at + live.to].copy_from_slice(&lanes[..live.to]),
+    if live.to == W || at + W <= y.len() {
+        y[at..at + W].as_chunks_mut().0[0] = lanes;
+    } else {
+        y[at..at + live.to].copy_from_slice(&lanes[..live.to]);
     }
 }
 
@@ -95,20 +154,10 @@ fn lane<T: Float, const K: usize>(windows: &[Lanes<T>; K], l: usize) -> [T; K] {
     z
 }
 
-#[inline(always)]
-fn windows_of<T: Float, const K: usize>(x: &[&[T]; K], at: usize) -> [Lanes<T>; K] {
-    let mut found = [[T::ZERO; W]; K];
-    for k in 0..K {
-        found[k] = window(x[k], at);
-    }
-    found
-}
-
 /// y = f(x) for every element of a row; K rows x lie behind one another's places.
 #[inline(always)]
 fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn([T; K]) -> T) {
-    windows!(c, |at, live| {
-        let x = windows_of(&x, at);
+    windows!(c, x, |at, live, x| {
         let mut out = [T::ZERO; W];
         for (l, out) in out.iter_mut().enumerate() {
             *out = f(lane(&x, l));
@@ -117,32 +166,23 @@ fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn
     });
 }
 
-/// Folds every element of a row into the lane where it lies.
+/// The R sums of `term(x)` over a row.
 #[inline(always)]
-fn fold<T: Float, const K: usize>(c: usize, x: [&[T]; K], id: T, step: impl Fn(T, [T; K]) -> T) -> Lanes<T> {
-    let mut sums = [id; W];
-    windows!(c, |at, live| {
-        let x = windows_of(&x, at);
-        for (l, sum) in sums.iter_mut().enumerate() {
-            let next = step(*sum, lane(&x, l));
-            *sum = if live.has(l) { next } else { *sum };
+fn sums<T: Float, const K: usize, const R: usize>(c: usize, x: [&[T]; K], term: impl Fn([T; K]) -> [T; R]) -> [f64; R] {
+    totals!(c, x, |_at, live, x, sums: [T; R]| {
+        for l in 0..W {
+            let terms = term(lane(&x, l));
+            for r in 0..R {
+                sums[r][l] += if live.has(l) { terms[r] } else { T::ZERO };
+            }
         }
-    });
-    sums
+    })
 }
 
 /// The sum of `term(x)` over a row.
 #[inline(always)]
 fn sum<T: Float, const K: usize>(c: usize, x: [&[T]; K], term: impl Fn([T; K]) -> T) -> f64 {
-    let mut total = 0.0;
-    for first in (0..c).step_by(TALL * W) {
-        let mut part = x;
-        for k in 0..K {
-            part[k] = &x[k][first..];
-        }
-        let lanes = fold((c - first).min(TALL * W), part, T::ZERO, |a, x| a + term(x));
-        total += tree(lanes, |a, b| a + b).to_f64();
-    }
+    let [total] = sums(c, x, |x| [term(x)]);
     total
 }
 
@@ -150,20 +190,31 @@ fn sum<T: Float, const K: usize>(c: usize, x: [&[T]; K], term: impl Fn([T; K]) -
 #[inline(always)]
 fn peak<T: Float>(c: usize, x: &[T]) -> T {
     let larger = |a: T, x: T| if x > a { x } else { a };
-    let top = tree(fold(c, [x], -T::INFINITY, |a, [x]| larger(a, x)), larger);
+    let mut tops = [-T::INFINITY; W];
+    windows!(c, [x], |_at, live, [x]| {
+        for l in 0..W {
+            tops[l] = larger(tops[l], if live.has(l) { x[l] } else { -T::INFINITY });
+        }
+    });
+    let top = tree(tops, larger);
     if top.is_finite() { top } else { T::ZERO }
 }
 
+/// Merges the lanes, halves first.
 #[inline(always)]
-fn tree<T: Copy>(mut v: Lanes<T>, merge: impl Fn(T, T) -> T) -> T {
-    let mut n = W;
-    while n > 1 {
-        n /= 2;
-        for i in 0..n {
-            v[i] = merge(v[i], v[i + n]);
-        }
+fn tree<T: Copy>(lanes: Lanes<T>, merge: impl Fn(T, T) -> T) -> T {
+    // Through memory, so that the compiler holds what was gathered in one register. Without, it may take the lanes apart into
+    // the pairs that are merged here, all through the loop before: a quarter of the speed.
+    let lanes = std::hint::black_box(lanes);
+    let (mut half, mut quarter) = ([lanes[0]; W / 2], [lanes[0]; W / 4]);
+    for (l, half) in half.iter_mut().enumerate() {
+        *half = merge(lanes[l], lanes[l + W / 2]);
     }
-    v[0]
+    for (l, quarter) in quarter.iter_mut().enumerate() {
+        *quarter = merge(half[l], half[l + W / 4]);
+    }
+    let [a, b, c, d] = quarter;
+    merge(merge(a, c), merge(b, d))
 }
 
 /// Rows of one unit of parallel work.

@@ -8,9 +8,9 @@
 //! Invariant: the variance is summed from `x − pivot` with a pivot near the mean, never E[x²] − E[x]²; the mean is kept as
 //! pivot + rest, to twice the precision of the elements.
 
-use super::{Live, TALL, W, map, put, rows_per_part, shared, sum, window, windows};
+use super::{Live, TALL, W, after, each, last_windows, map, put, rows_per_part, shared, sum, sums, totals, tree, whole_windows, window, windows};
 use crate::kernels::parallel::{Chunks, drive};
-use crate::kernels::simd::{Float, Isa};
+use crate::kernels::simd::{Float, Isa, lanes_only};
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond: forward and backward.
@@ -43,17 +43,29 @@ pub struct Sums {
 /// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of a row.
 #[inline(always)]
 fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>) -> [T; 3] {
-    let n = c as f64;
-    let (mut pivot, mut first) = (T::ZERO, 0.0);
-    if norm.centred {
-        pivot = T::from_f64(sum(c, [x], |[x]| x) / n);
-        first = sum(c, [x], |[x]| x - pivot) / n;
+    if !norm.centred {
+        let [_, square] = moments(c, x, T::ZERO);
+        return [T::ZERO, T::ZERO, T::from_f64(1.0 / (square + norm.eps).sqrt())];
     }
-    let second = sum(c, [x], |[x]| (x - pivot) * (x - pivot)) / n;
+    let n = c.min(W);
+    let mut pivot = T::from_f64(sum(n, [x], |[x]| x) / n as f64);
+    let [mut first, mut second] = moments(c, x, pivot);
+    if first * first > 0.5 * second {
+        // The row begins far from its mean.
+        pivot += T::from_f64(first);
+        [first, second] = moments(c, x, pivot);
+    }
     let var = second - first * first;
     // Not `max`, which would answer 0 for NaN.
     let var = if var < 0.0 { 0.0 } else { var };
     [pivot, T::from_f64(first), T::from_f64(1.0 / (var + norm.eps).sqrt())]
+}
+
+/// The means of x − pivot and of its square.
+#[inline(always)]
+fn moments<T: Float>(c: usize, x: &[T], pivot: T) -> [f64; 2] {
+    let [first, second] = sums(c, [x], |[x]| [x - pivot, (x - pivot) * (x - pivot)]);
+    [first / c as f64, second / c as f64]
 }
 
 /// Running sums over rows, column by column.
@@ -69,17 +81,18 @@ impl<T: Float> Gathered<T> {
         Gathered { dw: shared(c, None, T::ZERO), db: shared(c, None, T::ZERO), rows: 0 }
     }
 
-    /// Adds dy·x̂ and dy of a row; now and then moves the sums to `out`.
+    /// Adds dy·x̂ and dy of a row and answers Σ w·dy and Σ w·dy·x̂; now and then moves the sums to `out`.
     #[inline(always)]
-    fn add<I: Isa>(&mut self, c: usize, x: &[T], dy: &[T], [pivot, rest, scale]: [T; 3], out: &mut [f64]) {
-        windows!(c, |at, live| {
-            let (x, dy) = (window(x, at), window(dy, at));
-            let (mut dw, mut db) = (window(&self.dw, at), window(&self.db, at));
+    fn add<I: Isa>(&mut self, c: usize, x: &[T], dy: &[T], w: &[T], [pivot, rest, scale]: [T; 3], out: &mut [f64]) -> [f64; 2] {
+        let own = totals!(c, [x, dy, w], |at, live, [x, dy, w], sums: [T; 2]| {
+            let (mut dw, mut db) = (window(&self.dw, at, live), window(&self.db, at, live));
             for l in 0..W {
-                let g = if live.has(l) { dy[l] } else { T::ZERO };
+                let dy = if live.has(l) { dy[l] } else { T::ZERO };
                 let hat = if live.has(l) { (x[l] - pivot - rest) * scale } else { T::ZERO };
-                dw[l] = hat.mul_add_on::<I>(g, dw[l]);
-                db[l] += g;
+                dw[l] = hat.mul_add_on::<I>(dy, dw[l]);
+                db[l] += dy;
+                sums[0][l] += dy * w[l];
+                sums[1][l] = hat.mul_add_on::<I>(dy * w[l], sums[1][l]);
             }
             put(&mut self.dw, at, live, dw);
             put(&mut self.db, at, live, db);
@@ -88,6 +101,7 @@ impl<T: Float> Gathered<T> {
         if self.rows == TALL {
             self.flush(out);
         }
+        own
     }
 
     /// Moves the sums to `out`: c of dw, then c of db.
@@ -120,11 +134,8 @@ simd! {
         let mut gathered = Gathered::new(c);
         for (r, &[pivot, rest, scale]) in stats.iter().enumerate() {
             let (x, dy) = (&x[r * c..], &dy[r * c..]);
-            if !out.is_empty() {
-                gathered.add::<I>(c, x, dy, [pivot, rest, scale], out);
-            }
-            let first = if norm.centred { sum(c, [dy, &w], |[dy, w]| dy * w) } else { 0.0 };
-            let second = sum(c, [x, dy, &w], |[x, dy, w]| dy * w * ((x - pivot - rest) * scale));
+            let [first, second] = gathered.add::<I>(c, x, dy, &w, [pivot, rest, scale], out);
+            let first = if norm.centred { first } else { 0.0 };
             let (mean, slope) = (T::from_f64(first / n), T::from_f64(second / n));
             map(c, [x, dy, &w], &mut dx[r * c..], |[x, dy, w]| (dy * w - mean - (x - pivot - rest) * scale * slope) * scale);
         }

@@ -3,10 +3,10 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{Live, TALL, W, map, peak, put, rows_per_part, sum, tree, window, windows};
+use super::{Live, TALL, W, after, each, last_windows, map, peak, put, rows_per_part, sum, totals, tree, whole_windows, windows};
 use crate::kernels::math::Math;
 use crate::kernels::parallel;
-use crate::kernels::simd::{Float, Isa};
+use crate::kernels::simd::{Float, Isa, lanes_only};
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond.
@@ -60,22 +60,15 @@ simd! {
 /// Writes e^(x − m) of a row and returns their sum, in one sweep.
 #[inline(always)]
 fn exponentials<I: Isa, T: Math>(c: usize, x: &[T], peak: T, y: &mut [T]) -> f64 {
-    let mut total = 0.0;
-    for first in (0..c).step_by(TALL * W) {
-        let (x, y) = (&x[first..], &mut y[first..]);
-        let mut sums = [T::ZERO; W];
-        windows!((c - first).min(TALL * W), |at, live| {
-            let mut e = window(x, at);
-            for e in &mut e {
-                *e = (*e - peak).exp_down_on::<I>();
-            }
-            put(y, at, live, e);
-            for l in 0..W {
-                sums[l] += if live.has(l) { e[l] } else { T::ZERO };
-            }
-        });
-        total += tree(sums, |a, b| a + b).to_f64();
-    }
+    let [total] = totals!(c, [x], |at, live, [mut e], sums: [T; 1]| {
+        for e in &mut e {
+            *e = (*e - peak).exp_down_on::<I>();
+        }
+        put(y, at, live, e);
+        for l in 0..W {
+            sums[0][l] += if live.has(l) { e[l] } else { T::ZERO };
+        }
+    });
     total
 }
 

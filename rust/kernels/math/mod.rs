@@ -135,6 +135,19 @@ macro_rules! math {
                 exp_of::<I>(n, r)
             }
 
+            /// 2ⁿ·y, where y and that are normal.
+            #[inline(always)]
+            fn scaled(y: $t, n: $int) -> $t {
+                $t::from_bits((y.to_bits() as $int).wrapping_add(n << $mantissa) as $bits)
+            }
+
+            /// eˣ where that is normal, for finite x.
+            #[inline(always)]
+            pub fn exp_normal<I: Isa>(x: $t) -> $t {
+                let (n, r) = reduced::<I>(x);
+                scaled(expm1_of::<I>(r) + 1.0, n)
+            }
+
             /// eˣ for x ≤ 0. 2ⁿ goes straight into the exponent; where the result would be subnormal, lifted and lowered again.
             #[inline(always)]
             pub fn exp_down<I: Isa>(x: $t) -> $t {
@@ -142,7 +155,7 @@ macro_rules! math {
                 let (n, r) = reduced::<I>(held);
                 let deep = n < 3 - $bias;
                 let lifted = if deep { n + $mantissa + 41 } else { n };
-                let y = $t::from_bits(((expm1_of::<I>(r) + 1.0).to_bits() as $int).wrapping_add(lifted << $mantissa) as $bits);
+                let y = scaled(expm1_of::<I>(r) + 1.0, lifted);
                 let y = y * if deep { power_of_two(-$mantissa - 41) } else { 1.0 };
                 // Adding to its bits makes numbers of NaNs; +∞ stays what it is.
                 if x <= 0.0 { y } else { x }

@@ -170,10 +170,16 @@ fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn
 #[inline(always)]
 fn sums<T: Float, const K: usize, const R: usize>(c: usize, x: [&[T]; K], term: impl Fn([T; K]) -> [T; R]) -> [f64; R] {
     totals!(c, x, |_at, live, x, sums: [T; R]| {
+        let mut terms = [[T::ZERO; W]; R];
         for l in 0..W {
-            let terms = term(lane(&x, l));
+            let found = term(lane(&x, l));
             for r in 0..R {
-                sums[r][l] += if live.has(l) { terms[r] } else { T::ZERO };
+                terms[r][l] = if live.has(l) { found[r] } else { T::ZERO };
+            }
+        }
+        for r in 0..R {
+            for l in 0..W {
+                sums[r][l] += terms[r][l];
             }
         }
     })

@@ -44,7 +44,7 @@ pub struct Sums {
 #[inline(always)]
 fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>) -> [T; 3] {
     if !norm.centred {
-        let [_, square] = moments(c, x, T::ZERO);
+        let square = sum(c, [x], |[x]| x * x) / c as f64;
         return [T::ZERO, T::ZERO, T::from_f64(1.0 / (square + norm.eps).sqrt())];
     }
     let n = c.min(W);

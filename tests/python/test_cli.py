@@ -24,7 +24,8 @@ from treadle.cli.main import main
 from treadle.training import plots
 
 QUICK = ["--epochs", "3", "--hidden", "16", "--blocks", "1", "--batch-size", "64"]
-FILES = {"checkpoint.safetensors", "config.json", "confusion.png", "curves.png", "history.csv", "model.safetensors"}
+CHECKPOINTS = {"checkpoint.safetensors", "checkpoint.1.safetensors"}
+FILES = CHECKPOINTS | {"config.json", "confusion.png", "curves.png", "history.csv", "model.safetensors"}
 
 
 def column(path: Path, name: str) -> list[str]:
@@ -242,7 +243,22 @@ def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said.decode().splitlines()[-1].startswith("treadle: interrupted; go on with: treadle train --resume")
-    assert {path.name for path in run.iterdir()} == {"config.json", "checkpoint.safetensors"}
+    assert {path.name for path in run.iterdir()} == CHECKPOINTS | {"config.json"}
+
+
+def test_resume_passes_over_a_damaged_checkpoint_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert main(["train", *QUICK, "--quiet", "--out", str(whole)]) == 0
+    assert main(["train", *QUICK, "--quiet", "--out", str(run)]) == 0
+    newest = run / "checkpoint.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-10])
+    (run / "model.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["train", "--resume", "--quiet", "--out", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("treadle: fit: resumed from ")
+    assert "checkpoint.1.safetensors, an older checkpoint: load: expected" in said
+    assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 # how it fails -----------------------------------------------------------------

@@ -10,6 +10,7 @@ import importlib
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -44,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         command: Callable[[argparse.Namespace], int] = importlib.import_module(f"treadle.cli.{options.command}").run
-        return command(options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RuntimeWarning)
+            warnings.showwarning = _say
+            return command(options)
     except BrokenPipeError:  # the reader of our output has gone: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -54,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"treadle: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
+
+
+def _say(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line."""
+    print(f"treadle: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:

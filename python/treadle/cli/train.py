@@ -24,6 +24,7 @@ from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
 from treadle.serialization import save
 from treadle.training import R2, Accuracy, History, Metric, confusion_matrix, fit, mae, plots, predict
+from treadle.training.saved import Checkpoints
 
 __all__ = ["run"]
 
@@ -59,7 +60,7 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
     """The options of the run to continue; ValueError when what was typed contradicts them."""
     out = given.get("out", DEFAULTS["out"])
     saved = folder.read_config(out)["options"]
-    if not (Path(out) / folder.CHECKPOINT).exists():
+    if not any(Checkpoints(Path(out) / folder.CHECKPOINT).files()):
         raise FileNotFoundError(f"{out}: expected a run to resume, got no {folder.CHECKPOINT}")
     before: dict[str, Any] = DEFAULTS | saved
     for name, value in given.items():
@@ -74,7 +75,8 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
 def _clear(out: Path) -> None:
     """Makes the folder and takes away what an earlier run left, so that its parts never mix with this one's."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (folder.MODEL, folder.CHECKPOINT, folder.HISTORY, folder.CURVES, folder.CONFUSION):
+    Checkpoints(out / folder.CHECKPOINT).clear()
+    for name in (folder.MODEL, folder.HISTORY, folder.CURVES, folder.CONFUSION):
         (out / name).unlink(missing_ok=True)
 
 

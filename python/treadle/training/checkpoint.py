@@ -1,11 +1,13 @@
 """The whole state of a training run in one safetensors file.
 
 Tensors lie in the file under the path that leads to them; everything else is JSON in the file's metadata, where each
-tensor leaves its path. Invariant: what `load_checkpoint` returns equals what `save_checkpoint` was given, bit for bit.
+tensor leaves its path, beside a checksum of both. Invariant: what `load_checkpoint` returns equals what `save_checkpoint`
+was given, bit for bit; a file with any other bit is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from os import PathLike
@@ -14,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from treadle._core import Tensor
-from treadle.serialization import load, load_metadata, save
+from treadle.serialization import SerializationError, load, load_metadata, save
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
-_KIND = "treadle checkpoint 1"
+_KIND = "treadle checkpoint 2"
 
 
 def save_checkpoint(path: str | PathLike[str], state: Mapping[str, Any]) -> None:
@@ -37,8 +39,8 @@ def save_checkpoint(path: str | PathLike[str], state: Mapping[str, Any]) -> None
         >>> save_checkpoint("run.safetensors", {"model": model.state_dict(), "epoch": 3})
     """
     tensors: dict[str, Tensor] = {}
-    tree = _pack(dict(state), "", tensors)
-    save(path, tensors, metadata={"kind": _KIND, "state": json.dumps(tree)})
+    tree = json.dumps(_pack(dict(state), "", tensors))
+    save(path, tensors, metadata={"kind": _KIND, "state": tree, "sha256": _checksum(tree, tensors)})
 
 
 def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
@@ -52,22 +54,33 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, or is not a checkpoint.
+        SerializationError: The file is damaged, down to a single bit, or is not a checkpoint. It is a ValueError.
 
     Example:
         >>> model.load_state_dict(load_checkpoint("run.safetensors")["model"])
     """
     metadata = load_metadata(path)
     if metadata.get("kind") != _KIND:
-        raise ValueError(f"load_checkpoint: expected a file of kind {_KIND!r}, got {metadata.get('kind')!r} in {path}")
+        raise SerializationError(f"load_checkpoint: expected a file of kind {_KIND!r}, got {metadata.get('kind')!r} in {path}")
     tensors = load(path)
-    try:
-        state = _unpack(json.loads(metadata["state"]), tensors)
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"load_checkpoint: expected the whole state of a run, got a damaged file {path}") from error
+    tree, wanted = metadata.get("state", ""), metadata.get("sha256")
+    found = _checksum(tree, tensors)
+    if found != wanted:
+        raise SerializationError(f"load_checkpoint: expected the checksum {wanted}, got {found}: {path} is damaged")
+    state = _unpack(json.loads(tree), tensors)
     if not isinstance(state, dict):
-        raise ValueError(f"load_checkpoint: expected a dict of state, got {type(state).__name__} in {path}")
+        raise SerializationError(f"load_checkpoint: expected a dict of state, got {type(state).__name__} in {path}")
     return state
+
+
+def _checksum(tree: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the JSON and over every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(tree.encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name].numpy())
+        digest.update(f"\n{name}\n{array.dtype.name}{array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

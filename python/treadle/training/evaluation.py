@@ -61,6 +61,26 @@ class Meter:
         head = {} if self._loss is None else {"loss": self._loss / self._rows}
         return head | {name: float(metric.compute()) for name, metric in (self._metrics or {}).items()}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far: of each metric, its attributes."""
+        metrics = None if self._metrics is None else {name: dict(vars(metric)) for name, metric in self._metrics.items()}
+        return {"loss": self._loss, "rows": self._rows, "metrics": metrics}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state_dict` returned.
+
+        Raises:
+            ValueError: It knows other metrics.
+        """
+        seen = state["metrics"]
+        if self._metrics is None and seen is not None:
+            self._metrics = {name: Accuracy() for name in seen}
+        if set(self._metrics or {}) != set(seen or {}):
+            raise ValueError(f"fit: expected metrics {sorted(seen or {})} as in the checkpoint, got {sorted(self._metrics or {})}")
+        self._loss, self._rows = state["loss"], state["rows"]
+        for name, metric in (self._metrics or {}).items():
+            vars(metric).update(seen[name])
+
 
 def measure(model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None) -> dict[str, float]:
     """`evaluate`, without names for its arguments."""

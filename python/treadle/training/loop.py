@@ -1,26 +1,19 @@
-"""Training: `fit`.
-
-Invariant: an epoch's end is the only place where a run's state is saved, and all of it is: a run that was interrupted
-and resumed ends with the same bits as one that was not.
-"""
+"""Training: `fit`."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
 
-from treadle._core import Generator, clip_grad_norm, default_generator
 from treadle.nn import Module
 from treadle.optim import LRScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau
-from treadle.training.checkpoint import load_checkpoint, save_checkpoint
-from treadle.training.evaluation import Loss, Meter, measure
-from treadle.training.history import History, Value
+from treadle.training.evaluation import Loss
+from treadle.training.history import History
 from treadle.training.metrics import Metric
-from treadle.training.progress import EpochProgress
+from treadle.training.run import Run
+from treadle.training.saved import Checkpoints
+from treadle.training.steps import NonFinite, Steps
 from treadle.training.stopping import EarlyStopping
 
 __all__ = ["fit"]
@@ -42,6 +35,11 @@ def fit(
     resume: bool = False,
     clip_norm: float | None = None,
     step_scheduler: Literal["batch", "epoch"] | None = None,
+    checkpoint_every: int | None = None,
+    keep_last: int = 2,
+    on_checkpoint_error: Literal["raise", "warn"] = "raise",
+    on_nonfinite: NonFinite = "raise",
+    callbacks: Sequence[Callable[[History, Module], object]] = (),
 ) -> History:
     """Trains a model.
 
@@ -57,21 +55,35 @@ def fit(
         progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
         checkpoint: A file that holds the whole state of the run, replaced after each epoch. There is one from the
-            start, so a run interrupted at any moment leaves one that can be resumed.
-        resume: Continue from `checkpoint`. Model, optimizer, scheduler, data and options must be made as for the first
-            run; the result then is the same, bit for bit, as without the interruption.
+            start, so a run interrupted at any moment leaves one that can be resumed. Ctrl-C ends the step, writes a
+            checkpoint and raises KeyboardInterrupt; a second one raises it at once.
+        resume: Continue from `checkpoint`, or, when that is damaged, from the newest before it that is whole; a
+            RuntimeWarning says so. Model, optimizer, scheduler, data and options must be made as for the first run; the
+            result then is the same, bit for bit, as without the interruption.
         clip_norm: Scale gradients down to this joint norm before each step.
         step_scheduler: Whether the scheduler steps after each batch or each epoch; None: each batch for `OneCycleLR`,
             each epoch for the others.
+
+        checkpoint_every: Write a checkpoint after every so many steps as well; None: after epochs only.
+        keep_last: How many checkpoints to keep: those before `run.safetensors` are `run.1.safetensors` and so on.
+        on_checkpoint_error: Whether a checkpoint that cannot be written, as on a full disk, ends the run with its
+            OSError ("raise") or is left out with a RuntimeWarning ("warn"). Those before it stay either way.
+        on_nonfinite: What to do about a batch with an infinite or NaN loss: raise FloatingPointError ("raise"); leave
+            weights, optimizer and running statistics as they were before it and go on ("skip") or end the run
+            ("stop"), with a RuntimeWarning. "skip" and "stop" look at the gradients of each step, too; "raise" looks
+            at the weights after each epoch and before each checkpoint, so that no bad one replaces a good one.
+        callbacks: Called after each epoch with the history and the model; one that answers True ends the run.
 
     Returns:
         The history, one row per epoch.
 
     Raises:
-        ValueError: No epochs, no batches, an empty batch, resume without checkpoint, or an unknown step_scheduler.
+        ValueError: No epochs, no batches, an empty batch, resume without checkpoint, an unknown step_scheduler,
+            on_nonfinite or on_checkpoint_error, or checkpoint_every or keep_last below 1.
         FileNotFoundError: There is nothing to resume.
-        FloatingPointError: The loss became infinite or NaN; the step is not taken, and the checkpoint of the
-            epoch before stays.
+        SerializationError: No checkpoint is whole. It is a ValueError.
+        FloatingPointError: The loss or a weight became infinite or NaN; the checkpoints before stay.
+        OSError: A checkpoint cannot be written.
 
     Example:
         >>> train, valid = DataLoader(rows, 64, shuffle=True), DataLoader(held_out, 512)
@@ -83,140 +95,37 @@ def fit(
         raise ValueError(f"fit: expected at least 1 epoch, got {epochs}")
     if resume and checkpoint is None:
         raise ValueError("fit: expected the checkpoint to resume from, got None")
+    if checkpoint_every is not None and (checkpoint_every < 1 or checkpoint is None):
+        raise ValueError(f"fit: expected checkpoint_every of at least 1, and a checkpoint, got {checkpoint_every}")
+    if on_nonfinite not in ("raise", "skip", "stop"):
+        raise ValueError(f"fit: expected on_nonfinite 'raise', 'skip' or 'stop', got {on_nonfinite!r}")
     usual = "batch" if isinstance(scheduler, OneCycleLR) else "epoch"
     if step_scheduler not in (None, "epoch") and (step_scheduler != "batch" or isinstance(scheduler, ReduceLROnPlateau)):
         raise ValueError(f"fit: expected step_scheduler 'epoch', or 'batch' unless on a plateau, got {step_scheduler!r}")
     per_batch = (step_scheduler or usual) == "batch"
-    run = _Run(model, train, valid, loss, optimizer, scheduler, per_batch, metrics, early_stopping, clip_norm)
+    saved = Checkpoints(checkpoint, keep_last, on_checkpoint_error) if checkpoint is not None else None
+    steps = Steps(model, loss, optimizer, scheduler if per_batch else None, clip_norm, on_nonfinite)
+    run = Run(steps, train, valid, None if per_batch else scheduler, metrics, early_stopping, saved, checkpoint_every)
     if early_stopping:
         early_stopping.reset()
-    if resume and checkpoint is not None:
-        run.load(checkpoint)
-    elif checkpoint is not None:
-        run.save(checkpoint)
-    while run.epoch < epochs and not (early_stopping and early_stopping.stopped):
-        run.go_through(epochs, progress)
-        if checkpoint is not None:
-            run.save(checkpoint)
+    if resume and saved is not None:
+        run.load(saved.newest())
+    elif saved is not None:
+        saved.clear()
+        run.save()
+    _go_through(run, epochs, progress, callbacks)
     if early_stopping:
         early_stopping.restore(model)
     return run.history
 
 
-@dataclass(slots=True)
-class _Run:
-    """A run between two epochs: all that an epoch changes, and what it needs."""
-
-    model: Module
-    train: Iterable[Any]
-    valid: Iterable[Any] | None
-    loss: Loss
-    optimizer: Optimizer
-    scheduler: LRScheduler | ReduceLROnPlateau | None
-    per_batch: bool
-    metrics: Mapping[str, Metric] | None
-    stopping: EarlyStopping | None
-    clip_norm: float | None
-    epoch: int = 0
-    history: History = field(default_factory=History)
-
-    def go_through(self, epochs: int, progress: bool) -> None:
-        """Trains and evaluates one epoch and adds its row to the history."""
-        start = time.perf_counter()
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        line = EpochProgress(self.epoch + 1, epochs, _length(self.train), progress)
-        try:
-            trained = self._train(line)
-            valued = measure(self.model, self.valid, self.loss, self.metrics) if self.valid is not None else {}
-            line.finish(trained, valued)
-        finally:
-            line.close()
-        self.epoch += 1
-        row: dict[str, Value] = {"epoch": self.epoch}
-        row |= {f"train_{name}": value for name, value in trained.items()}
-        row |= {f"valid_{name}": valued.get(name) for name in trained}
-        self.history.append(row | {"lr": rate, "seconds": time.perf_counter() - start})
-        self._step_epoch(row)
-
-    def _train(self, line: EpochProgress) -> dict[str, float]:
-        """One pass over the training batches."""
-        model, loss_of, optimizer = self.model, self.loss, self.optimizer
-        clipped = [p for group in optimizer.param_groups for p in group["params"]] if self.clip_norm is not None else []
-        after_batch: Callable[[], object] | None = self.scheduler.step if self.scheduler and self.per_batch else None  # type: ignore[assignment]
-        meter = Meter(self.metrics)
-        model.train()
-        for inputs, targets in self.train:
-            outputs = model(inputs)
-            loss = loss_of(outputs, targets)
-            value = float(loss.item())
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"fit: expected a finite loss, got {value} in epoch {self.epoch + 1}; lower the learning rate"
-                )
-            optimizer.zero_grad()
-            loss.backward()
-            if self.clip_norm is not None:
-                clip_grad_norm(clipped, self.clip_norm)
-            optimizer.step()
-            if after_batch is not None:
-                after_batch()
-            meter.update(value, outputs, targets)
-            if line.advance():
-                line.show(meter.compute())
-        return meter.compute()
-
-    def _step_epoch(self, row: Mapping[str, Value]) -> None:
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            watched = row["valid_loss"] if self.valid is not None else row["train_loss"]
-            self.scheduler.step(float(watched or 0.0))
-        elif self.scheduler is not None and not self.per_batch:
-            self.scheduler.step()
-        if self.stopping is not None:
-            self.stopping.update(row, self.model)
-
-    def _generators(self) -> dict[str, Generator]:
-        """The sources of chance: the default generator, and the loader's own if it has one."""
-        own = getattr(self.train, "generator", None)
-        return {"default": default_generator()} | ({"train": own} if isinstance(own, Generator) else {})
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes the whole state."""
-        state = {
-            "epoch": self.epoch,
-            "history": self.history.rows,
-            "generators": {name: tuple(generator.get_state()) for name, generator in self._generators().items()},
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
-            "stopping": self.stopping.state_dict() if self.stopping is not None else None,
-        }
-        save_checkpoint(path, state)
-
-    def load(self, path: str | PathLike[str]) -> None:
-        """Takes over the whole state; ValueError when the run was made with other parts."""
-        state = load_checkpoint(path)
-        generators = self._generators()
-        parts = {"scheduler": self.scheduler, "stopping": self.stopping}
-        for name, part in parts.items():
-            if (state[name] is None) != (part is None):
-                here, there = ("no" if p is None else "a" for p in (part, state[name]))
-                raise ValueError(f"fit: expected {there} {name} as in {path}, got {here} {name}")
-        if set(state["generators"]) != set(generators):
-            raise ValueError(f"fit: expected generators {sorted(state['generators'])}, got {sorted(generators)}")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        if self.stopping is not None:
-            self.stopping.load_state_dict(state["stopping"])
-        for name, generator in generators.items():
-            generator.set_state(state["generators"][name])
-        self.epoch, self.history = state["epoch"], History(state["history"])
-
-
-def _length(batches: Iterable[Any]) -> int | None:
-    """How many batches there are, when that can be known."""
-    try:
-        return len(batches)  # type: ignore[arg-type]
-    except TypeError:
-        return None
+def _go_through(run: Run, epochs: int, progress: bool, callbacks: Sequence[Callable[[History, Module], object]]) -> None:
+    """The epochs that are left, until something ends the run."""
+    with run.interruptions():
+        while run.epoch < epochs and not (run.stopping and run.stopping.stopped):
+            if not run.go_through(epochs, progress):
+                return
+            run.save()
+            answers = [callback(run.history, run.steps.model) for callback in callbacks]
+            if True in answers:
+                return

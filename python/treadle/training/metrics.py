@@ -20,7 +20,7 @@ Values: TypeAlias = Tensor | npt.ArrayLike
 
 
 class Metric(Protocol):
-    """What `fit` and `evaluate` ask of a measure."""
+    """What `fit` and `evaluate` ask of a measure; a checkpoint inside an epoch keeps its attributes."""
 
     def reset(self) -> None:
         """Forgets every batch seen."""

@@ -1,0 +1,251 @@
+"""A training run: all that it changes, saved and loaded whole.
+
+Invariant: between two steps everything that decides what comes next is in `Run.state`, so that a run that was interrupted
+at any moment and resumed ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from treadle._core import Generator, default_generator
+from treadle.optim import LRScheduler, ReduceLROnPlateau
+from treadle.training.evaluation import Meter, measure
+from treadle.training.history import History, Value
+from treadle.training.metrics import Metric
+from treadle.training.progress import EpochProgress
+from treadle.training.saved import Checkpoints
+from treadle.training.steps import Steps, check_weights
+from treadle.training.stopping import EarlyStopping
+
+__all__ = ["Run"]
+
+# What of the epoch under way is counted.
+_WITHIN = ("batch", "skipped", "seconds", "rate")
+
+
+class Run:
+    """A run, from its first epoch or from a saved state.
+
+    Args:
+        steps: Takes the steps.
+        train: Batches to train on.
+        valid: Batches to evaluate after each epoch.
+        scheduler: Stepped after each epoch.
+        metrics: Names and measures.
+        stopping: Told each epoch's row.
+        saved: Where the state is saved; None: nowhere.
+        every: Save after every so many steps.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        train: Iterable[Any],
+        valid: Iterable[Any] | None,
+        scheduler: LRScheduler | ReduceLROnPlateau | None,
+        metrics: Mapping[str, Metric] | None,
+        stopping: EarlyStopping | None,
+        saved: Checkpoints | None,
+        every: int | None,
+    ) -> None:
+        self.steps, self.train, self.valid, self.metrics = steps, train, valid, metrics
+        self.scheduler, self.stopping, self.saved, self.every = scheduler, stopping, saved, every
+        self.epoch, self.history = 0, History()
+        # Of the epoch under way:
+        self.batch, self.skipped, self.seconds, self.rate = 0, 0, 0.0, 0.0
+        self.meter = Meter(metrics)
+        self._chance = _generators(train, steps)
+        self._begun = self._states()
+        self._interrupted = False
+
+    def go_through(self, epochs: int, progress: bool) -> bool:
+        """Trains and evaluates what is left of an epoch and adds its row to the history; False: the run has to end."""
+        start = time.perf_counter() - self.seconds
+        if self.batch == 0:
+            self.rate = float(self.steps.optimizer.param_groups[0]["lr"])
+        line = EpochProgress(self.epoch + 1, epochs, _length(self.train), progress)
+        try:
+            if not self._train(line, start):
+                return False
+            trained = self.meter.compute()
+            self._say_skipped()
+            self._check_weights()
+            valued = {}
+            if self.valid is not None:
+                valued = measure(self.steps.model, self._watched(self.valid), self.steps.loss, self.metrics)
+            line.finish(trained, valued)
+        finally:
+            line.close()
+        self.epoch, self.batch, self.skipped, self.seconds = self.epoch + 1, 0, 0, 0.0
+        row: dict[str, Value] = {"epoch": self.epoch}
+        row |= {f"train_{name}": value for name, value in trained.items()}
+        row |= {f"valid_{name}": valued.get(name) for name in trained}
+        self.history.append(row | {"lr": self.rate, "seconds": time.perf_counter() - start})
+        self._step_epoch(row)
+        return True
+
+    def _train(self, line: EpochProgress, start: float) -> bool:
+        """The training batches that are left; False: a bad one ends the run."""
+        self.steps.model.train()
+        for inputs, targets in self._batches(line):
+            try:
+                taken = self.steps.take(inputs, targets)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"fit: {error} in epoch {self.epoch + 1}; lower the learning rate") from None
+            if taken is not None:
+                self.meter.update(taken[0], taken[1], targets)
+            elif self.steps.on_nonfinite == "stop":
+                where = f"epoch {self.epoch + 1}, batch {self.batch + 1}"
+                warnings.warn(f"fit: stopped before a loss or gradient that is not finite in {where}", RuntimeWarning, stacklevel=4)
+                return False
+            else:
+                self.skipped += 1
+            self.batch += 1
+            self.seconds = time.perf_counter() - start
+            if self._interrupted or (self.every is not None and self.batch % self.every == 0):
+                self.save()
+            self._answer()
+            if line.advance():
+                line.show(self.meter.compute())
+        return True
+
+    def _batches(self, line: EpochProgress) -> Iterator[Any]:
+        """The batches of the epoch under way, but for those that were trained on before."""
+        if self.batch == 0:
+            self.meter = Meter(self.metrics)
+            self._begun = self._states()
+            yield from self.train
+            return
+        now = self._states()
+        self._set_states(self._begun)
+        batches = iter(self.train)
+        for _ in range(self.batch):
+            if next(batches, None) is None:
+                raise ValueError(f"fit: expected at least {self.batch} batches as in the run to resume, got fewer")
+            line.advance()
+        self._set_states(now)
+        yield from batches
+
+    def _step_epoch(self, row: Mapping[str, Value]) -> None:
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            watched = row["valid_loss"] if self.valid is not None else row["train_loss"]
+            self.scheduler.step(float(watched or 0.0))
+        elif self.scheduler is not None:
+            self.scheduler.step()
+        if self.stopping is not None:
+            self.stopping.update(row, self.steps.model)
+
+    def _say_skipped(self) -> None:
+        if self.skipped:
+            what = f"{self.skipped} of {self.batch} batches of epoch {self.epoch + 1}"
+            warnings.warn(f"fit: skipped {what}: loss or gradients were not finite", RuntimeWarning, stacklevel=5)
+
+    def _check_weights(self) -> None:
+        try:
+            check_weights(self.steps.model)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"fit: {error} in epoch {self.epoch + 1}; lower the learning rate") from None
+
+    # Saving and loading
+
+    def _parts(self) -> dict[str, Any]:
+        return {"scheduler": self.steps.scheduler or self.scheduler, "stopping": self.stopping}
+
+    def save(self) -> None:
+        """Saves the state, if it is to be saved and the weights are finite."""
+        if self.saved is None:
+            return
+        self._check_weights()
+        parts = {name: part.state_dict() if part is not None else None for name, part in self._parts().items()}
+        within = {name: getattr(self, name) for name in _WITHIN} | {"begun": self._begun}
+        if self.batch:
+            within["meter"] = self.meter.state_dict()
+        state = {"epoch": self.epoch, "history": self.history.rows, "generators": self._states(), "within": within}
+        state |= {"model": self.steps.model.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
+        self.saved.write(state | parts)
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `save` saved; ValueError when the run was made with other parts."""
+        for name, part in self._parts().items():
+            if (state[name] is None) != (part is None):
+                here, there = ("no" if p is None else "a" for p in (part, state[name]))
+                raise ValueError(f"fit: expected {there} {name} as in the checkpoint, got {here} {name}")
+        if set(state["generators"]) != set(self._chance):
+            raise ValueError(f"fit: expected generators {sorted(state['generators'])}, got {sorted(self._chance)}")
+        self.steps.model.load_state_dict(state["model"])
+        self.steps.optimizer.load_state_dict(state["optimizer"])
+        for name, part in self._parts().items():
+            if part is not None:
+                part.load_state_dict(state[name])
+        within = state["within"]
+        for name in _WITHIN:
+            setattr(self, name, within[name])
+        self._begun = within["begun"]
+        if self.batch:
+            self.meter.load_state_dict(within["meter"])
+        self._set_states(state["generators"])
+        self.epoch, self.history = state["epoch"], History(state["history"])
+
+    def _states(self) -> dict[str, Any]:
+        return {name: tuple(generator.get_state()) for name, generator in self._chance.items()}
+
+    def _set_states(self, states: Mapping[str, Any]) -> None:
+        for name, generator in self._chance.items():
+            generator.set_state(states[name])
+
+    # Ctrl-C
+
+    @contextmanager
+    def interruptions(self) -> Iterator[None]:
+        """Inside, the first Ctrl-C waits for the end of the step where the state is saved; the next does not wait."""
+        ours = self.saved is not None and threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGINT)
+        if not ours or before is not signal.default_int_handler:
+            yield
+            return
+
+        def ask(*_: object) -> None:
+            self._interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+            self._answer()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _answer(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _watched(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, with an ear for Ctrl-C between them."""
+        for batch in batches:
+            if self._interrupted:
+                self.save()
+            self._answer()
+            yield batch
+
+
+def _generators(train: Iterable[Any], steps: Steps) -> dict[str, Generator]:
+    """The sources of chance: the default generator, and the loader's, its transform's and the modules' own."""
+    owners = {"train": train, "train.transform": getattr(train, "transform", None)}
+    owners |= {f"model.{name}": module for name, module in steps.model.named_modules()}
+    own = {name: getattr(owner, "generator", None) for name, owner in owners.items()}
+    return {"default": default_generator()} | {name: g for name, g in own.items() if isinstance(g, Generator)}
+
+
+def _length(batches: Iterable[Any]) -> int | None:
+    """How many batches there are, when that can be known."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return None

@@ -1,0 +1,94 @@
+"""One step of training, and what becomes of a step whose numbers are not finite.
+
+Invariant: a step is taken as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from treadle._core import Tensor, clip_grad_norm
+from treadle.nn import Module
+from treadle.optim import LRScheduler, Optimizer, ReduceLROnPlateau
+from treadle.training.evaluation import Loss
+
+__all__ = ["NonFinite", "Steps", "check_weights"]
+
+NonFinite: TypeAlias = Literal["raise", "skip", "stop"]
+
+
+class Steps:
+    """Takes steps.
+
+    Args:
+        model: The model.
+        loss: Takes outputs and targets, gives a scalar.
+        optimizer: Holds the parameters to train.
+        scheduler: Stepped after each step; None: none is.
+        clip_norm: Scale gradients down to this joint norm; None: leave them.
+        on_nonfinite: What `fit` does about a loss that is not finite.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | ReduceLROnPlateau | None,
+        clip_norm: float | None,
+        on_nonfinite: NonFinite,
+    ) -> None:
+        self.model, self.loss, self.optimizer, self.scheduler = model, loss, optimizer, scheduler
+        self.on_nonfinite = on_nonfinite
+        self._guarded = on_nonfinite != "raise"
+        # The joint norm tells whether every gradient is finite; no bound leaves them as they are.
+        self._clip_norm = math.inf if clip_norm is None and self._guarded else clip_norm
+        self._clipped = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def take(self, inputs: Any, targets: Any) -> tuple[float, Tensor] | None:
+        """One step; the batch's loss and the model's outputs, or None when it was not taken.
+
+        Raises:
+            FloatingPointError: The loss is not finite, and that is to end the run.
+        """
+        buffers = [(buffer, buffer.clone()) for _, buffer in self.model.named_buffers()] if self._guarded else []
+        outputs = self.model(inputs)
+        loss = self.loss(outputs, targets)
+        value = float(loss.item())
+        finite = math.isfinite(value)
+        if not finite and not self._guarded:
+            raise FloatingPointError(f"expected a finite loss, got {value}")
+        if finite:
+            self.optimizer.zero_grad()
+            loss.backward()
+            finite = self._clip()
+        if not finite:
+            self.optimizer.zero_grad()
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            return None
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()  # type: ignore[call-arg]
+        return value, outputs
+
+    def _clip(self) -> bool:
+        """Clips the gradients; False when they are looked at and not finite."""
+        if self._clip_norm is None:
+            return True
+        norm = clip_grad_norm(self._clipped, self._clip_norm)
+        return not self._guarded or math.isfinite(float(norm))
+
+
+def check_weights(model: Module) -> None:
+    """Looks at every parameter.
+
+    Raises:
+        FloatingPointError: One holds an infinity or NaN.
+    """
+    for name, parameter in model.named_parameters():
+        if not np.isfinite(parameter.numpy()).all():
+            raise FloatingPointError(f"expected finite weights, got others in {name!r}")

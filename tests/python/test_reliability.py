@@ -1,0 +1,337 @@
+"""Nothing is lost: checkpoints, resumption inside an epoch, kills, a full disk, numbers that go wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_training import Setting, rows, without_seconds
+
+import treadle
+from tests.crash.kills import kill_and_resume
+from treadle import Tensor, nn, optim
+from treadle.data import DataLoader
+from treadle.serialization import SerializationError
+from treadle.training import History, fit, load_checkpoint, save_checkpoint
+from treadle.training.saved import Checkpoints
+
+STEPS = 10  # of an epoch of Setting
+
+
+class Stop(Exception):
+    """Ends a run as a crash would."""
+
+
+def crash_after(steps: int) -> Any:
+    """A loss that raises after so many training steps."""
+    loss, done = nn.CrossEntropyLoss(), 0
+
+    def crash(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal done
+        done += outputs.requires_grad
+        if done > steps:
+            raise Stop
+        return loss(outputs, targets)
+
+    return crash
+
+
+@pytest.mark.parametrize("steps", [1, 7, 9, 10, 11, 23, 39])
+def test_a_run_resumed_inside_an_epoch_continues_bit_for_bit(tmp_path: Path, steps: int) -> None:
+    whole = Setting()
+    history = whole.fit(4)
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(Stop):
+        Setting().fit(4, checkpoint=path, checkpoint_every=1, loss=crash_after(steps))
+    state = load_checkpoint(path)
+    assert (state["epoch"], state["within"]["batch"]) in (divmod(steps, STEPS), (steps // STEPS - 1, STEPS))
+    treadle.rand(7)
+    second = Setting()
+    resumed = second.fit(4, checkpoint=path, resume=True)
+    assert without_seconds(resumed) == without_seconds(history)
+    assert second.bits() == whole.bits()
+
+
+def test_generators_of_dropout_and_of_the_default_loader_are_resumed(tmp_path: Path) -> None:
+    def run(**options: Any) -> bytes:
+        treadle.manual_seed(4)
+        drop = nn.Dropout(0.4, generator=treadle.Generator(8))
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), drop, nn.Linear(8, 2))
+        adam = optim.Adam(model.parameters(), lr=0.01)
+        options = {"loss": nn.CrossEntropyLoss(), "progress": False} | options
+        fit(model, DataLoader(rows(), 16, shuffle=True), optimizer=adam, epochs=3, **options)
+        return b"".join(t.numpy().tobytes() for t in model.state_dict().values())
+
+    path = tmp_path / "run.safetensors"
+    whole = run()
+    with pytest.raises(Stop):
+        run(checkpoint=path, checkpoint_every=3, loss=crash_after(17))
+    assert run(checkpoint=path, resume=True) == whole
+
+
+# checkpoints ------------------------------------------------------------------
+
+
+def test_a_checkpoint_with_any_other_bit_is_refused_or_equal(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    state = {"model": {"w": treadle.arange(6), "b": treadle.ones(3)}, "epoch": 3, "rate": 0.1}
+    save_checkpoint(path, state)
+    whole = path.read_bytes()
+    refused = 0
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = load_checkpoint(path)
+        except SerializationError:
+            refused += 1
+            continue
+        # Space between the parts of the header may become another blank.
+        assert (found["epoch"], found["rate"]) == (3, 0.1)
+        assert found["model"]["w"].tolist() == list(range(6))
+        assert found["model"]["b"].tolist() == [1.0] * 3
+    assert refused >= 8 * (len(whole) - 8)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, {"w": treadle.arange(6), "epoch": 3})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(SerializationError, match="load"):
+            load_checkpoint(path)
+
+
+def test_the_last_checkpoints_are_kept_and_the_newest_whole_one_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    (tmp_path / "run.7.safetensors").write_bytes(b"of an earlier run")
+    (tmp_path / "run.final.safetensors").write_bytes(b"not ours")
+    whole = Setting()
+    whole.fit(4, checkpoint=path, keep_last=3)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"run.safetensors", "run.1.safetensors", "run.2.safetensors", "run.final.safetensors"}
+    assert [load_checkpoint(file)["epoch"] for file in Checkpoints(path).files()] == [4, 3, 2]
+    path.write_bytes(path.read_bytes()[:100])
+    older = tmp_path / "run.1.safetensors"
+    flipped = bytearray(older.read_bytes())
+    flipped[-5] ^= 4
+    older.write_bytes(flipped)
+    second = Setting()
+    with pytest.warns(
+        RuntimeWarning, match=r"resumed from .*run\.2\.safetensors, an older checkpoint: load: .*; .*expected the checksum"
+    ):
+        second.fit(4, checkpoint=path, resume=True)
+    assert second.bits() == whole.bits()
+
+
+def test_no_whole_checkpoint_is_an_error_that_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"run\.safetensors"):
+        Setting().fit(2, checkpoint=path, resume=True)
+    path.write_bytes(b"")
+    with pytest.raises(SerializationError, match="fit: expected a whole checkpoint, got load: expected a header"):
+        Setting().fit(2, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"checkpoint_every": 0, "checkpoint": "c"}, "checkpoint_every of at least 1, and a checkpoint, got 0"),
+        ({"checkpoint_every": 5}, "checkpoint_every of at least 1, and a checkpoint, got 5"),
+        ({"keep_last": 0, "checkpoint": "c"}, "keep_last of at least 1, got 0"),
+        ({"on_checkpoint_error": "cry", "checkpoint": "c"}, "on_checkpoint_error 'raise' or 'warn', got 'cry'"),
+        ({"on_nonfinite": "cry"}, "on_nonfinite 'raise', 'skip' or 'stop', got 'cry'"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Setting().fit(2, **options)
+
+
+# kills and interruptions ------------------------------------------------------
+
+
+def test_twenty_kills_do_not_change_a_bit(tmp_path: Path) -> None:
+    result = kill_and_resume(tmp_path, kills=20, seed=random.randrange(1 << 30))
+    assert result.kills == 20
+    assert result.equal == result.runs > 0
+
+
+def test_ctrl_c_saves_the_step_it_met(tmp_path: Path) -> None:
+    whole = Setting()
+    whole.fit(4)
+    path, loss, steps = tmp_path / "run.safetensors", nn.CrossEntropyLoss(), 0
+
+    def press(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal steps
+        steps += outputs.requires_grad
+        if steps == 13:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(outputs, targets)
+
+    with pytest.raises(KeyboardInterrupt):
+        Setting().fit(4, checkpoint=path, loss=press)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    state = load_checkpoint(path)
+    assert (state["epoch"], state["within"]["batch"]) == (1, 3)
+    resumed = Setting()
+    resumed.fit(4, checkpoint=path, resume=True)
+    assert resumed.bits() == whole.bits()
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    def hang(*_: object) -> Tensor:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30.0)
+        raise AssertionError("nobody listened")
+
+    with pytest.raises(KeyboardInterrupt):
+        Setting().fit(4, checkpoint=tmp_path / "run.safetensors", loss=hang)
+
+
+def test_a_run_in_another_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    kept = threading.Thread(target=lambda: Setting().fit(1, checkpoint=tmp_path / "run.safetensors"))
+    kept.start()
+    kept.join()
+    assert (tmp_path / "run.safetensors").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+FULL = """
+import resource, signal, sys, warnings
+sys.path[:0] = {paths!r}
+from test_training import Setting
+from treadle.training import load_checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def fill(history, model):
+    if len(history) == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    try:
+        setting = Setting()
+        history = setting.fit(4, checkpoint="run.safetensors", on_checkpoint_error=sys.argv[1], callbacks=[fill])
+        print("went on to", len(history), [str(w.message) for w in said])
+    except OSError as error:
+        print("ended by", error.strerror)
+print("epoch", load_checkpoint("run.safetensors")["epoch"])
+"""
+
+
+@pytest.mark.parametrize("how", ["raise", "warn"])
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, how: str) -> None:
+    code = FULL.format(paths=[str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run([sys.executable, "-c", code, how], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()
+    assert last == "epoch 2"
+    if how == "raise":
+        assert first == "ended by File too large"
+    else:
+        assert first.startswith("went on to 4")
+        assert first.count("the checkpoint could not be written, the one before it stays") == 2
+    assert {file.name for file in tmp_path.iterdir()} == {"run.safetensors", "run.1.safetensors"}
+
+
+# numbers that go wrong --------------------------------------------------------
+
+
+def spoilt(bad: set[int], by: float = math.nan) -> Any:
+    """A loss that is not finite in some training steps, counted from 1; the gradients of the rest are as usual."""
+    loss, step = nn.CrossEntropyLoss(), 0
+
+    def spoil(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal step
+        step += outputs.requires_grad
+        return loss(outputs, targets) * (by if outputs.requires_grad and step in bad else 1.0)
+
+    return spoil
+
+
+def test_raise_names_the_epoch_and_keeps_the_good_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(FloatingPointError, match="fit: expected a finite loss, got nan in epoch 2; lower the learning rate"):
+        Setting().fit(4, checkpoint=path, loss=spoilt({15}))
+    assert load_checkpoint(path)["epoch"] == 1
+
+
+def test_bad_weights_never_reach_a_checkpoint(tmp_path: Path) -> None:
+    path, setting = tmp_path / "run.safetensors", Setting()
+
+    def ruin(history: History, _: nn.Module) -> None:
+        if len(history) == 2:
+            setting.optimizer.param_groups[0]["lr"] = math.inf
+
+    with pytest.raises(FloatingPointError, match=r"fit: expected finite weights, got others in '.*' in epoch 3; lower"):
+        setting.fit(4, checkpoint=path, checkpoint_every=1, callbacks=[ruin], scheduler=None)
+    state = load_checkpoint(path)
+    assert (state["epoch"], state["within"]["batch"]) == (2, 0)
+    assert all(np.isfinite(t.numpy()).all() for t in state["model"].values())
+
+
+@pytest.mark.parametrize("by", [math.nan, math.inf])
+def test_skip_leaves_everything_as_it_was_before_the_batch(by: float) -> None:
+    batches = [(x, y) for x, y in DataLoader(rows(), 16)]
+
+    def run(batches: list[Any], **options: Any) -> bytes:
+        setting = Setting()
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        adam = optim.Adam(model.parameters(), lr=0.01)
+        fit(model, batches, optimizer=adam, epochs=1, progress=False, **({"loss": nn.CrossEntropyLoss()} | options))
+        del setting
+        return b"".join(t.numpy().tobytes() for t in model.state_dict().values())
+
+    with pytest.warns(RuntimeWarning, match="fit: skipped 2 of 10 batches of epoch 1: loss or gradients were not finite"):
+        skipped = run(batches, loss=spoilt({3, 7}, by), on_nonfinite="skip")
+    assert skipped == run([b for i, b in enumerate(batches, 1) if i not in (3, 7)])
+
+
+def test_skip_sees_gradients_of_a_finite_loss() -> None:
+    weight = nn.Parameter(treadle.zeros(3))
+    model = nn.Module()
+    model.weight = weight
+    model.forward = lambda x: x * weight  # type: ignore[method-assign]
+    sgd = optim.SGD(model.parameters(), lr=0.1)
+    batches = [(treadle.ones(2, 3), treadle.ones(2)), (treadle.zeros(2, 3), treadle.zeros(2))]
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        # The root's slope at 0 is infinite, 0 times that is NaN.
+        return outputs.sum() if float(targets.sum()) else outputs.sqrt().sum()
+
+    with pytest.warns(RuntimeWarning, match="skipped 1 of 2 batches"):
+        fit(model, batches, loss=loss, optimizer=sgd, epochs=1, progress=False, on_nonfinite="skip", metrics={})
+    assert weight.tolist() == pytest.approx([-0.2] * 3)
+
+
+def test_stop_ends_the_run_with_the_last_good_weights(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    setting = Setting()
+    with pytest.warns(RuntimeWarning, match="fit: stopped before a loss or gradient that is not finite in epoch 2, batch 5"):
+        history = setting.fit(4, checkpoint=path, loss=spoilt({15}), on_nonfinite="stop")
+    assert len(history) == 1
+    assert all(np.isfinite(t.numpy()).all() for t in setting.model.state_dict().values())
+
+
+def test_a_callback_sees_every_epoch_and_may_end_the_run() -> None:
+    seen: list[int] = []
+
+    def look(history: History, model: nn.Module) -> bool:
+        assert isinstance(model, nn.Module)
+        seen.append(len(history))
+        return len(history) == 3
+
+    assert len(Setting().fit(4, callbacks=[look])) == 3
+    assert seen == [1, 2, 3]

@@ -9,7 +9,10 @@ SOURCES := $(shell find rust python -type f -not -name '*.so' -not -path '*/__py
 # The core must build with no Python on the machine: name one that is not there.
 CORE := PYO3_PYTHON=/nonexistent cargo
 
-.PHONY: help demo test test-core test-python lint bench bench-peers docs wheel clean
+READERS := safetensors torch idx csv
+FUZZ_RUNS ?= 1000000
+
+.PHONY: help demo test test-core test-python lint fuzz bench bench-peers docs wheel clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +51,14 @@ lint: .venv/installed ## Formatting, clippy, documentation, types and stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest treadle._core
+
+fuzz: .venv/installed ## Coverage-guided fuzzing of the readers of files, FUZZ_RUNS inputs each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	mkdir -p $(READERS:%=target/fuzz/%)
+	for reader in $(READERS); do \
+		$(BIN)/python -m tests.fuzz $$reader -runs=$(FUZZ_RUNS) -artifact_prefix=target/fuzz/$$reader- \
+			target/fuzz/$$reader tests/fuzz/corpus/$$reader || exit 1; \
+	done
 
 bench: ## The core's benchmarks (criterion), without Python
 	$(CORE) bench --locked

@@ -18,6 +18,8 @@ __all__ = ["Column", "Schema", "Table", "read_csv"]
 
 # A column becomes one feature per category: one of more is an identifier, free text, or numbers with a stray word.
 _MOST_CATEGORIES = 1000
+# A cell of a few bytes becomes up to 1000 features: a small file could ask for any amount of memory.
+_MOST_BYTES = 1 << 30
 _LARGEST = float(np.finfo(np.float32).max)
 _MISSING = frozenset({"", "na", "nan", "null", "none", "?"})
 
@@ -87,7 +89,8 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: No such column, missing values (named with line and column), lines of unequal length, a category that the
-            schema does not know, more than 1000 categories in a column, or no rows.
+            schema does not know, more than 1000 categories in a column, categories that become more than 1 GiB of features, or
+            no rows.
 
     Example:
         >>> table = read_csv("penguins.csv", target="species")
@@ -101,9 +104,7 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
     absent = [name for name in _names(schema) if name not in file.columns]
     if absent:
         raise ValueError(f"read_csv: expected columns {_names(schema)} in {path}, got none named {absent}")
-    blocks = [_features(file, column) for column in schema.columns]
-    features = np.concatenate(blocks, axis=1) if blocks else np.zeros((len(file.lines), 0), np.float32)
-    return Table(features, _target(file, schema) if schema.target in file.columns else None, schema)
+    return Table(_features(file, schema), _target(file, schema) if schema.target in file.columns else None, schema)
 
 
 def _names(schema: Schema) -> list[str]:
@@ -193,10 +194,21 @@ def _codes(file: _File, name: str, known: list[str]) -> Iterator[int]:
         yield places[value]
 
 
-def _features(file: _File, column: Column) -> npt.NDArray[np.float32]:
-    if column.categories is None:
-        return _numbers(file, column.name)[:, None]
-    return np.eye(len(column.categories), dtype=np.float32)[list(_codes(file, column.name, column.categories))]
+def _features(file: _File, schema: Schema) -> npt.NDArray[np.float32]:
+    rows, width = len(file.lines), sum(column.width() for column in schema.columns)
+    categorical = 4 * rows * sum(column.width() for column in schema.columns if column.categories is not None)
+    if categorical > _MOST_BYTES:
+        got = f"{categorical} from {rows} rows of {file.path}"
+        raise ValueError(f"read_csv: expected categories that become at most {_MOST_BYTES} bytes of features, got {got}")
+    out, first = np.zeros((rows, width), np.float32), 0
+    for column in schema.columns:
+        if column.categories is None:
+            out[:, first] = _numbers(file, column.name)
+        else:
+            codes = np.fromiter(_codes(file, column.name, column.categories), np.int64, rows)
+            out[np.arange(rows), first + codes] = 1
+        first += column.width()
+    return out
 
 
 def _numbers(file: _File, name: str) -> npt.NDArray[np.float32]:

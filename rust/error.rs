@@ -17,6 +17,9 @@ pub enum Error {
     /// A freed graph, or a call out of order: `RuntimeError`.
     #[error("{0}")]
     Graph(String),
+    /// An infinity or NaN where they are looked for: `FloatingPointError`.
+    #[error("{0}")]
+    NonFinite(String),
     /// More memory than there is: `MemoryError`.
     #[error("{0}")]
     Memory(String),

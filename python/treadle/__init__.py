@@ -46,6 +46,7 @@ from treadle._core import (
     zeros,
     zeros_like,
 )
+from treadle.anomaly import detect_anomaly
 from treadle.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     "concatenate",
     "data",
     "default_generator",
+    "detect_anomaly",
     "empty_cache",
     "enable_grad",
     "eye",

@@ -3,6 +3,7 @@
 //! Invariant: nodes are numbered in the order they were made, so when the highest pending number is taken, every gradient it
 //! will ever get has arrived. No recursion, no visited set. Leaves are written only when the whole sweep has succeeded.
 
+use super::anomaly;
 use super::linear::{accumulate, cast, sum_to};
 use super::mode::with_recording;
 use super::node::{Edge, Inputs, Leaf, Node};
@@ -109,6 +110,10 @@ impl Sweep {
             drop(gradient);
             for (edge, grad) in body.inputs.iter().zip(grads) {
                 if let Some(grad) = grad {
+                    if anomaly::is_watching() {
+                        anomaly::check()?;
+                        anomaly::backward(&node, &grad)?;
+                    }
                     self.arrive(edge, grad)?;
                 }
             }

@@ -1,6 +1,7 @@
 //! The tape: tensors, nodes, the engine that walks them, and whether they are recorded. Knows no op but the linear maps
 //! that sums of gradients are made of.
 
+pub mod anomaly;
 mod engine;
 pub mod linear;
 pub mod mode;

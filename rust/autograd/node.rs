@@ -3,6 +3,7 @@
 //! Invariants: a node's inputs have smaller numbers than the node; a node holds values ([`Array`]s) and edges to its inputs,
 //! never its own output, so there are no cycles; dropping a graph of any depth uses constant stack.
 
+use super::anomaly;
 use super::tensor::Tensor;
 use crate::Result;
 use crate::array::{Array, DType, Dims};
@@ -64,6 +65,8 @@ pub struct Node {
     /// Shape and type of the output.
     pub(super) shape: Dims,
     pub(super) dtype: DType,
+    /// The layer it was made in, where anomalies are looked for.
+    pub(super) layer: Option<Arc<str>>,
     body: Mutex<Option<Arc<Body>>>,
 }
 
@@ -78,7 +81,8 @@ impl Node {
         LIVE.fetch_add(1, Relaxed);
         let name = op.name();
         let body: Arc<Body> = Arc::new(Body { inputs, op });
-        Node { id: next_id(), name, shape: *output.shape(), dtype: output.dtype(), body: Mutex::new(Some(body)) }
+        let layer = if anomaly::is_watching() { anomaly::layer() } else { None };
+        Node { id: next_id(), name, shape: *output.shape(), dtype: output.dtype(), layer, body: Mutex::new(Some(body)) }
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Body>>> {

@@ -1,5 +1,6 @@
 //! Tensors: an array and where its gradient goes.
 
+use super::anomaly;
 use super::mode::is_recording;
 use super::node::{Edge, Leaf, Node, Op};
 use crate::array::{Array, DType, Dims, Element};
@@ -40,6 +41,9 @@ impl Tensor {
     /// Puts the result of an op on the tape if recording is on and an input needs a gradient.
     #[inline]
     pub fn record<O: Op>(array: Array, inputs: &[&Tensor], op: impl FnOnce() -> O) -> Tensor {
+        if anomaly::is_watching() {
+            return Tensor::watched(array, inputs, op());
+        }
         if !is_recording() || !array.dtype().is_float() || inputs.iter().all(|x| !x.edge.is_on()) {
             return Tensor::constant(array);
         }
@@ -54,6 +58,16 @@ impl Tensor {
         }
         let node = Node::new(&array, edges, op());
         Tensor { array, edge: Edge::Node(Arc::new(node)) }
+    }
+
+    /// As [`Tensor::record`], after a look at the result.
+    #[cold]
+    fn watched<O: Op>(array: Array, inputs: &[&Tensor], op: O) -> Tensor {
+        anomaly::forward(op.name(), &array, inputs);
+        if !array.dtype().is_float() {
+            return Tensor::constant(array);
+        }
+        Tensor::record_edges(array, inputs.iter().map(|x| x.edge.clone()).collect(), || op)
     }
 
     /// The same value as a new leaf, which gradients are accumulated for.

@@ -2,6 +2,7 @@
 
 pub mod arith;
 pub mod columns;
+pub mod finite;
 pub mod gemm;
 pub mod index;
 pub mod map;

@@ -1,7 +1,8 @@
 //! The gateway between Python and the core: errors become exceptions, panics become RuntimeError, long work releases the GIL.
 
 use crate::Error;
-use pyo3::exceptions::{PyIndexError, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
+use crate::autograd::anomaly;
+use pyo3::exceptions::{PyFloatingPointError, PyIndexError, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,6 +13,7 @@ impl From<Error> for PyErr {
             Error::Type(message) => PyTypeError::new_err(message),
             Error::Index(message) => PyIndexError::new_err(message),
             Error::Graph(message) => PyRuntimeError::new_err(message),
+            Error::NonFinite(message) => PyFloatingPointError::new_err(message),
             Error::Memory(message) => PyMemoryError::new_err(message),
             Error::Foreign(inner) => match inner.0.downcast_ref::<PyErr>() {
                 Some(error) => Python::attach(|py| error.clone_ref(py)),
@@ -34,7 +36,13 @@ pub fn run<R: Send>(py: Python<'_>, elements: usize, work: impl FnOnce() -> crat
 #[inline]
 pub fn run_short<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => Ok(result?),
+        Ok(result) => {
+            let result = result?;
+            if anomaly::is_watching() {
+                anomaly::check()?;
+            }
+            Ok(result)
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             let text = text.unwrap_or("no message");

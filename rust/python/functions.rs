@@ -361,6 +361,24 @@ fn _set_grad_enabled(on: bool) -> bool {
     autograd::mode::set_recording(on)
 }
 
+/// Turns the search for anomalies on this thread on or off and returns what it was.
+#[pyfunction]
+fn _set_watching(on: bool) -> bool {
+    autograd::anomaly::set_watching(on)
+}
+
+/// Says that a layer's computation begins; nothing where no anomalies are looked for.
+#[pyfunction]
+fn _enter_layer(name: &str) {
+    autograd::anomaly::enter(name.into());
+}
+
+/// Says that it ended.
+#[pyfunction]
+fn _leave_layer() {
+    autograd::anomaly::leave();
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     add_binary(m)?;
     macro_rules! add_all {
@@ -388,6 +406,9 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         _checkpoint,
         is_grad_enabled,
         _set_grad_enabled,
+        _set_watching,
+        _enter_layer,
+        _leave_layer,
     );
     let class = m.getattr("Tensor")?;
     for name in super::methods::shared_names() {

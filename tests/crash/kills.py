@@ -75,8 +75,10 @@ def _kill(run: Path, after: float, result: Result) -> None:
 
 def _stamp(run: Path) -> int:
     """When the newest checkpoint was written; 0 where there is none."""
-    path = run / "run.safetensors"
-    return path.stat().st_mtime_ns if path.exists() else 0
+    try:
+        return (run / "run.safetensors").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _finish(run: Path) -> float:

@@ -4,7 +4,7 @@ use super::super::simd::Isa;
 use super::horner;
 
 /// erf(x)/x in x² for |x| ≤ 1, with a relative error of 1e-9.
-const NEAR: [f32; 7] = [1.12837917, -0.376126271, 0.112836002, -0.0268544446, 0.00518953545, -0.000802084227, 7.88912284e-05];
+const NEAR: [f32; 7] = [std::f32::consts::FRAC_2_SQRT_PI, -0.376126271, 0.112836002, -0.0268544446, 0.00518953545, -0.000802084227, 7.88912284e-05];
 /// −log erfc(x) for x from 1 to 4; where e to its power is still to be seen next to 1, an error of 1e-9 of it.
 const FAR: [f32; 7] = [0.000353738413, 1.12703996, 0.638225816, 0.103037243, -0.0218052555, 0.00293959084, -0.000185572248];
 

@@ -14,6 +14,8 @@ pub use fold::{Fold, Sum};
 use fold::{Max, Min, Prod, fold_columns, fold_row};
 use smallvec::SmallVec;
 
+/// Most partial results at a time: a view may have more elements than memory has room for parts of them.
+const PARTS: usize = 1 << 20;
 /// Elements of one output that one unit of parallel work folds.
 const SPAN: usize = 1 << 16;
 /// Columns of one tile when the kept axis is the contiguous one.
@@ -112,7 +114,8 @@ fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans,
         total
     };
     let work = y.len().saturating_mul(span) / 4;
-    let pieces = span.div_ceil(SPAN);
+    let length = SPAN.max(least(span, y.len()));
+    let pieces = span.div_ceil(length);
     if pieces == 1 {
         let group = (SPAN / span).max(1);
         return parallel::for_chunks(y, group, work, |g, y| {
@@ -121,12 +124,17 @@ fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans,
     }
     let mut parts = vec![F::wide_id(); y.len() * pieces];
     parallel::for_chunks(&mut parts, 1, work, |i, part| {
-        let first = i % pieces * SPAN;
-        part[0] = piece(i / pieces, first, SPAN.min(span - first));
+        let first = i % pieces * length;
+        part[0] = piece(i / pieces, first, length.min(span - first));
     });
     for (y, parts) in y.iter_mut().zip(parts.chunks(pieces)) {
         *y = F::finish(parts.iter().copied().fold(F::wide_id(), F::merge));
     }
+}
+
+/// The least length of parts of `span` with which those of all n results are no more than [`PARTS`].
+fn least(span: usize, n: usize) -> usize {
+    span.div_ceil((PARTS / n.max(1)).max(1))
 }
 
 fn fold_strided<T: Element, F: Fold<T>>(f: F, data: &[T], at: isize, stride: isize, n: usize) -> F::Wide {
@@ -146,7 +154,7 @@ fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Pla
     let width = outer.inner();
     let work = y.len().saturating_mul(span) / 4;
     // Row blocks are cut only where there is more than one span of work, by shape alone.
-    let rows = (SPAN / width.min(TILE)).max(ROWS);
+    let rows = (SPAN / width.min(TILE)).max(ROWS).max(least(span, y.len()));
     let (tiles, blocks) = (width.div_ceil(TILE), span.div_ceil(rows));
     let mut parts = vec![F::wide_id(); if blocks > 1 { y.len() * blocks } else { 0 }];
     let tile_of = |y_first: usize, block: usize, out: &mut [F::Wide]| {

@@ -8,6 +8,9 @@
 //! Invariant: the order of summation within a row is fixed by c alone, and sums over rows run in blocks fixed by shape that
 //! are merged in index order; neither threads nor the vector width decide a bit.
 
+// Loops over lanes are written by number: all the arrays of a window are read alike.
+#![allow(clippy::needless_range_loop)]
+
 mod cross_entropy;
 mod norm;
 mod softmax;

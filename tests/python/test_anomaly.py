@@ -1,0 +1,99 @@
+"""`detect_anomaly` names the op, the layer, the numbers and the shape where the first infinity or NaN arose."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+import pytest
+
+import treadle
+from treadle import Tensor, nn
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: treadle.tensor([1.0, -1.0, 2.0]).log(), r"log: expected a finite result, got 1 of 3 values that are not, of shape \(3,\)"),
+        (lambda: treadle.ones(2, 2) / treadle.zeros(2, 2), r"div: expected a finite result, got 4 of 4 values that are not, of shape \(2, 2\)"),
+        (lambda: treadle.tensor([1e3]).exp(), r"exp: expected a finite result, got 1 of 1"),
+        (lambda: treadle.tensor([math.nan, 1.0]) + 1.0, r"add: expected a finite input, got 1 of 2 values that are not, of shape \(2,\)"),
+        (lambda: treadle.full((300, 300), 1e30) @ treadle.full((300, 300), 1e30), r"matmul: expected a finite result, got 90000 of 90000"),
+        (lambda: treadle.tensor([0.0, 4.0], requires_grad=True).sqrt().sum().backward(), r"backward of sqrt: .* got 1 of 2 values that are not, of shape \(2,\)"),
+    ],
+    ids=["log", "div", "exp", "input", "matmul", "backward"],
+)  # fmt: skip
+def test_the_first_anomaly_is_named(make: Callable[[], object], message: str) -> None:
+    make()
+    with treadle.detect_anomaly(), pytest.raises(FloatingPointError, match=message):
+        make()
+    make()
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.linear(x) - 1e4).log()
+
+
+def test_the_layer_is_named_by_its_path() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), Encoder()))
+    with treadle.detect_anomaly(), pytest.raises(FloatingPointError, match=r"log: .* of shape \(2, 3\), in 1\.1 \(Encoder\)$"):
+        model(treadle.ones(2, 4))
+    with treadle.detect_anomaly(), pytest.raises(FloatingPointError, match=r"linear: expected a finite input.* in 0 \(Linear\)$"):
+        model(treadle.full((2, 4), math.inf))
+
+
+class Root(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sqrt()
+
+
+def test_a_gradient_is_named_with_the_layer_of_its_forward() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), Root())
+    with treadle.detect_anomaly():
+        loss = model(treadle.zeros(2, 3)).sum()
+        with pytest.raises(FloatingPointError, match=r"backward of sqrt: .* got 6 of 6 .* in 2 \(Root\)$"):
+            loss.backward()
+
+
+def test_what_is_finite_is_left_alone_and_the_bits_are_the_same() -> None:
+    def step() -> list[bytes]:
+        treadle.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+        loss = nn.functional.cross_entropy(model(treadle.randn(16, 6)), treadle.tensor([0, 1, 2, 0] * 4))
+        loss.backward()
+        return [p.grad.numpy().tobytes() for p in model.parameters() if p.grad is not None]
+
+    plain = step()
+    with treadle.detect_anomaly():
+        assert step() == plain
+
+
+def test_it_ends_with_the_block_also_after_an_error_and_can_be_nested() -> None:
+    call = nn.Module.__call__
+    with treadle.detect_anomaly():
+        with treadle.detect_anomaly(False):
+            treadle.tensor([-1.0]).log()
+        with pytest.raises(FloatingPointError):
+            treadle.tensor([-1.0]).log()
+        assert nn.Module.__call__ is not call
+    treadle.tensor([-1.0]).log()
+    assert nn.Module.__call__ is call
+
+
+def test_other_threads_are_left_alone() -> None:
+    said: list[object] = []
+
+    def work() -> None:
+        said.append(nn.Sequential(Root())(treadle.tensor([-1.0])).tolist())
+
+    with treadle.detect_anomaly():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert len(said) == 1

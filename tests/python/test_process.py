@@ -190,6 +190,24 @@ except KeyboardInterrupt:
         assert process.returncode == 0
 
 
+def test_the_interpreter_ends_while_threads_compute() -> None:
+    code = f"""
+import sys, threading, time
+sys.path[:] = {sys.path!r}
+import treadle
+x = treadle.randn(700, 700, requires_grad=True)
+def work():
+    while True:
+        (x @ x).sum().backward()
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+"""
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_import_is_light() -> None:
     code = """
 import sys, numpy

@@ -3,8 +3,8 @@
     python examples/custom_layer.py [--quick]
 
 A layer is a class with parameters and a `forward`; derivatives follow from the operations in it. Where another gradient than the
-true one is wanted, `detach` says which part of a value is not to be differentiated. The first is checked against finite
-differences, then both train on the hand-written digits beside a plain network.
+true one is wanted, an `autograd.Function` says which. The first is checked against finite differences, then both train on the
+hand-written digits beside a plain network.
 """
 
 from __future__ import annotations
@@ -42,20 +42,30 @@ class GatedLinear(nn.Module):
         return f"{self.weight.shape[0]}, {self.out_features}"
 
 
-class BinaryLinear(nn.Linear):
-    """A Linear whose weights are ±a with one a per output, for a product that needs additions only.
+class Binary(treadle.autograd.Function):
+    """w ↦ ±a with one a per row, the mean of |w|; backward takes it for w itself, a straight-through estimator.
 
-    The sign's derivative is zero wherever it exists, so nothing would be learned. Forward therefore uses w + (binary − w) with
-    the bracket detached: the value is `binary`, the gradient that of w.
+    The sign's own derivative is zero wherever it exists, so nothing would be learned.
 
     Sources: Rastegari et al. 2016, "XNOR-Net"; Bengio et al. 2013, "Estimating or propagating gradients through stochastic
     neurons".
     """
 
+    @staticmethod
+    def forward(ctx: treadle.autograd.Context, weight: treadle.Tensor) -> treadle.Tensor:
+        return weight.sign() * weight.abs().mean(axis=1, keepdims=True)
+
+    @staticmethod
+    def backward(ctx: treadle.autograd.Context, grad_output: treadle.Tensor) -> treadle.Tensor:
+        return grad_output
+
+
+class BinaryLinear(nn.Linear):
+    """A Linear whose weights are ±a with one a per output, for a product that needs additions only."""
+
     def forward(self, x: treadle.Tensor) -> treadle.Tensor:
         """(N, in_features) → (N, out_features)."""
-        binary = self.weight.sign() * self.weight.abs().mean(axis=1, keepdims=True)
-        return nn.functional.linear(x, self.weight + (binary - self.weight).detach(), self.bias)
+        return nn.functional.linear(x, Binary.apply(self.weight), self.bias)
 
 
 def largest_gradient_error() -> float:

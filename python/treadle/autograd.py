@@ -1,15 +1,27 @@
-"""Recording switched off and on: `no_grad` and `enable_grad`, as context managers and as decorators."""
+"""Recording switched off and on, functions with gradients of their own, and the check of gradients."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from treadle._core import Tensor, _checkpoint, _set_grad_enabled, default_generator, grad, is_grad_enabled
+from treadle._core import Tensor, _checkpoint, _custom, _set_grad_enabled, default_generator, grad, is_grad_enabled
+from treadle.gradcheck import gradcheck, gradgradcheck
 
-__all__ = ["checkpoint", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "Context",
+    "Function",
+    "checkpoint",
+    "enable_grad",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,3 +117,107 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
             generator.set_state(now)
 
     return _checkpoint(again, *inputs)
+
+
+class Context:
+    """What `forward` of a `Function` leaves for its `backward`; any attribute may be set as well.
+
+    Attributes:
+        needs_input_grad: For each argument of `forward`, whether a gradient is wanted.
+    """
+
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs_input_grad
+        self._saved: tuple[Tensor | None, ...] = ()
+        self._output: Tensor | None = None
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keeps arguments or the output; only these are differentiated through where a second derivative is asked for.
+
+        Raises:
+            TypeError: Something is not a Tensor.
+        """
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"save_for_backward: expected Tensors, got {type(tensor).__name__}")
+        self._saved = tensors
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """What was saved, in that order."""
+        found = (self._output if tensor is None else tensor for tensor in self._saved)
+        return tuple(tensor for tensor in found if tensor is not None)
+
+    def _without(self, output: Tensor) -> bool:
+        """Forgets the output, which would hold itself; whether it was saved."""
+        keep = any(tensor is output for tensor in self._saved)
+        self._saved = tuple(None if tensor is output else tensor for tensor in self._saved)
+        return keep
+
+
+class Function:
+    """A differentiable function with a gradient of one's own: a subclass defines `forward` and `backward`, `apply` calls it.
+
+    Gradients of any order follow where `backward` is made of differentiable operations on `ctx.saved_tensors`.
+
+    Example:
+        >>> class Cube(treadle.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x * x * x
+        ...
+        ...     @staticmethod
+        ...     def backward(ctx, grad_output):
+        ...         (x,) = ctx.saved_tensors
+        ...         return 3 * x * x * grad_output
+        >>> y = Cube.apply(treadle.tensor([2.0], requires_grad=True))
+
+    Source: the interface of `torch.autograd.Function`, with one Tensor as output.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, *args: Any) -> Tensor:
+        """Computes the output from Tensors and other arguments; nothing in it is recorded."""
+        raise TypeError("function: expected a class that defines forward, got one without it")
+
+    @staticmethod
+    def backward(ctx: Context, grad_output: Tensor) -> Any:
+        """Answers the gradient of each argument of `forward`, of its shape, or None; one alone needs no tuple."""
+        raise TypeError("function: expected a class that defines backward, got one without it")
+
+    @classmethod
+    def apply(cls, *args: Any) -> Tensor:
+        """Calls the function.
+
+        Args:
+            *args: The arguments of `forward`.
+
+        Raises:
+            TypeError: `forward` gives something else than a Tensor; in backward: a gradient that is not a float Tensor.
+            ValueError: In backward: more or fewer gradients than arguments, one of another shape than its argument, or one
+                for an argument that is not a Tensor.
+        """
+        ctx = Context(tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args))
+        with no_grad():
+            output = cls.forward(ctx, *args)
+        if not isinstance(output, Tensor):
+            raise TypeError(f"function: expected a Tensor from {cls.__name__}.forward, got {type(output).__name__}")
+        keep = ctx._without(output)
+
+        def backward(gradient: Tensor, kept: Tensor | None) -> list[Tensor | None]:
+            ctx._output = kept
+            try:
+                answer = cls.backward(ctx, gradient)
+            finally:
+                ctx._output = None
+            answers = answer if isinstance(answer, tuple | list) else (answer,)
+            if len(answers) != len(args):
+                raise ValueError(f"function: expected {len(args)} gradients from {cls.__name__}.backward, got {len(answers)}")
+            for i, (arg, given) in enumerate(zip(args, answers, strict=True)):
+                if given is not None and not isinstance(arg, Tensor):
+                    got = type(given).__name__
+                    raise ValueError(f"function: expected None as gradient of argument {i} of {cls.__name__}, got {got}")
+            return [given for arg, given in zip(args, answers, strict=True) if isinstance(arg, Tensor)]
+
+        return _custom(output, [arg for arg in args if isinstance(arg, Tensor)], keep, backward)

@@ -350,6 +350,23 @@ fn _checkpoint(py: Python<'_>, function: Py<PyAny>, inputs: Vec<Bound<'_, PyAny>
     run(py, 0, move || ops::checkpoint(Arc::new(call), &inputs)).map(PyTensor::new)
 }
 
+/// `value` on the tape as a function of `inputs`; `backward(gradient, output or None)` answers a gradient or None for each.
+#[pyfunction]
+fn _custom(py: Python<'_>, value: Bound<'_, PyAny>, inputs: Vec<Bound<'_, PyAny>>, keep: bool, backward: Py<PyAny>) -> PyResult<PyTensor> {
+    let value = only_tensor(&value, "function")?;
+    let inputs: Vec<Tensor> = inputs.iter().map(|x| only_tensor(x, "function")).collect::<PyResult<_>>()?;
+    let call = move |dy: &Tensor, y: Option<Tensor>| {
+        Python::attach(|py| {
+            let answer = backward.bind(py).call1((PyTensor::new(dy.clone()), y.map(PyTensor::new)))?;
+            let grads: Vec<Option<Bound<'_, PyAny>>> = answer.extract()?;
+            let grads = grads.into_iter().map(|g| g.map(|g| only_tensor(&g, "function")).transpose());
+            grads.collect::<PyResult<Vec<_>>>()
+        })
+        .map_err(|e| Error::Foreign(Foreign(Arc::new(e))))
+    };
+    run(py, 0, move || Ok(ops::custom(&value, &inputs, keep, Arc::new(call)))).map(PyTensor::new)
+}
+
 #[pyfunction]
 fn is_grad_enabled() -> bool {
     autograd::is_recording()
@@ -404,6 +421,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         gather_rows_scaled,
         grad,
         _checkpoint,
+        _custom,
         is_grad_enabled,
         _set_grad_enabled,
         _set_watching,

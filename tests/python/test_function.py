@@ -1,0 +1,197 @@
+"""Functions with gradients of one's own, and the check of gradients."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import treadle
+from treadle import Tensor
+from treadle.autograd import Context, Function, gradcheck, gradgradcheck
+
+
+class Product(Function):
+    @staticmethod
+    def forward(ctx: Context, x: Tensor, y: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.scale = scale  # type: ignore[attr-defined]
+        return x * y * scale
+
+    @staticmethod
+    def backward(ctx: Context, grad_output: Tensor) -> Any:
+        x, y = ctx.saved_tensors
+        scaled = grad_output * ctx.scale  # type: ignore[attr-defined]
+        return scaled * y, scaled * x, None
+
+
+class Exp(Function):
+    """Saves its output."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Tensor) -> Tensor:
+        y = x.exp()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad_output: Tensor) -> Any:
+        (y,) = ctx.saved_tensors
+        return y * grad_output
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return treadle.tensor(np.random.default_rng(seed).normal(size=shape)).requires_grad_()
+
+
+def test_values_and_gradients_of_any_order() -> None:
+    x, y = random(3, 4), random(3, 4, seed=1)
+    assert gradcheck(lambda a, b: Product.apply(a, b, 2.5), [x, y])
+    assert gradgradcheck(lambda a, b: Product.apply(a, b, 2.5), [x, y])
+    assert gradcheck(Exp.apply, x)
+    assert gradgradcheck(Exp.apply, x)
+    z = Exp.apply(x)
+    third = z.sum()
+    for _ in range(3):
+        (third,) = treadle.grad(third.sum(), [x], create_graph=True)
+    np.testing.assert_allclose(third.numpy(), np.exp(x.numpy()), rtol=1e-14)
+
+
+def test_it_is_one_node_between_others() -> None:
+    x = random(5)
+    y = Product.apply(x.tanh(), x, 2.0).sum()
+    y.backward()
+    v = x.numpy()
+    np.testing.assert_allclose(x.grad.numpy(), 2 * (np.tanh(v) + v * (1 - np.tanh(v) ** 2)), rtol=1e-12)
+    assert Product.apply(x, x, 1.0).grad_fn == "function"
+
+
+def test_what_is_not_needed_is_not_recorded() -> None:
+    seen: list[tuple[bool, ...]] = []
+
+    class Look(Product):
+        @staticmethod
+        def forward(ctx: Context, x: Tensor, y: Tensor, scale: float) -> Tensor:
+            seen.append(ctx.needs_input_grad)
+            return x + y
+
+    x = random(2)
+    assert Look.apply(x, x.detach(), 1.0).requires_grad
+    assert not Look.apply(x.detach(), x.detach(), 1.0).requires_grad
+    with treadle.no_grad():
+        assert not Look.apply(x, x, 1.0).requires_grad
+    assert seen == [(True, False, False), (False, False, False), (True, True, False)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (lambda g: (g, g), ValueError, "expected 1 gradients from Wrong.backward, got 2"),
+        (lambda g: g.sum(), ValueError, r"expected a gradient of shape \(2,\) for input 0, got \(\)"),
+        (lambda g: g > 0, TypeError, "expected a float gradient for input 0, got bool"),
+        (lambda g: g.numpy(), TypeError, "function: expected a Tensor, got ndarray"),
+        (lambda g: 1 / 0, ZeroDivisionError, "division by zero"),
+    ],
+    ids=["count", "shape", "dtype", "array", "own"],
+)
+def test_wrong_gradients_are_refused_and_errors_pass_through(answer: Any, kind: type[Exception], message: str) -> None:
+    class Wrong(Function):
+        @staticmethod
+        def forward(ctx: Context, x: Tensor) -> Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Context, grad_output: Tensor) -> Any:
+            return answer(grad_output)
+
+    x = random(2)
+    with pytest.raises(kind, match=message):
+        Wrong.apply(x).sum().backward()
+    assert x.grad is None
+
+
+def test_wrong_calls_are_refused() -> None:
+    class Nothing(Function):
+        @staticmethod
+        def forward(ctx: Context, x: Tensor) -> Any:
+            return 3
+
+    with pytest.raises(TypeError, match=r"expected a Tensor from Nothing\.forward, got int"):
+        Nothing.apply(random(2))
+    with pytest.raises(TypeError, match="expected a class that defines forward"):
+        Function.apply(random(2))
+    with pytest.raises(TypeError, match="save_for_backward: expected Tensors, got float"):
+        Context(()).save_for_backward(1.0)  # type: ignore[arg-type]
+
+
+def test_nothing_holds_itself() -> None:
+    class Mark:
+        pass
+
+    contexts: list[weakref.ref[Mark]] = []
+
+    class Marked(Exp):
+        @staticmethod
+        def forward(ctx: Context, x: Tensor) -> Tensor:
+            ctx.mark = Mark()  # type: ignore[attr-defined]
+            contexts.append(weakref.ref(ctx.mark))  # type: ignore[attr-defined]
+            return Exp.forward(ctx, x)
+
+    gc.disable()
+    try:
+        y = Marked.apply(random(3))
+        assert contexts[0]() is not None
+        del y
+        treadle.zeros(1)
+        assert contexts[0]() is None
+        Marked.apply(random(3)).sum().backward()
+        assert contexts[1]() is None
+    finally:
+        gc.enable()
+
+
+# the check --------------------------------------------------------------------
+
+
+class Off(Exp):
+    """Its gradient is a thousandth too large."""
+
+    @staticmethod
+    def backward(ctx: Context, grad_output: Tensor) -> Any:
+        return Exp.backward(ctx, grad_output) * 1.001
+
+
+class OffTwice(Function):
+    """Its gradient is right, the gradient of that is not."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx: Context, grad_output: Tensor) -> Any:
+        return ctx.saved_tensors[0].detach().exp() * grad_output
+
+
+def test_the_check_sees_what_is_wrong() -> None:
+    x = random(3, 3)
+    with pytest.raises(ValueError, match=r"gradcheck: expected a slope of .* in direction 0, got"):
+        gradcheck(Off.apply, x)
+    assert gradcheck(OffTwice.apply, x)
+    with pytest.raises(ValueError, match="gradcheck: expected a slope of"):
+        gradgradcheck(OffTwice.apply, x)
+    with pytest.raises(ValueError, match="gradcheck: expected a slope of"):
+        gradcheck(lambda x: x.detach() * x, x)
+
+
+def test_the_check_needs_float64_and_something_to_check() -> None:
+    with pytest.raises(TypeError, match="gradcheck: expected float64, got float32"):
+        gradcheck(treadle.ops.tanh, treadle.ones(2).requires_grad_())
+    with pytest.raises(ValueError, match="gradgradcheck: expected an input that requires grad, got none"):
+        gradgradcheck(treadle.ops.tanh, treadle.ones(2))
+    with pytest.raises(TypeError, match="gradcheck: expected Tensors, got float"):
+        gradcheck(treadle.ops.tanh, [1.0])  # type: ignore[list-item]

@@ -8,6 +8,18 @@ from typing import Any
 
 MLP = [(32, 16, 16), (64, 32, 64), (128, 64, 784), (256, 128, 784), (512, 256, 784), (1024, 512, 784)]
 BATCH_NORM = [(32, 64), (64, 128), (128, 256), (1024, 512), (8192, 512), (65536, 64), (64, 16384), (4096, 4096), (64, 64, 256)]
+SIBLINGS = [
+    ("BatchNorm2d", (32, 16, 28, 28)),
+    ("BatchNorm2d", (64, 64, 8, 8)),
+    ("LayerNorm", (64, 64)),
+    ("LayerNorm", (1024, 512)),
+    ("LayerNorm", (10000, 100)),
+    ("GroupNorm", (64, 64)),
+    ("GroupNorm", (64, 32, 256)),
+    ("InstanceNorm1d", (64, 32, 256)),
+    ("RMSNorm", (64, 64)),
+    ("RMSNorm", (1024, 512)),
+]
 MATMUL = [("nn", 64, 784, 100), ("nt", 64, 100, 784), ("tn", 784, 64, 100), ("nn", 256, 256, 256), ("nn", 1024, 1024, 1024)]
 
 
@@ -56,6 +68,10 @@ def rows() -> list[Row]:
             args = {"h": h, "d": d, "batch": batch}
             out.append(Row("inference", f"hidden {h}, inputs {d}, batch {batch}", "inference", args))
     out += _batch_norms()
+    out += [
+        Row("siblings of BatchNorm1d", f"{kind} {shape} forward + backward", "sibling", {"kind": kind, "shape": shape})
+        for kind, shape in SIBLINGS
+    ]
     out += _elementwise()
     out += [
         Row("matmul (float32)", f"{kind.upper()} {m}x{k}x{n}", "matmul", {"kind": kind, "m": m, "k": k, "n": n})

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import treadle
+from benches.peers.layers import norm_layer
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
 from treadle.models import MLPResNet
@@ -66,19 +67,30 @@ def batch_norm(shape: tuple[int, ...], mode: str) -> Work:
     if mode == "eval":
         bn.eval()
     if mode == "backward":
-        x.requires_grad_()
-
-        def backward() -> None:
-            x.grad = bn.weight.grad = bn.bias.grad = None
-            bn(x).backward(dy)
-
-        return backward
+        return _forward_and_backward(bn, x, dy)
 
     @treadle.no_grad()
     def forward() -> None:
         bn(x)
 
     return forward
+
+
+def sibling(kind: str, shape: tuple[int, ...]) -> Work:
+    """Forward and backward of another normalising layer."""
+    return _forward_and_backward(norm_layer(nn, kind, shape), tensor(tuple(shape)), tensor(tuple(shape), 1))
+
+
+def _forward_and_backward(layer: nn.Module, x: treadle.Tensor, dy: treadle.Tensor) -> Work:
+    x.requires_grad_()
+    leaves = [x, *layer.parameters()]
+
+    def work() -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        layer(x).backward(dy)
+
+    return work
 
 
 def array(kind: str, size: int) -> Work:

@@ -12,11 +12,19 @@ use std::marker::PhantomData;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
 
 /// Work below this many nanoseconds (as the caller estimates it) stays on the calling thread: waking a sleeping
 /// worker costs 10–30 µs, so less work than this would only be delayed.
 pub const WORTH_SHARING_NS: usize = 40_000;
 
+/// How long a worker stays awake after a region.
+const LINGER: Duration = Duration::from_micros(200);
+
+/// The number of the latest region.
+static REGION: AtomicUsize = AtomicUsize::new(0);
+/// Workers that stay awake.
+static LINGERING: AtomicUsize = AtomicUsize::new(0);
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 static POOL: Mutex<Option<(usize, Arc<ThreadPool>)>> = Mutex::new(None);
 static FORKED: AtomicBool = AtomicBool::new(false);
@@ -102,11 +110,31 @@ pub fn drive<B: Blocks>(blocks: B, work_ns: usize, f: impl Fn(usize, B) + Sync) 
     let Some(pool) = pool(num_threads()) else {
         return f(0, blocks);
     };
+    let region = REGION.fetch_add(1, Ordering::Relaxed) + 1;
     pool.install(|| {
-        INSIDE.set(true);
-        let _leave = Leave;
-        halve(blocks, 0, parts, &f);
+        {
+            INSIDE.set(true);
+            let _leave = Leave;
+            halve(blocks, 0, parts, &f);
+        }
+        if LINGERING.load(Ordering::Relaxed) + 1 < threads {
+            LINGERING.fetch_add(1, Ordering::Relaxed);
+            rayon::spawn(move || linger(region));
+        }
     });
+}
+
+/// Keeps a worker awake until the next region begins, or for [`LINGER`]: to wake one takes longer than many a region does.
+fn linger(region: usize) {
+    let start = Instant::now();
+    while REGION.load(Ordering::Relaxed) == region && start.elapsed() < LINGER {
+        for _ in 0..64 {
+            std::hint::spin_loop();
+        }
+        // Whoever else waits for this processor goes first.
+        std::thread::yield_now();
+    }
+    LINGERING.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Leaves the parallel region even when a block panics.

@@ -10,6 +10,7 @@ mod optim;
 mod random;
 mod runtime;
 mod shape;
+mod tape;
 mod tensor;
 
 use crate::array::DType;
@@ -37,6 +38,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add(name, dtype_object(m.py(), dtype)?)?;
     }
     functions::register(m)?;
+    tape::register(m)?;
     nn::register(m)?;
     optim::register(m)?;
     random::register(m)?;

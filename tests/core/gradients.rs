@@ -138,6 +138,11 @@ fn product_rows() -> Vec<Row> {
         row("linear", inputs(&[&[5, 4], &[3, 4], &[3]]), |x| ops::linear(&x[0], &x[1], Some(&x[2]))),
         row("linear in batches", inputs(&[&[2, 5, 4], &[3, 4]]), |x| ops::linear(&x[0], &x[1], None)),
         row("embedding", inputs(&[&[6, 3]]), |x| ops::embedding(&ints(&[2, 2], &[5, 0, 2, 5]), &x[0], None)),
+        row("custom", inputs(&[&[3, 4]]), |x| {
+            let (y, saved) = (no_grad(|| ops::mul(&x[0], &x[0]))?, x[0].clone());
+            let backward = move |dy: &Tensor, _: Option<Tensor>| Ok(vec![Some(ops::mul(dy, &ops::add(&saved, &saved)?)?)]);
+            Ok(ops::custom(&y, &x[..1], false, std::sync::Arc::new(backward)))
+        }),
         row("checkpoint", inputs(&[&[3, 4], &[5, 4]]), |x| {
             let w = x[1].clone();
             let f = move |x: &[Tensor]| ops::tanh(&ops::linear(&x[0], &w, None)?);

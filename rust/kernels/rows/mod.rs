@@ -1,7 +1,7 @@
 //! Kernels over rows: softmax and its logarithm, cross-entropy, layer norm and RMS norm.
 //!
-//! A row of c elements is read through windows of [`W`] lanes. Where c is no multiple of `W` the last window overlaps the one
-//! before, and where c is less it reaches over the row's end, into the next row if there is one; [`Live`] says which of its lanes
+//! A row of c elements is read through windows of `W` lanes. Where c is no multiple of `W` the last window overlaps the one
+//! before, and where c is less it reaches over the row's end, into the next row if there is one; `Live` says which of its lanes
 //! are new. So every element is worked on at full width, without copies. Rows are written in ascending order: what a window
 //! writes beyond its row's end is overwritten.
 //!

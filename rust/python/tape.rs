@@ -3,10 +3,13 @@
 use super::convert::only_tensor;
 use super::error::run;
 use super::tensor::PyTensor;
+use crate::autograd::anomaly::{self, Layer};
 use crate::error::{Error, Foreign};
 use crate::{Tensor, autograd, ops};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use std::any::Any;
 use std::sync::Arc;
 
 /// `function(*inputs)`, run again in backward instead of keeping what it saved.
@@ -55,19 +58,33 @@ fn _set_grad_enabled(on: bool) -> bool {
 /// Turns the search for anomalies on this thread on or off and returns what it was.
 #[pyfunction]
 fn _set_watching(on: bool) -> bool {
-    autograd::anomaly::set_watching(on)
+    anomaly::set_watching(on)
 }
 
-/// Says that a layer's computation begins; nothing where no anomalies are looked for.
-#[pyfunction]
-fn _enter_layer(name: &str) {
-    autograd::anomaly::enter(name.into());
+/// A module that is being called.
+struct Called(Py<PyAny>);
+
+impl Layer for Called {
+    fn label(&self, outermost: &dyn Layer) -> String {
+        let Some(outermost) = (outermost as &dyn Any).downcast_ref::<Called>() else { return String::new() };
+        Python::attach(|py| LABEL.get(py)?.bind(py).call1((&outermost.0, &self.0)).ok()?.extract().ok()).unwrap_or_default()
+    }
 }
 
-/// Says that it ended.
+/// `label(outermost, module)`: what a module is called in errors.
+static LABEL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 #[pyfunction]
-fn _leave_layer() {
-    autograd::anomaly::leave();
+fn _set_label(py: Python<'_>, label: Py<PyAny>) {
+    // Set once, when the package is imported.
+    _ = LABEL.set(py, label);
+}
+
+/// `forward(*args, **kwargs)`, known as the computation of `module` if this thread looks for anomalies.
+#[pyfunction]
+fn _call_layer<'py>(module: Py<PyAny>, forward: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>, kwargs: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    let call = || forward.call(args, (!kwargs.is_empty()).then_some(kwargs));
+    if anomaly::is_watching() { anomaly::inside(Box::new(Called(module)), call) } else { call() }
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -76,6 +93,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_set_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_set_watching, m)?)?;
-    m.add_function(wrap_pyfunction!(_enter_layer, m)?)?;
-    m.add_function(wrap_pyfunction!(_leave_layer, m)?)
+    m.add_function(wrap_pyfunction!(_set_label, m)?)?;
+    m.add_function(wrap_pyfunction!(_call_layer, m)?)
 }

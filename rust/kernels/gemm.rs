@@ -3,6 +3,7 @@
 //! Invariant: work is split by output columns or rows into blocks that the shape alone decides, never along the inner
 //! dimension, and every block runs on one thread. So bits do not depend on the number of threads.
 
+use super::interrupt;
 use super::parallel::{self, Blocks};
 use super::simd::Float;
 use crate::array::{Array, DType, Dims, Element};
@@ -95,6 +96,41 @@ simd! {
     }
 }
 
+/// Multiply-adds of one packed product: some 20 ms, after which work may be told to stop.
+const CALL: usize = 1 << 29;
+
+/// [`Gemm::packed`] in calls of at most [`CALL`] multiply-adds, cut by shape alone, along the inner dimension last.
+///
+/// # Safety
+/// As for [`Gemm::packed`].
+unsafe fn packed_calls<T: Gemm>(c: *mut T, strides: (isize, isize), a: Matrix<T>, b: Matrix<T>, accumulate: bool) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    if m.saturating_mul(k).saturating_mul(n) <= CALL {
+        // SAFETY: the caller vouches for it.
+        return unsafe { T::packed(c, strides, a, b, accumulate) };
+    }
+    if interrupt::stops() {
+        return;
+    }
+    let half = |x: usize| (x / 2).next_multiple_of(64);
+    // SAFETY: both halves lie inside what the caller vouches for, and `c` of the second begins at its first element.
+    unsafe {
+        if m.max(n) <= 128 {
+            let mid = half(k);
+            packed_calls(c, strides, a.part(false, 0, mid), b.part(true, 0, mid), accumulate);
+            packed_calls(c, strides, a.part(false, mid, k), b.part(true, mid, k), true);
+        } else if m >= n {
+            let mid = half(m);
+            packed_calls(c, strides, a.part(true, 0, mid), b, accumulate);
+            packed_calls(c.offset(mid as isize * strides.0), strides, a.part(true, mid, m), b, accumulate);
+        } else {
+            let mid = half(n);
+            packed_calls(c, strides, a, b.part(false, 0, mid), accumulate);
+            packed_calls(c.offset(mid as isize * strides.1), strides, a, b.part(false, mid, n), accumulate);
+        }
+    }
+}
+
 /// Multiply-adds below which a packed product costs more than it saves.
 const SMALL: usize = 2048;
 
@@ -153,7 +189,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
     let parts = parts(m, k, n);
     if parts == 1 {
         // SAFETY: `c` is a row-major (m, n) slice; `a` and `b` were checked.
-        return unsafe { T::packed(c.as_mut_ptr(), (n as isize, 1), a, b, accumulate) };
+        return unsafe { packed_calls(c.as_mut_ptr(), (n as isize, 1), a, b, accumulate) };
     }
     let by_rows = m > n;
     let long = if by_rows { m } else { n };
@@ -170,7 +206,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
             let skip = if by_rows { from * band.width } else { from };
             let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
             // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`.
-            unsafe { T::packed(band.ptr.add(skip), (band.width as isize, 1), a, b, accumulate) }
+            unsafe { packed_calls(band.ptr.add(skip), (band.width as isize, 1), a, b, accumulate) }
         }
     });
 }
@@ -240,6 +276,9 @@ fn batched<T: Element>(a: &Array, b: &Array, out: &mut Array, product: impl Fn(&
 fn integer_product(c: &mut [i64], a: Matrix<i64>, b: Matrix<i64>) {
     for (i, c) in c.iter_mut().enumerate() {
         let (row, col) = (i / b.cols, i % b.cols);
+        if interrupt::stops() {
+            return;
+        }
         *c = (0..a.cols).fold(0i64, |s, p| s.wrapping_add(a.data[a.at(row, p)].wrapping_mul(b.data[b.at(p, col)])));
     }
 }

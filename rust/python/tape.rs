@@ -1,10 +1,9 @@
 //! The tape from Python: functions of the caller's own on it, whether it is recorded, and the search for anomalies.
 
 use super::convert::only_tensor;
-use super::error::run;
+use super::error::{call_back, run};
 use super::tensor::PyTensor;
 use crate::autograd::anomaly::{self, Layer};
-use crate::error::{Error, Foreign};
 use crate::{Tensor, autograd, ops};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -18,11 +17,10 @@ use std::sync::Arc;
 fn _checkpoint(py: Python<'_>, function: Py<PyAny>, inputs: Vec<Bound<'_, PyAny>>) -> PyResult<PyTensor> {
     let inputs: Vec<Tensor> = inputs.iter().map(|x| only_tensor(x, "checkpoint")).collect::<PyResult<_>>()?;
     let call = move |xs: &[Tensor]| {
-        Python::attach(|py| {
+        call_back(|py| {
             let args = PyTuple::new(py, xs.iter().map(|x| PyTensor::new(x.clone())).collect::<Vec<_>>())?;
             only_tensor(&function.bind(py).call1(args)?, "checkpoint")
         })
-        .map_err(|e| Error::Foreign(Foreign(Arc::new(e))))
     };
     run(py, 0, move || ops::checkpoint(Arc::new(call), &inputs)).map(PyTensor::new)
 }
@@ -33,13 +31,12 @@ fn _custom(py: Python<'_>, value: Bound<'_, PyAny>, inputs: Vec<Bound<'_, PyAny>
     let value = only_tensor(&value, "function")?;
     let inputs: Vec<Tensor> = inputs.iter().map(|x| only_tensor(x, "function")).collect::<PyResult<_>>()?;
     let call = move |dy: &Tensor, y: Option<Tensor>| {
-        Python::attach(|py| {
+        call_back(|py| {
             let answer = backward.bind(py).call1((PyTensor::new(dy.clone()), y.map(PyTensor::new)))?;
             let grads: Vec<Option<Bound<'_, PyAny>>> = answer.extract()?;
             let grads = grads.into_iter().map(|g| g.map(|g| only_tensor(&g, "function")).transpose());
             grads.collect::<PyResult<Vec<_>>>()
         })
-        .map_err(|e| Error::Foreign(Foreign(Arc::new(e))))
     };
     run(py, 0, move || Ok(ops::custom(&value, &inputs, keep, Arc::new(call)))).map(PyTensor::new)
 }

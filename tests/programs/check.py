@@ -58,7 +58,7 @@ def _run(program: Program, leaves: list[np.ndarray]) -> list[np.ndarray]:
     values = list(leaves)
     for step in program.steps:
         inputs = [values[i] for i in step.inputs]
-        values.append(inputs[0] if step.narrows else np.asarray(step.numpy(*inputs)))
+        values.append(inputs[0].astype(np.float64) if step.narrows else np.asarray(step.numpy(*inputs)))
     return values
 
 
@@ -73,7 +73,7 @@ def check_gradient(program: Program, seed: int) -> bool | None:
     values = list(leaves)
     for step in program.steps:
         inputs = [values[i] for i in step.inputs]
-        values.append(inputs[0] if step.narrows else step.treadle(*inputs))
+        values.append(inputs[0].double() if step.narrows else step.treadle(*inputs))
     sinks = [i for i in _sinks(program) if values[i].requires_grad and values[i].size]
     if not sinks:
         return None

@@ -28,7 +28,7 @@ class Step:
     inputs: tuple[int, ...]
     treadle: Callable[..., treadle.Tensor]
     numpy: Callable[..., Any]
-    #: What a gradient would not see in float64: a cast to a narrower type.
+    #: A cast to float32, whose steps differences would see: gradients are checked with float64 in its place.
     narrows: bool = False
 
 

@@ -83,6 +83,10 @@ impl PyTensor {
         }
         Ok(out + ")")
     }
+    /// What notebooks show: see `treadle/notebook.py`.
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("treadle.notebook")?.call_method1("tensor", (slf,))
+    }
     fn __format__(slf: &Bound<'_, Self>, spec: &str) -> PyResult<String> {
         if spec.is_empty() || slf.get().lock().size() != 1 {
             return Self::__repr__(slf);

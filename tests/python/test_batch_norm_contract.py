@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,35 @@ def test_error_float64_input_promotes_as_numpy_does() -> None:
     assert bn(treadle.tensor(draw(8, 3).astype("float64"))).dtype == "float64"
     assert bn.running_mean.dtype == "float32"
     assert nn.BatchNorm1d(3, dtype="float64")(treadle.tensor(draw(8, 3))).dtype == "float64"
+
+
+# the page ---------------------------------------------------------------------------
+
+
+def said(call: Any) -> str:
+    """What an error or a warning says."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            call()
+    except (ValueError, TypeError, RuntimeWarning) as error:
+        return str(error)
+    return ""
+
+
+def test_the_page_has_every_error_word_for_word() -> None:
+    bn, x, spoilt = nn.BatchNorm1d(4), treadle.ones(8, 4), draw(8, 4)
+    spoilt[2, 1], spoilt[3, 3] = np.nan, np.inf
+    calls = [
+        lambda: nn.BatchNorm1d(8)(treadle.ones(1, 8)),
+        *(lambda mask=mask: bn(x, mask) for mask in (treadle.arange(8) == 3, treadle.ones(8))),
+        lambda: bn(treadle.ones(8, 5)),
+        *(lambda what=what: bn(WRONG[what][0]) for what in ("4-D", "1-D", "integer", "NumPy array")),
+        *(
+            lambda options=options: nn.BatchNorm1d(**options)
+            for options in ({"dim": 4, "eps": 0}, {"dim": 4, "momentum": 1.5}, {"dim": 0})
+        ),
+        lambda: bn(treadle.tensor(spoilt)),
+    ]
+    page = (Path(__file__).parents[2] / "docs" / "batchnorm.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (?:RuntimeWarning: )?`(batch_norm: [^`]*)` \| \S", page, re.MULTILINE)
+    assert sorted(listed) == sorted(map(said, calls))

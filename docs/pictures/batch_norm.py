@@ -31,11 +31,11 @@ def main() -> None:
         statistics.append((bn.running_mean.item(), bn.running_var.item()))
         if step in COMPARED:
             outputs[step] = (y.detach().numpy()[:, 0], bn.eval()(x).detach().numpy()[:, 0])
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
-    settling(left, np.array(statistics))
-    agreeing(right, outputs)
-    for axes in (left, right):
+    figure = Figure(figsize=(5.6, 5.8), layout="constrained")
+    above, below = figure.subplots(2, 1)
+    settling(above, np.array(statistics))
+    agreeing(below, outputs)
+    for axes in (above, below):
         plain(axes)
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=144, transparent=True)
 

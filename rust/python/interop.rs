@@ -24,6 +24,7 @@ impl PyTensor {
         }
         element(py, t.array(), t.array().layout().offset)
     }
+    /// The elements as nested lists of Python numbers; a number if there are no axes.
     fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.numpy(py)?.call_method0("tolist")
     }

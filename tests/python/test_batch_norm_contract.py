@@ -385,5 +385,5 @@ def test_the_page_has_every_error_word_for_word() -> None:
         lambda: bn(treadle.tensor(spoilt)),
     ]
     page = (Path(__file__).parents[2] / "docs" / "batchnorm.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| (?:RuntimeWarning: )?`(batch_norm: [^`]*)` \| \S", page, re.MULTILINE)
+    listed = re.findall(r"^\* (?:RuntimeWarning: )?`(batch_norm: [^`]*)`\n\n {4}\S", page, re.MULTILINE)
     assert sorted(listed) == sorted(map(said, calls))

@@ -23,15 +23,16 @@ def facts() -> dict[str, Any]:
     size = OUT_OF_CACHE if not lacking_memory(8 * OUT_OF_CACHE) else OUT_OF_CACHE // 10
     for label, threads in (("one thread", 1), ("all threads", None)):
         machine_work.threads(threads)
-        out[f"copy of {4 * size >> 20} MiB, {label}, GB/s read and written"] = round(_rate(*machine_work.copy(size)) / 1e9, 1)
-        peak = round(_rate(*machine_work.multiply_add()) / 1e9, 1)
+        out[f"copy of {4 * size >> 20} MiB, {label}, GB/s read and written"] = round(rate(*machine_work.copy(size)) / 1e9, 1)
+        peak = round(rate(*machine_work.multiply_add()) / 1e9, 1)
         out[f"peak, {label}, GFLOP/s ({machine_work.peak_kind()})"] = peak
     out["python"] = platform.python_version()
     out |= {name: metadata.version(name) for name in ("numpy", "torch", "jax", "scikit-learn") if _has(name)}
     return out | {"treadle": treadle.__version__}
 
 
-def _rate(work: Any, amount: float, repeats: int = 9) -> float:
+def rate(work: Any, amount: float, repeats: int = 9) -> float:
+    """`amount` a second, as `work` does it: the median after two runs that warm up."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -67,7 +67,7 @@ class Row:
         return asdict(self)
 
 
-def _step(group: str, name: str, args: dict[str, Any]) -> Row:
+def step_row(group: str, name: str, args: dict[str, Any]) -> Row:
     """A training step; its products are one forward and two backward, but for the input, which wants no gradient."""
     h, batch, d, depth = args["h"], args["batch"], args["d"], args.get("depth", 2)
     layers = [(d, h), *[(h, h)] * (depth - 1), (h, 10)]
@@ -82,7 +82,7 @@ def _steps() -> Iterator[Row]:
                 label = "with" if norm else "without"
                 args = {"h": h, "batch": batch, "d": d, "optimizer": optimizer, "norm": norm}
                 group = f"training step, {label} BatchNorm1d: (hidden, batch, inputs)"
-                yield _step(group, f"({h}, {batch}, {d}) {optimizer}", args)
+                yield step_row(group, f"({h}, {batch}, {d}) {optimizer}", args)
 
 
 def _inference() -> Iterator[Row]:
@@ -130,7 +130,7 @@ def _data() -> Iterator[Row]:
 def _growth() -> Iterator[Row]:
     for batch, h, depth in GROWTH:
         args = {"h": h, "batch": batch, "d": 64, "optimizer": "adam", "norm": True, "depth": depth}
-        yield _step("growth of a step (Adam, BatchNorm1d)", f"batch {batch}, width {h}, depth {depth}", args)
+        yield step_row("growth of a step (Adam, BatchNorm1d)", f"batch {batch}, width {h}, depth {depth}", args)
 
 
 def _footprint() -> Iterator[Row]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from benches.peers.inputs import normal
 
 Work = Callable[[], Any]
 Params = list[dict[str, Any]]
@@ -20,7 +21,7 @@ def threads(n: int | None) -> None:
 
 def tensor(shape: tuple[int, ...], seed: int = 0) -> jax.Array:
     """Normally distributed float32, the same in every library."""
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+    return jnp.asarray(normal(shape, seed))
 
 
 def waited(f: Callable[..., Any], *args: Any) -> Work:

@@ -9,10 +9,14 @@ SOURCES := $(shell find rust python -type f -not -name '*.so' -not -path '*/__py
 # The core must build with no Python on the machine: name one that is not there.
 CORE := PYO3_PYTHON=/nonexistent cargo
 
+# What runs under AddressSanitizer is built apart. The runtime comes with the toolchain; its switch is not stable yet.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+SANITIZED := RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address --cfg asan' ASAN_OPTIONS=detect_leaks=0 $(CORE) test --locked --target $(HOST) --target-dir target/asan
+
 READERS := safetensors torch idx csv
 FUZZ_RUNS ?= 1000000
 
-.PHONY: help demo test test-core test-python lint fuzz bench bench-peers docs wheel clean
+.PHONY: help demo test test-core test-python lint sanitize fuzz bench bench-peers docs wheel clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +55,14 @@ lint: .venv/installed ## Formatting, clippy, documentation, types and stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest treadle._core
+
+sanitize: ## The core's tests under AddressSanitizer, with the pool's own memory watched as well
+	@ls "$$(rustc --print target-libdir)"/librustc-*_rt.asan.a >/dev/null 2>&1 \
+		|| { echo "sanitize: expected the AddressSanitizer runtime of $(HOST) in the Rust toolchain, got none in $$(rustc --print target-libdir)"; exit 1; }
+	$(SANITIZED)
+	@echo "A read behind a block must be found:"
+	@$(SANITIZED) --lib -- --ignored a_byte_behind_a_block_is_read 2>&1 | grep 'ERROR: AddressSanitizer: use-after-poison' \
+		|| { echo "sanitize: expected the sanitizer to find a read behind a block, got nothing"; exit 1; }
 
 fuzz: .venv/installed ## Coverage-guided fuzzing of the readers of files, FUZZ_RUNS inputs each
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0

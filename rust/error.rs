@@ -23,6 +23,9 @@ pub enum Error {
     /// More memory than there is: `MemoryError`.
     #[error("{0}")]
     Memory(String),
+    /// Work that was told to stop: `KeyboardInterrupt`, or what the handler of the signal raised.
+    #[error("interrupted")]
+    Interrupted,
     /// What a function given by the caller failed with: passed on as it is.
     #[error("{0}")]
     Foreign(Foreign),

@@ -4,6 +4,7 @@
 //! ([`Array::as_mut_slice`]) or makes a copy first.
 
 pub mod dtype;
+mod group;
 mod pool;
 pub mod shape;
 mod storage;

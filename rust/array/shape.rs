@@ -154,7 +154,8 @@ impl Layout {
 
     #[inline]
     pub fn size(&self) -> usize {
-        self.shape.iter().product()
+        // Sizes that overflow stand only beside a 0.
+        self.shape.iter().fold(1, |size, &n| size.saturating_mul(n))
     }
 
     /// Whether the elements lie one after another in row-major order (from `offset` on).
@@ -169,7 +170,7 @@ impl Layout {
                     if self.strides[i] != step {
                         return false;
                     }
-                    step *= n as isize;
+                    step = step.saturating_mul(n as isize);
                 }
             }
         }

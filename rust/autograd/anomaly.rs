@@ -8,13 +8,36 @@ use super::tensor::Tensor;
 use crate::array::{Array, DType};
 use crate::kernels::finite::all_finite;
 use crate::{Error, Result};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+/// A layer that is being computed. What it is called is asked for only where something is wrong.
+pub trait Layer: Any + Send + Sync {
+    /// Its name inside the outermost layer.
+    fn label(&self, outermost: &dyn Layer) -> String;
+}
+
+/// Where an op was called: a layer, in the one that called it.
+pub struct Place {
+    layer: Box<dyn Layer>,
+    outer: Option<Arc<Place>>,
+}
+
+impl Place {
+    fn label(&self) -> String {
+        let mut outermost = self;
+        while let Some(outer) = &outermost.outer {
+            outermost = outer;
+        }
+        self.layer.label(&*outermost.layer)
+    }
+}
+
 #[derive(Default)]
 struct Watch {
-    /// The layers that are being computed, outermost first.
-    layers: Vec<Arc<str>>,
+    /// The layer that is being computed.
+    place: Option<Arc<Place>>,
     found: Option<String>,
 }
 
@@ -35,14 +58,18 @@ pub fn set_watching(on: bool) -> bool {
     WATCHING.replace(on)
 }
 
-/// Enters a layer.
-pub fn enter(layer: Arc<str>) {
-    WATCH.with_borrow_mut(|watch| watch.layers.push(layer));
+/// Computes inside a layer.
+pub fn inside<R>(layer: Box<dyn Layer>, compute: impl FnOnce() -> R) -> R {
+    let outer = place();
+    set_place(Some(Arc::new(Place { layer, outer: outer.clone() })));
+    let result = compute();
+    set_place(outer);
+    result
 }
 
-/// Leaves the layer entered last.
-pub fn leave() {
-    WATCH.with_borrow_mut(|watch| watch.layers.pop());
+fn set_place(place: Option<Arc<Place>>) {
+    // What was there is dropped after the borrow: that may run code of the caller's.
+    let _before = WATCH.with_borrow_mut(|watch| std::mem::replace(&mut watch.place, place));
 }
 
 /// The anomaly seen since the last call, if any.
@@ -68,8 +95,8 @@ fn bad(array: &Array) -> usize {
     }
 }
 
-fn place(layer: Option<&Arc<str>>) -> String {
-    layer.map(|layer| format!(", in {layer}")).unwrap_or_default()
+fn named(place: Option<&Arc<Place>>) -> String {
+    place.map(|place| format!(", in {}", place.label())).unwrap_or_default()
 }
 
 /// Looks at the result of an op.
@@ -78,20 +105,18 @@ pub(super) fn forward(op: &str, result: &Array, inputs: &[&Tensor]) {
     if bad_here == 0 {
         return;
     }
-    WATCH.with_borrow_mut(|watch| {
-        let place = place(watch.layers.last());
-        let came = inputs.iter().find(|x| bad(x.array()) > 0);
-        let message = match came {
-            Some(x) => format!("{op}: expected a finite input, got {} of {} values that are not, of shape {}{place}", bad(x.array()), x.size(), x.shape()),
-            None => format!("{op}: expected a finite result, got {bad_here} of {} values that are not, of shape {}{place}", result.size(), result.shape()),
-        };
-        watch.found.get_or_insert(message);
-    });
+    let place = named(place().as_ref());
+    let came = inputs.iter().find(|x| bad(x.array()) > 0);
+    let message = match came {
+        Some(x) => format!("{op}: expected a finite input, got {} of {} values that are not, of shape {}{place}", bad(x.array()), x.size(), x.shape()),
+        None => format!("{op}: expected a finite result, got {bad_here} of {} values that are not, of shape {}{place}", result.size(), result.shape()),
+    };
+    WATCH.with_borrow_mut(|watch| _ = watch.found.get_or_insert(message));
 }
 
 /// The layer that is being computed.
-pub(super) fn layer() -> Option<Arc<str>> {
-    WATCH.with_borrow(|watch| watch.layers.last().cloned())
+pub(super) fn place() -> Option<Arc<Place>> {
+    WATCH.with_borrow(|watch| watch.place.clone())
 }
 
 /// Looks at a gradient that the backward of a node gave.
@@ -100,7 +125,7 @@ pub(super) fn backward(node: &Node, gradient: &Tensor) -> Result<()> {
     if bad == 0 {
         return Ok(());
     }
-    let place = place(node.layer.as_ref());
+    let place = named(node.place.as_ref());
     let (op, size, shape) = (node.name, gradient.size(), gradient.shape());
     Err(Error::NonFinite(format!("backward of {op}: expected a finite gradient, got {bad} of {size} values that are not, of shape {shape}{place}")))
 }

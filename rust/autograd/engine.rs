@@ -9,6 +9,7 @@ use super::mode::with_recording;
 use super::node::{Edge, Inputs, Leaf, Node};
 use super::tensor::Tensor;
 use crate::array::{Array, Scalar};
+use crate::kernels::interrupt;
 use crate::{Error, Result, bail};
 use smallvec::SmallVec;
 use std::collections::{BinaryHeap, HashMap};
@@ -82,6 +83,19 @@ impl Sweep {
         Ok(())
     }
 
+    /// Adds what arrived at leaves to their gradients.
+    fn give_to_leaves(&mut self) -> Result<()> {
+        for leaf in &self.leaves {
+            let fresh = self.pending.remove(&leaf.id).expect("a reached leaf has a gradient");
+            let mut slot = leaf.grad();
+            *slot = Some(match slot.take() {
+                Some(sum) => accumulate(sum, &fresh)?,
+                None => fresh,
+            });
+        }
+        Ok(())
+    }
+
     /// Runs every node down to the leaves. `keep` names nodes whose gradient is an answer and stays in `pending`;
     /// nodes made before `oldest` are not entered.
     fn run(&mut self, keep: &[u64], oldest: u64, retain: bool, recording: bool) -> Result<()> {
@@ -108,6 +122,9 @@ impl Sweep {
             body.op.backward(&gradient, &mut inputs)?;
             let grads = std::mem::take(&mut inputs.grads);
             drop(gradient);
+            if interrupt::stops() {
+                return Err(Error::Interrupted);
+            }
             for (edge, grad) in body.inputs.iter().zip(grads) {
                 if let Some(grad) = grad {
                     if anomaly::is_watching() {
@@ -154,15 +171,7 @@ pub(super) fn backward(y: &Tensor, gradient: Option<Tensor>, retain: bool, creat
     with_recording(create, || {
         sweep.arrive(y.edge(), gradient)?;
         sweep.run(&[], 0, retain || create, create)?;
-        for leaf in &sweep.leaves {
-            let fresh = sweep.pending.remove(&leaf.id).expect("a reached leaf has a gradient");
-            let mut slot = leaf.grad();
-            *slot = Some(match slot.take() {
-                Some(sum) => accumulate(sum, &fresh)?,
-                None => fresh,
-            });
-        }
-        Ok(())
+        interrupt::whole(|| sweep.give_to_leaves())
     })
 }
 

@@ -66,7 +66,7 @@ pub struct Node {
     pub(super) shape: Dims,
     pub(super) dtype: DType,
     /// The layer it was made in, where anomalies are looked for.
-    pub(super) layer: Option<Arc<str>>,
+    pub(super) place: Option<Arc<anomaly::Place>>,
     body: Mutex<Option<Arc<Body>>>,
 }
 
@@ -81,8 +81,8 @@ impl Node {
         LIVE.fetch_add(1, Relaxed);
         let name = op.name();
         let body: Arc<Body> = Arc::new(Body { inputs, op });
-        let layer = if anomaly::is_watching() { anomaly::layer() } else { None };
-        Node { id: next_id(), name, shape: *output.shape(), dtype: output.dtype(), layer, body: Mutex::new(Some(body)) }
+        let place = if anomaly::is_watching() { anomaly::place() } else { None };
+        Node { id: next_id(), name, shape: *output.shape(), dtype: output.dtype(), place, body: Mutex::new(Some(body)) }
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Body>>> {

@@ -5,6 +5,7 @@ pub mod columns;
 pub mod finite;
 pub mod gemm;
 pub mod index;
+pub mod interrupt;
 pub mod map;
 pub mod math;
 pub mod parallel;

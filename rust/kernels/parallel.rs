@@ -6,6 +6,7 @@
 //! The pool is built at the first work that is worth it, and the thread that builds it is one of its workers.
 //! A forked child has no worker threads, so it runs on one thread and can never wait for one that does not exist.
 
+use super::interrupt::Watched;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -92,36 +93,82 @@ pub trait Blocks: Send + Sized {
 
 /// Runs `f(first_block_index, part)` over contiguous parts that together cover all blocks, on several threads when
 /// `work_ns` (a rough estimate of the whole work in nanoseconds) is worth it. `f` must treat every block by its index
-/// alone: how many blocks a part holds is not fixed.
+/// alone: how many blocks a part holds is not fixed. Where work is watched, parts are left out once it is to stop.
 pub fn drive<B: Blocks>(blocks: B, work_ns: usize, f: impl Fn(usize, B) + Sync) {
-    let count = blocks.count();
+    let watched = Watched::current();
+    if !watched.stops() {
+        share(blocks, work_ns, &watched, &|first, part| {
+            if !watched.stops() {
+                f(first, part);
+            }
+        });
+    }
+}
+
+fn share<B: Blocks>(blocks: B, work_ns: usize, watched: &Watched, f: &(impl Fn(usize, B) + Sync)) {
+    let (count, pieces) = (blocks.count(), watched.pieces(work_ns));
     let threads = num_threads().min(count);
     if threads < 2 || work_ns < WORTH_SHARING_NS {
-        if count > 0 {
-            f(0, blocks);
-        }
-        return;
+        return in_turn(blocks, pieces, f);
     }
     // Two parts per thread even out blocks of unequal cost without many hand-overs.
-    let parts = (2 * threads).min(work_ns / (WORTH_SHARING_NS / 4)).clamp(2, count);
+    let parts = (2 * threads).min(work_ns / (WORTH_SHARING_NS / 4)).max(pieces).clamp(2, count);
     if INSIDE.get() {
-        return halve(blocks, 0, parts, &f);
+        return halve(blocks, 0, parts, watched, f);
     }
     let Some(pool) = pool(num_threads()) else {
-        return f(0, blocks);
+        return in_turn(blocks, pieces, f);
     };
     let region = REGION.fetch_add(1, Ordering::Relaxed) + 1;
-    pool.install(|| {
-        {
+    enter(&pool, watched, pieces, || {
+        watched.inside(|| {
             INSIDE.set(true);
             let _leave = Leave;
-            halve(blocks, 0, parts, &f);
-        }
+            halve(blocks, 0, parts, watched, f);
+        });
         if LINGERING.load(Ordering::Relaxed) + 1 < threads {
             LINGERING.fetch_add(1, Ordering::Relaxed);
             rayon::spawn(move || linger(region));
         }
     });
+}
+
+/// Runs `work` in the pool. A thread that is not of the pool would only wait: where work is watched, it asks meanwhile.
+fn enter(pool: &ThreadPool, watched: &Watched, pieces: usize, work: impl FnOnce() + Send) {
+    if pieces < 2 || pool.current_thread_index().is_some() {
+        return pool.install(work);
+    }
+    let (done, caller) = (AtomicBool::new(false), std::thread::current());
+    pool.in_place_scope(|scope| {
+        scope.spawn(|_| {
+            let _done = Done(&done, &caller);
+            work();
+        });
+        watched.wait(&done);
+    });
+}
+
+/// Says that a job is over, also when it panics.
+struct Done<'a>(&'a AtomicBool, &'a std::thread::Thread);
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+        self.1.unpark();
+    }
+}
+
+/// Runs all blocks on this thread, in as many pieces as can be looked between.
+fn in_turn<B: Blocks>(blocks: B, pieces: usize, f: &(impl Fn(usize, B) + Sync)) {
+    let (count, mut rest, mut first) = (blocks.count(), blocks, 0);
+    let each = count.div_ceil(pieces.max(1));
+    while count - first > each {
+        let (piece, others) = rest.split_at(each);
+        f(first, piece);
+        (first, rest) = (first + each, others);
+    }
+    if count > 0 {
+        f(first, rest);
+    }
 }
 
 /// Keeps a worker awake until the next region begins, or for [`LINGER`]: to wake one takes longer than many a region does.
@@ -145,7 +192,7 @@ impl Drop for Leave {
     }
 }
 
-fn halve<B: Blocks>(blocks: B, first: usize, parts: usize, f: &(impl Fn(usize, B) + Sync)) {
+fn halve<B: Blocks>(blocks: B, first: usize, parts: usize, watched: &Watched, f: &(impl Fn(usize, B) + Sync)) {
     let count = blocks.count();
     if parts < 2 || count < 2 {
         return f(first, blocks);
@@ -153,7 +200,8 @@ fn halve<B: Blocks>(blocks: B, first: usize, parts: usize, f: &(impl Fn(usize, B
     let left_parts = parts.div_ceil(2);
     let mid = (count * left_parts / parts).clamp(1, count - 1);
     let (left, right) = blocks.split_at(mid);
-    rayon::join(|| halve(left, first, left_parts, f), || halve(right, first + mid, parts - left_parts, f));
+    let job = |blocks, first, parts| watched.inside(|| halve(blocks, first, parts, watched, f));
+    rayon::join(|| job(left, first, left_parts), || job(right, first + mid, parts - left_parts));
 }
 
 /// Block numbers alone, for work that writes nothing or through atomics.

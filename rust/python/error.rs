@@ -2,9 +2,13 @@
 
 use crate::Error;
 use crate::autograd::anomaly;
-use pyo3::exceptions::{PyFloatingPointError, PyIndexError, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
+use crate::error::Foreign;
+use crate::kernels::interrupt;
+use pyo3::exceptions::{PyFloatingPointError, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
@@ -15,6 +19,7 @@ impl From<Error> for PyErr {
             Error::Graph(message) => PyRuntimeError::new_err(message),
             Error::NonFinite(message) => PyFloatingPointError::new_err(message),
             Error::Memory(message) => PyMemoryError::new_err(message),
+            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::Foreign(inner) => match inner.0.downcast_ref::<PyErr>() {
                 Some(error) => Python::attach(|py| error.clone_ref(py)),
                 None => PyRuntimeError::new_err(inner.to_string()),
@@ -26,10 +31,62 @@ impl From<Error> for PyErr {
 /// Work of fewer elements than this is over in about ten microseconds and keeps the GIL.
 pub const LONG: usize = 1 << 15;
 
-/// Runs core work that touches about `elements` elements.
+/// Runs core work that touches about `elements` elements and changes nothing that was there before: a signal may end it.
 #[inline]
 pub fn run<R: Send>(py: Python<'_>, elements: usize, work: impl FnOnce() -> crate::Result<R> + Send) -> PyResult<R> {
+    if elements < LONG {
+        return run_short(work);
+    }
+    let main = is_main_thread(py);
+    py.detach(|| if main { interruptible(work) } else { run_short(work) })
+}
+
+/// As [`run`], for work that changes something: it is never left half done.
+pub fn run_whole<R: Send>(py: Python<'_>, elements: usize, work: impl FnOnce() -> crate::Result<R> + Send) -> PyResult<R> {
     if elements < LONG { run_short(work) } else { py.detach(|| run_short(work)) }
+}
+
+thread_local! {
+    static MAIN: Cell<Option<bool>> = const { Cell::new(None) };
+    /// What the handler of a signal raised.
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Whether this is the thread that handlers of signals run on.
+fn is_main_thread(py: Python<'_>) -> bool {
+    let ask = || -> PyResult<bool> {
+        let threading = py.import("threading")?;
+        threading.call_method0("main_thread")?.getattr("ident")?.eq(threading.call_method0("get_ident")?)
+    };
+    MAIN.get().unwrap_or_else(|| {
+        let main = ask().unwrap_or(false);
+        MAIN.set(Some(main));
+        main
+    })
+}
+
+/// Runs the handlers of signals that came, and says whether one of them raised.
+fn signals() -> bool {
+    let raised = Python::attach(|py| py.check_signals()).err();
+    let any = raised.is_some();
+    RAISED.set(raised);
+    any
+}
+
+fn interruptible<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
+    match interrupt::watched(signals, || run_short(work)) {
+        (result, false) => result,
+        (_, true) => {
+            // Numbers of unfinished work are no anomaly.
+            _ = anomaly::check();
+            Err(RAISED.take().unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
+        }
+    }
+}
+
+/// Calls Python from inside core work, which may have released the GIL. What the call does is not part of that work.
+pub fn call_back<R>(call: impl FnOnce(Python<'_>) -> PyResult<R>) -> crate::Result<R> {
+    interrupt::whole(|| Python::attach(call)).map_err(|error| Error::Foreign(Foreign(Arc::new(error))))
 }
 
 /// Runs core work that keeps the GIL.

@@ -1,7 +1,7 @@
 //! Random tensors, and the generators they are drawn from.
 
 use super::convert::{check_device, only_tensor, optional_dtype, shape_of};
-use super::error::run;
+use super::error::run_whole;
 use super::functions::finish;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims};
@@ -132,7 +132,7 @@ impl Wanted {
         let dtype = self.dtype.unwrap_or(natural);
         // Locked inside the gateway, so that nobody waits for the lock while this thread waits for the GIL.
         let cell = generator.get();
-        let array = run(py, self.shape.size()?, || f(&mut cell.lock(), self.shape, dtype))?;
+        let array = run_whole(py, self.shape.size()?, || f(&mut cell.lock(), self.shape, dtype))?;
         finish(Tensor::constant(array), self.requires_grad)
     }
 }
@@ -246,7 +246,7 @@ fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generat
     }
     let generator = given_or_default(py, generator)?;
     let cell = generator.get();
-    let y = run(py, x.size(), || ops::dropout(&x, p, &mut cell.lock()))?;
+    let y = run_whole(py, x.size(), || ops::dropout(&x, p, &mut cell.lock()))?;
     Ok(PyTensor::new(y))
 }
 

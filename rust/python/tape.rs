@@ -1,12 +1,14 @@
 //! The tape from Python: functions of the caller's own on it, whether it is recorded, and the search for anomalies.
 
 use super::convert::only_tensor;
-use super::error::run;
+use super::error::{call_back, run};
 use super::tensor::PyTensor;
-use crate::error::{Error, Foreign};
+use crate::autograd::anomaly::{self, Layer};
 use crate::{Tensor, autograd, ops};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple};
+use std::any::Any;
 use std::sync::Arc;
 
 /// `function(*inputs)`, run again in backward instead of keeping what it saved.
@@ -15,11 +17,10 @@ use std::sync::Arc;
 fn _checkpoint(py: Python<'_>, function: Py<PyAny>, inputs: Vec<Bound<'_, PyAny>>) -> PyResult<PyTensor> {
     let inputs: Vec<Tensor> = inputs.iter().map(|x| only_tensor(x, "checkpoint")).collect::<PyResult<_>>()?;
     let call = move |xs: &[Tensor]| {
-        Python::attach(|py| {
+        call_back(|py| {
             let args = PyTuple::new(py, xs.iter().map(|x| PyTensor::new(x.clone())).collect::<Vec<_>>())?;
             only_tensor(&function.bind(py).call1(args)?, "checkpoint")
         })
-        .map_err(|e| Error::Foreign(Foreign(Arc::new(e))))
     };
     run(py, 0, move || ops::checkpoint(Arc::new(call), &inputs)).map(PyTensor::new)
 }
@@ -30,13 +31,12 @@ fn _custom(py: Python<'_>, value: Bound<'_, PyAny>, inputs: Vec<Bound<'_, PyAny>
     let value = only_tensor(&value, "function")?;
     let inputs: Vec<Tensor> = inputs.iter().map(|x| only_tensor(x, "function")).collect::<PyResult<_>>()?;
     let call = move |dy: &Tensor, y: Option<Tensor>| {
-        Python::attach(|py| {
+        call_back(|py| {
             let answer = backward.bind(py).call1((PyTensor::new(dy.clone()), y.map(PyTensor::new)))?;
             let grads: Vec<Option<Bound<'_, PyAny>>> = answer.extract()?;
             let grads = grads.into_iter().map(|g| g.map(|g| only_tensor(&g, "function")).transpose());
             grads.collect::<PyResult<Vec<_>>>()
         })
-        .map_err(|e| Error::Foreign(Foreign(Arc::new(e))))
     };
     run(py, 0, move || Ok(ops::custom(&value, &inputs, keep, Arc::new(call)))).map(PyTensor::new)
 }
@@ -56,19 +56,33 @@ fn _set_grad_enabled(on: bool) -> bool {
 /// Turns the search for anomalies on this thread on or off and returns what it was.
 #[pyfunction]
 fn _set_watching(on: bool) -> bool {
-    autograd::anomaly::set_watching(on)
+    anomaly::set_watching(on)
 }
 
-/// Says that a layer's computation begins; nothing where no anomalies are looked for.
-#[pyfunction]
-fn _enter_layer(name: &str) {
-    autograd::anomaly::enter(name.into());
+/// A module that is being called.
+struct Called(Py<PyAny>);
+
+impl Layer for Called {
+    fn label(&self, outermost: &dyn Layer) -> String {
+        let Some(outermost) = (outermost as &dyn Any).downcast_ref::<Called>() else { return String::new() };
+        Python::attach(|py| LABEL.get(py)?.bind(py).call1((&outermost.0, &self.0)).ok()?.extract().ok()).unwrap_or_default()
+    }
 }
 
-/// Says that it ended.
+/// `label(outermost, module)`: what a module is called in errors.
+static LABEL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 #[pyfunction]
-fn _leave_layer() {
-    autograd::anomaly::leave();
+fn _set_label(py: Python<'_>, label: Py<PyAny>) {
+    // Set once, when the package is imported.
+    _ = LABEL.set(py, label);
+}
+
+/// `forward(*args, **kwargs)`, known as the computation of `module` if this thread looks for anomalies.
+#[pyfunction]
+fn _call_layer<'py>(module: Py<PyAny>, forward: &Bound<'py, PyAny>, args: &Bound<'py, PyTuple>, kwargs: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+    let call = || forward.call(args, (!kwargs.is_empty()).then_some(kwargs));
+    if anomaly::is_watching() { anomaly::inside(Box::new(Called(module)), call) } else { call() }
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -77,6 +91,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_set_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_set_watching, m)?)?;
-    m.add_function(wrap_pyfunction!(_enter_layer, m)?)?;
-    m.add_function(wrap_pyfunction!(_leave_layer, m)?)
+    m.add_function(wrap_pyfunction!(_set_label, m)?)?;
+    m.add_function(wrap_pyfunction!(_call_layer, m)?)
 }

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import treadle
+from treadle import nn
 
 
 def test_a_long_view_is_summed() -> None:
@@ -30,3 +31,51 @@ def test_shapes_beyond_memory_are_refused(shape: tuple[int, ...]) -> None:
     for make in (treadle.zeros, treadle.ones(1).broadcast_to):
         with pytest.raises(MemoryError, match="more elements than memory"):
             make(*shape)
+
+
+def view(*shape: int) -> treadle.Tensor:
+    """Ones without memory for them."""
+    return treadle.ones(1).broadcast_to(*shape)
+
+
+BEYOND = {
+    "add": lambda: view(2**40, 1) + view(1, 2**40),
+    "maximum": lambda: treadle.ops.maximum(view(2**40, 1), view(1, 2**40)),
+    "matmul": lambda: view(2**40, 1) @ view(1, 2**40),
+    "outer": lambda: view(2**32, 1, 1) * view(1, 2**32, 1) * view(1, 1, 2**32),
+    "where": lambda: treadle.where(view(2**40, 1) > 0, view(1, 2**40), 0.0),
+    "stack": lambda: treadle.stack([view(2**59)] * 64),
+    "concatenate": lambda: treadle.concatenate([view(2**59)] * 64),
+    "exp": lambda: view(2**55).exp(),
+    "double": lambda: view(2**55).double(),
+    "one_hot": lambda: treadle.ops.one_hot(treadle.tensor([0]), 2**62),
+    "eye": lambda: treadle.eye(2**33, 2**33),
+    "arange": lambda: treadle.arange(2**62),
+    "arange of floats": lambda: treadle.arange(0.0, 1e300, 1e-300),
+    "randperm": lambda: treadle.randperm(2**62),
+    "rand": lambda: treadle.rand(2**40, 2**40),
+    "take": lambda: view(4, 2**40).take(treadle.zeros(2**24).long(), 0),
+    "embedding": lambda: nn.Embedding(2**40, 2**40),
+    "linear": lambda: nn.Linear(2**40, 2**40),
+    "batch norm": lambda: nn.BatchNorm1d(4)(view(2**50, 4)),
+    "flatten": lambda: view(2**25, 2**25).permute(1, 0).flatten().exp(),
+    "sum of nothing": lambda: treadle.zeros(0, 2**62).sum(0),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_results_beyond_memory_are_refused(name: str) -> None:
+    with pytest.raises(MemoryError, match="memory"):
+        BEYOND[name]()
+
+
+@pytest.mark.parametrize("shape", [(0, 2**62, 2**62), (2**62, 2**62, 0), (2**40, 0, 2**40)])
+def test_sizes_beside_a_zero_do_not_overflow(shape: tuple[int, ...]) -> None:
+    x = treadle.zeros(*shape)
+    assert x.shape == shape
+    assert x.size == 0
+    assert x.T.shape == shape[::-1]
+    assert (x.T + 1).exp().size == 0
+    assert x.reshape(0).shape == (0,)
+    assert x.sum().item() == 0
+    assert x[..., ::-1].shape == shape

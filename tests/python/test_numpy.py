@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import treadle
+from tests.references import BINARY, DTYPES, FLOATS, POSITIVE, UNARY
 from treadle import ops
 
-DTYPES = ["float32", "float64", "int64", "uint8", "bool"]
-FLOATS = ["float32", "float64"]
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 
 
@@ -52,39 +50,6 @@ def same(got: treadle.Tensor, want: Any, rtol: float = 2e-6, atol: float = 1e-6)
     np.testing.assert_allclose(got.numpy(), want, rtol=rtol, atol=atol if want.dtype.kind == "f" else 0)
 
 
-ERF = np.vectorize(math.erf, otypes=[np.float64])
-UNARY: dict[str, Any] = {
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "tanh": np.tanh,
-    "sin": np.sin,
-    "cos": np.cos,
-    "square": np.square,
-    "neg": np.negative,
-    "abs": np.abs,
-    "sign": np.sign,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round": np.round,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "relu": lambda x: np.maximum(x, 0),
-    "silu": lambda x: x / (1 + np.exp(-x)),
-    "gelu": lambda x: x * 0.5 * (1 + ERF(x / math.sqrt(2))),
-    "erf": ERF,
-    "softplus": lambda x: np.log1p(np.exp(x)),
-    "log_sigmoid": lambda x: -np.log1p(np.exp(-x)),
-    "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
-}
-POSITIVE: dict[str, Any] = {
-    "log": np.log,
-    "log1p": np.log1p,
-    "sqrt": np.sqrt,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "reciprocal": lambda x: 1 / x,
-}
-
-
 @pytest.mark.parametrize("name", [*UNARY, *POSITIVE])
 @given(data=st.data())
 def test_unary(name: str, data: st.DataObject) -> None:
@@ -108,24 +73,6 @@ def test_unary_of_integers_is_of_floats(x: np.ndarray) -> None:
     got = treadle.tensor(x).exp()
     assert got.dtype.is_floating_point
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-6)
-
-
-BINARY: dict[str, Any] = {
-    "add": (np.add, DTYPES),
-    "sub": (np.subtract, ["float32", "float64", "int64"]),
-    "mul": (np.multiply, DTYPES),
-    "maximum": (np.maximum, DTYPES),
-    "minimum": (np.minimum, DTYPES),
-    "less": (np.less, DTYPES),
-    "less_equal": (np.less_equal, DTYPES),
-    "greater": (np.greater, DTYPES),
-    "greater_equal": (np.greater_equal, DTYPES),
-    "equal": (np.equal, DTYPES),
-    "not_equal": (np.not_equal, DTYPES),
-    "logical_and": (np.bitwise_and, ["int64", "uint8", "bool"]),
-    "logical_or": (np.bitwise_or, ["int64", "uint8", "bool"]),
-    "logical_xor": (np.bitwise_xor, ["int64", "uint8", "bool"]),
-}
 
 
 @pytest.mark.parametrize("name", BINARY)

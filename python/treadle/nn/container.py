@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Va
 from typing import Any
 
 from treadle._core import Tensor
+from treadle.nn import calls
 from treadle.nn.activation import ReLU
 from treadle.nn.module import Module
 from treadle.nn.norm import BatchNorm1d
@@ -160,7 +161,8 @@ class Sequential(_Indexed):
             module = items[i]
             # Exact types only: a subclass may define another forward.
             if type(module) in _FUSED and i + 1 < len(items) and type(items[i + 1]) is ReLU:
-                x = module.forward_relu(x)  # type: ignore[attr-defined]
+                forward, named = module.forward_relu, calls.named  # type: ignore[attr-defined]
+                x = forward(x) if named is None else named(module, forward, (x,), {})
                 i += 2
             else:
                 x = module(x)

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from treadle import notebook
 from treadle._core import Tensor
-from treadle.nn import checks, state
+from treadle.nn import calls, checks, state
 from treadle.nn.tree import Tree
 
 __all__ = ["Module"]
@@ -39,7 +39,8 @@ class Module(Tree):
         raise TypeError(f"module: expected {type(self).__name__} to define forward, got a class without it")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        named = calls.named
+        return self.forward(*args, **kwargs) if named is None else named(self, self.forward, args, kwargs)
 
     def state_dict(self) -> dict[str, Tensor]:
         """A snapshot of all parameters and buffers by name: later training does not change it."""

@@ -6,6 +6,7 @@
 mod pack;
 mod packed;
 
+use super::interrupt;
 use super::parallel::{self, ColumnsMut};
 use super::simd::Float;
 use crate::array::{Array, DType, Dims, Element};
@@ -170,6 +171,9 @@ fn batched<T: Element>(a: &Array, b: &Array, out: &mut Array, product: impl Fn(&
 fn integer_product(c: &mut [i64], a: Matrix<i64>, b: Matrix<i64>) {
     for (i, c) in c.iter_mut().enumerate() {
         let (row, col) = (i / b.cols, i % b.cols);
+        if interrupt::stops() {
+            return;
+        }
         *c = (0..a.cols).fold(0i64, |s, p| s.wrapping_add(a.data[a.at(row, p)].wrapping_mul(b.data[b.at(p, col)])));
     }
 }

@@ -6,6 +6,7 @@
 use super::pack::pack;
 use super::{Gemm, Matrix, Start};
 use crate::array::{Array, Dims};
+use crate::kernels::interrupt;
 use crate::kernels::parallel::ColumnsMut;
 use crate::kernels::simd::{Isa, Level, Vector, level, prefetch};
 use crate::simd;
@@ -60,6 +61,9 @@ pub(super) fn product<T: Gemm>(c: &mut ColumnsMut<T>, a: Matrix<T>, b: Matrix<T>
             let cols = left..(left + chunk).min(n);
             pack_columns(&b, cols.clone(), deep.clone(), tiles, columns);
             for top in (0..a.rows).step_by(tiles.rows) {
+                if interrupt::stops() {
+                    return;
+                }
                 let down = top..(top + tiles.rows).min(a.rows);
                 band(c, &a, down, deep.clone(), Panels { packed: columns, cols: cols.clone(), tiles }, rows, start);
             }

@@ -1,0 +1,10 @@
+"""How modules are called. Invariant: while `named` is None, a call is `forward` and one look at this variable, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+#: `named(module, forward, args, kwargs)` in place of `forward(*args, **kwargs)`, while anomalies are looked for. A variable
+#: rather than another `Module.__call__`: to change a class makes the interpreter forget what it had learned of all subclasses.
+named: Callable[[Any, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] | None = None

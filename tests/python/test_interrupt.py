@@ -1,0 +1,134 @@
+"""Ctrl-C inside one long operation: it ends the operation, and nothing but its result is lost.
+
+Each operation here would take many minutes, so to end at all is to have been interrupted.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: What a line of it raises is what a signal in a tenth of a second does to it.
+HEAD = """
+import _thread, os, signal, sys, threading, time
+import treadle
+from treadle import nn
+treadle.set_num_threads(int(sys.argv[1]))
+if sys.argv[2] == "outside":
+    # The pool belongs to the thread that first had work for it.
+    other = threading.Thread(target=lambda: treadle.ones(2000, 2000).exp())
+    other.start()
+    other.join()
+def interrupted(work):
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        work()
+    except KeyboardInterrupt:
+        return
+    raise SystemExit("expected to be interrupted, ran to the end")
+def check():
+    x = treadle.arange(3_000_000, dtype="float64")
+    assert x.sum().item() == 2_999_999 * 3_000_000 / 2
+    assert (treadle.ones(600, 700) @ treadle.ones(700, 500)).sum().item() == 600 * 700 * 500
+one = treadle.ones(1, 1)
+"""
+LONG = {
+    "reduction": "interrupted(lambda: one.broadcast_to(10**7, 10**7).sum())",
+    "reduction of columns": "interrupted(lambda: one.broadcast_to(10**7, 10**7).sum(0))",
+    "matmul": "interrupted(lambda: one.broadcast_to(4096, 10**8) @ one.broadcast_to(10**8, 4096))",
+    "matmul of few rows": "interrupted(lambda: one.broadcast_to(64, 10**11) @ one.broadcast_to(10**11, 64))",
+    "matmul of integers": "interrupted(lambda: one.long().broadcast_to(2000, 10**9) @ one.long().broadcast_to(10**9, 2000))",
+    "batches": "interrupted(lambda: one.broadcast_to(4, 2048, 10**8) @ one.broadcast_to(10**8, 2048))",
+    "backward": """
+w = treadle.ones(1, 1, requires_grad=True)
+w.sum().backward()
+y = w.broadcast_to(10**6, 10**6)
+z = nn.functional.linear(treadle.ones(512, 1), treadle.ones(512, 1)).sum() * w.sum()
+# The gradient of a view of that size is summed from as many ones.
+interrupted(lambda: y[:, :1].broadcast_to(10**6, 10**7).sum().backward())
+assert w.grad.item() == 1.0
+z.backward()
+assert w.grad.item() == 1.0 + 512 * 512
+""",
+}
+
+
+def run(code: str, *args: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "outside"])
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_operation_is_interrupted(name: str, threads: str) -> None:
+    run(HEAD + LONG[name] + "\ncheck()\n", "2" if threads == "outside" else threads, threads)
+
+
+def test_a_handler_that_does_not_raise_leaves_the_result_alone() -> None:
+    code = """
+seen = []
+def handler(number, frame):
+    # An operation of its own in the middle of the other.
+    seen.append((treadle.arange(200_000) + 1).sum().item())
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.03, 0.03)
+x = treadle.arange(1000, dtype="float64").reshape(1000, 1).broadcast_to(1000, 10**6)
+total = x.sum().item()
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert total == 10**6 * 999 * 1000 / 2, total
+assert len(seen) > 2, seen
+assert set(seen) == {200_000 * 200_001 // 2}, seen
+"""
+    for threads in ("1", "2"):
+        run(HEAD + code, threads, "inside")
+
+
+def test_other_threads_go_on() -> None:
+    code = """
+results = []
+def work():
+    while not stop.is_set():
+        results.append((treadle.ones(300, 400) @ treadle.ones(400, 300)).sum().item())
+        results.append(treadle.arange(400_000).sum().item())
+stop = threading.Event()
+workers = [threading.Thread(target=work) for _ in range(2)]
+for worker in workers:
+    worker.start()
+for _ in range(3):
+    interrupted(lambda: one.broadcast_to(10**7, 10**7).sum())
+stop.set()
+for worker in workers:
+    worker.join()
+assert set(results) == {300 * 400 * 300.0, 399_999 * 200_000}, set(results)
+check()
+"""
+    run(HEAD + code, "2", "inside")
+
+
+def test_running_statistics_hold_whole_updates_only() -> None:
+    code = """
+norm, x = nn.BatchNorm1d(4), one.broadcast_to(3 * 10**6, 4)
+def train():
+    while True:
+        norm(x)
+for _ in range(5):
+    interrupted(train)
+    steps = norm.num_batches_tracked.item()
+    assert all(abs(mean - (1 - 0.9**steps)) < 1e-5 for mean in norm.running_mean.tolist()), (steps, norm.running_mean)
+"""
+    for threads in ("1", "2"):
+        run(HEAD + code, threads, "inside")
+
+
+def test_unfinished_numbers_are_no_anomaly() -> None:
+    code = """
+with treadle.detect_anomaly():
+    interrupted(lambda: one.broadcast_to(10**7, 10**7).mean())
+    interrupted(lambda: one.broadcast_to(4096, 10**8) @ one.broadcast_to(10**8, 4096))
+    one.exp()
+check()
+"""
+    run(HEAD + code, "2", "inside")

@@ -3,10 +3,6 @@
 //! Invariant: an instance compiled for an instruction set runs only after the CPU said it has it.
 //! Sums use a fixed number of lanes ([`LANES`]) so that the vector width never decides the order of summation.
 
-mod vector;
-
-pub use vector::{Lanes, Turn, Vector, prefetch};
-
 use crate::array::Element;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -33,55 +29,22 @@ impl Level {
             Level::Avx512 => "avx512",
         }
     }
-
-    /// Bytes of a vector register.
-    pub const fn vector_bytes(self) -> usize {
-        match self {
-            Level::Baseline => 16,
-            Level::Avx2 => 32,
-            Level::Avx512 => 64,
-        }
-    }
-
-    /// Vector registers.
-    pub const fn registers(self) -> usize {
-        match self {
-            Level::Baseline if cfg!(target_arch = "aarch64") => 32,
-            Level::Baseline | Level::Avx2 => 16,
-            Level::Avx512 => 32,
-        }
-    }
 }
 
 /// Compile-time facts about the instruction set a kernel body is stamped for.
 pub trait Isa: Copy + 'static {
     /// Whether `a * b + c` is one instruction. Without it `mul_add` would be a library call.
     const FMA: bool;
-    type F32: Vector<f32>;
-    type F64: Vector<f64>;
 }
 #[derive(Clone, Copy)]
 pub struct Baseline;
 #[derive(Clone, Copy)]
-pub struct Avx2;
-#[derive(Clone, Copy)]
-pub struct Avx512;
+pub struct Fma;
 impl Isa for Baseline {
     const FMA: bool = cfg!(target_arch = "aarch64");
-    type F32 = Lanes<f32, 4>;
-    type F64 = Lanes<f64, 2>;
 }
-#[cfg(target_arch = "x86_64")]
-impl Isa for Avx2 {
+impl Isa for Fma {
     const FMA: bool = true;
-    type F32 = std::arch::x86_64::__m256;
-    type F64 = std::arch::x86_64::__m256d;
-}
-#[cfg(target_arch = "x86_64")]
-impl Isa for Avx512 {
-    const FMA: bool = true;
-    type F32 = std::arch::x86_64::__m512;
-    type F64 = std::arch::x86_64::__m512d;
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
@@ -135,40 +98,39 @@ pub fn lanes_only() {
     unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) }
 }
 
-/// Stamps a function into one instance per instruction set. Inside the body the type `I` is the [`Isa`]; numbers that the compiler
-/// must know stand in brackets behind the types: `fn pack<T: Float>[N](…)`.
+/// Stamps a function into one instance per instruction set. Inside the body the type `I` is the [`Isa`].
 ///
 /// The body must be a plain loop over slices whose callees are `#[inline(always)]`.
 #[macro_export]
 macro_rules! simd {
-    ($($(#[$m:meta])* $vis:vis fn $name:ident $(<$($g:ident : $b:path),+ $(,)?>)? $([$($n:ident),+])? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)+) => {$(
+    ($($(#[$m:meta])* $vis:vis fn $name:ident $(<$($g:ident : $b:path),+ $(,)?>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)+) => {$(
         $(#[$m])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name <$($($g: $b,)+)? $($(const $n: usize),+)?> ($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(unused_mut)]
-            fn body<I: $crate::kernels::simd::Isa, $($($g: $b,)+)? $($(const $n: usize),+)?>($(mut $arg: $ty),*) $(-> $ret)? {
+            fn body<I: $crate::kernels::simd::Isa $(, $($g: $b),+)?>($(mut $arg: $ty),*) $(-> $ret)? {
                 let _ = ::std::marker::PhantomData::<I>;
                 $body
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
-            fn avx512 <$($($g: $b,)+)? $($(const $n: usize),+)?> ($($arg: $ty),*) $(-> $ret)? {
-                body::<$crate::kernels::simd::Avx512, $($($g,)+)? $($($n),+)?>($($arg),*)
+            fn avx512 $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::kernels::simd::Fma $(, $($g),+)?>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2 <$($($g: $b,)+)? $($(const $n: usize),+)?> ($($arg: $ty),*) $(-> $ret)? {
-                body::<$crate::kernels::simd::Avx2, $($($g,)+)? $($($n),+)?>($($arg),*)
+            fn avx2 $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::kernels::simd::Fma $(, $($g),+)?>($($arg),*)
             }
             match $crate::kernels::simd::level() {
                 // SAFETY: `level()` answers Avx512 or Avx2 only after `detect` saw those features on this CPU.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::simd::Level::Avx512 => unsafe { avx512::<$($($g,)+)? $($($n),+)?>($($arg),*) },
+                $crate::kernels::simd::Level::Avx512 => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::simd::Level::Avx2 => unsafe { avx2::<$($($g,)+)? $($($n),+)?>($($arg),*) },
-                _ => body::<$crate::kernels::simd::Baseline, $($($g,)+)? $($($n),+)?>($($arg),*),
+                $crate::kernels::simd::Level::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },
+                _ => body::<$crate::kernels::simd::Baseline $(, $($g),+)?>($($arg),*),
             }
         }
     )+};
@@ -177,7 +139,6 @@ macro_rules! simd {
 /// float32 or float64.
 pub trait Float:
     Element
-    + Turn
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
@@ -192,8 +153,6 @@ pub trait Float:
     const INFINITY: Self;
     const NAN: Self;
     const EPSILON: Self;
-    /// A register of the instruction set.
-    type Vector<I: Isa>: Vector<Self>;
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
@@ -203,9 +162,8 @@ pub trait Float:
 }
 
 macro_rules! float {
-    ($t:ident, $vector:ident) => {
+    ($t:ident) => {
         impl Float for $t {
-            type Vector<I: Isa> = I::$vector;
             const ZERO: Self = 0.0;
             const INFINITY: Self = $t::INFINITY;
             const NAN: Self = $t::NAN;
@@ -233,5 +191,5 @@ macro_rules! float {
         }
     };
 }
-float!(f32, F32);
-float!(f64, F64);
+float!(f32);
+float!(f64);

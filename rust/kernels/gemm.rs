@@ -1,0 +1,284 @@
+//! Matrix products on any strides, batched and broadcast.
+//!
+//! Invariant: work is split by output columns or rows into blocks that the shape alone decides, never along the inner
+//! dimension, and every block runs on one thread. So bits do not depend on the number of threads.
+
+use super::interrupt;
+use super::parallel::{self, Blocks};
+use super::simd::Float;
+use crate::array::{Array, DType, Dims, Element};
+use crate::{Result, bail, simd};
+
+/// A strided matrix inside a slice.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a, T> {
+    pub data: &'a [T],
+    pub offset: usize,
+    pub rows: usize,
+    pub cols: usize,
+    pub row_stride: isize,
+    pub col_stride: isize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Matrix { data, offset: 0, rows, cols, row_stride: cols as isize, col_stride: 1 }
+    }
+
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Matrix { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+
+    fn at(&self, row: usize, col: usize) -> usize {
+        (self.offset as isize + row as isize * self.row_stride + col as isize * self.col_stride) as usize
+    }
+
+    /// Rows (or columns) `from..to`.
+    fn part(self, by_rows: bool, from: usize, to: usize) -> Self {
+        if by_rows { Matrix { offset: self.at(from, 0), rows: to - from, ..self } } else { Matrix { offset: self.at(0, from), cols: to - from, ..self } }
+    }
+
+    /// Panics unless every element lies inside the slice.
+    fn check(&self) {
+        let ends = [(0, 0), (self.rows - 1, 0), (0, self.cols - 1), (self.rows - 1, self.cols - 1)];
+        assert!(ends.iter().all(|&(r, c)| self.at(r, c) < self.data.len()), "matrix reaches outside its slice");
+    }
+}
+
+/// float32 and float64: what the packed product exists for.
+pub trait Gemm: Float {
+    /// `c (m, n) = a·b`, or `c += a·b` with `accumulate`. `c` is addressed from `c` with strides `(row, col)`.
+    ///
+    /// # Safety
+    /// `c` must be valid for reads and writes at every `row·strides.0 + col·strides.1`; `a` and `b` must have passed `check`.
+    unsafe fn packed(c: *mut Self, strides: (isize, isize), a: Matrix<Self>, b: Matrix<Self>, accumulate: bool) {
+        // SAFETY: the caller vouches for `c`; `check` saw that `a` and `b` lie inside their slices. `alpha` scales `c`.
+        unsafe {
+            gemm::gemm(
+                a.rows,
+                b.cols,
+                a.cols,
+                c,
+                strides.1,
+                strides.0,
+                accumulate,
+                a.data.as_ptr().add(a.offset),
+                a.col_stride,
+                a.row_stride,
+                b.data.as_ptr().add(b.offset),
+                b.col_stride,
+                b.row_stride,
+                Self::ONE,
+                Self::ONE,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}
+impl Gemm for f32 {}
+impl Gemm for f64 {}
+
+simd! {
+    /// `c (m, n) += a·b` for `b` with unit column stride: a few fused rows, for products too small to pack.
+    fn small_rows<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>) {
+        for (i, c) in c.chunks_exact_mut(b.cols).enumerate() {
+            for p in 0..a.cols {
+                let (x, at) = (a.data[a.at(i, p)], b.at(p, 0));
+                for (c, &y) in c.iter_mut().zip(&b.data[at..at + b.cols]) {
+                    *c = x.mul_add_on::<I>(y, *c);
+                }
+            }
+        }
+    }
+}
+
+/// Multiply-adds of one packed product: some 20 ms, after which work may be told to stop.
+const CALL: usize = 1 << 29;
+
+/// [`Gemm::packed`] in calls of at most [`CALL`] multiply-adds, cut by shape alone, along the inner dimension last.
+///
+/// # Safety
+/// As for [`Gemm::packed`].
+unsafe fn packed_calls<T: Gemm>(c: *mut T, strides: (isize, isize), a: Matrix<T>, b: Matrix<T>, accumulate: bool) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    if m.saturating_mul(k).saturating_mul(n) <= CALL {
+        // SAFETY: the caller vouches for it.
+        return unsafe { T::packed(c, strides, a, b, accumulate) };
+    }
+    if interrupt::stops() {
+        return;
+    }
+    let half = |x: usize| (x / 2).next_multiple_of(64);
+    // SAFETY: both halves lie inside what the caller vouches for, and `c` of the second begins at its first element.
+    unsafe {
+        if m.max(n) <= 128 {
+            let mid = half(k);
+            packed_calls(c, strides, a.part(false, 0, mid), b.part(true, 0, mid), accumulate);
+            packed_calls(c, strides, a.part(false, mid, k), b.part(true, mid, k), true);
+        } else if m >= n {
+            let mid = half(m);
+            packed_calls(c, strides, a.part(true, 0, mid), b, accumulate);
+            packed_calls(c.offset(mid as isize * strides.0), strides, a.part(true, mid, m), b, accumulate);
+        } else {
+            let mid = half(n);
+            packed_calls(c, strides, a, b.part(false, 0, mid), accumulate);
+            packed_calls(c.offset(mid as isize * strides.1), strides, a, b.part(false, mid, n), accumulate);
+        }
+    }
+}
+
+/// Multiply-adds below which a packed product costs more than it saves.
+const SMALL: usize = 2048;
+
+/// How many parts a product is cut into, by shape alone.
+fn parts(m: usize, k: usize, n: usize) -> usize {
+    let (long, work) = (m.max(n), m.saturating_mul(n).saturating_mul(k));
+    match long {
+        _ if work < 1 << 19 => 1,
+        0..128 => 1,
+        128..512 => 2,
+        512..2048 => 4,
+        _ => 8,
+    }
+}
+
+/// A contiguous output cut into bands of rows, or of columns, for threads to own.
+struct Bands<T> {
+    ptr: *mut T,
+    width: usize,
+    first: usize,
+    count: usize,
+}
+// SAFETY: bands are disjoint parts of one `&mut [T]`, each owned by one thread.
+unsafe impl<T: Send> Send for Bands<T> {}
+impl<T: Send> Blocks for Bands<T> {
+    fn count(&self) -> usize {
+        self.count
+    }
+    fn split_at(self, mid: usize) -> (Self, Self) {
+        let right = Bands { first: self.first + mid, count: self.count - mid, ..self };
+        (Bands { count: mid, ..self }, right)
+    }
+}
+
+/// `c (m, n), row-major = a·b`, or `c += a·b` with `accumulate`. Panics if the sizes do not agree.
+pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert!(b.rows == k && c.len() == m * n, "matrix product of sizes that do not agree");
+    if m * n == 0 {
+        return;
+    }
+    if k == 0 {
+        if !accumulate {
+            c.fill(T::ZERO);
+        }
+        return;
+    }
+    a.check();
+    b.check();
+    if m * n * k <= SMALL && b.col_stride == 1 && n >= 8 {
+        if !accumulate {
+            c.fill(T::ZERO);
+        }
+        return small_rows(c, a, b);
+    }
+    let parts = parts(m, k, n);
+    if parts == 1 {
+        // SAFETY: `c` is a row-major (m, n) slice; `a` and `b` were checked.
+        return unsafe { packed_calls(c.as_mut_ptr(), (n as isize, 1), a, b, accumulate) };
+    }
+    let by_rows = m > n;
+    let long = if by_rows { m } else { n };
+    // Cuts at multiples of 64 keep the packed kernels on whole tiles.
+    let cut = |i: usize| if i == parts { long } else { (long * i / parts).next_multiple_of(64).min(long) };
+    let bands = Bands { ptr: c.as_mut_ptr(), width: n, first: 0, count: parts };
+    let work = m * n * k / 60 * (size_of::<T>() / 4);
+    parallel::drive(bands, work, |_, band| {
+        for i in band.first..band.first + band.count {
+            let (from, to) = (cut(i), cut(i + 1));
+            if from == to {
+                continue;
+            }
+            let skip = if by_rows { from * band.width } else { from };
+            let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
+            // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`.
+            unsafe { packed_calls(band.ptr.add(skip), (band.width as isize, 1), a, b, accumulate) }
+        }
+    });
+}
+
+/// The last two axes of an array as a matrix; `offset` selects the batch.
+fn matrix<'a, T: Element>(x: &'a Array, offset: usize) -> Matrix<'a, T> {
+    let (shape, strides, d) = (x.shape(), x.layout().strides(), x.ndim());
+    Matrix { data: x.data(), offset, rows: shape[d - 2], cols: shape[d - 1], row_stride: strides[d - 2], col_stride: strides[d - 1] }
+}
+
+/// A two-dimensional array as a matrix. Panics on any other number of dimensions.
+pub fn as_matrix<T: Element>(x: &Array) -> Matrix<'_, T> {
+    assert!(x.ndim() == 2, "a matrix has two axes");
+    matrix(x, x.layout().offset)
+}
+
+/// `(…, m, k) @ (…, k, n)` with broadcast leading axes; both of one element type.
+pub fn matmul(a: &Array, b: &Array) -> Result<Array> {
+    let (da, db) = (a.ndim(), b.ndim());
+    if da < 2 || db < 2 || a.shape()[da - 1] != b.shape()[db - 2] {
+        bail!(Value, "matmul: inner dimensions differ, got {} @ {}", a.shape(), b.shape());
+    }
+    let batch = Dims::new(&a.shape()[..da - 2])?.broadcast(&Dims::new(&b.shape()[..db - 2])?, "matmul")?;
+    let extended = |x: &Array| -> Result<Array> {
+        let mut shape = batch;
+        shape.push(x.shape()[x.ndim() - 2])?;
+        shape.push(x.shape()[x.ndim() - 1])?;
+        x.broadcast_to(&shape)
+    };
+    let (a, b) = (extended(a)?, extended(b)?);
+    let mut shape = *a.shape();
+    let last = shape.len() - 1;
+    shape[last] = b.shape()[last];
+    let mut out = Array::unfilled(a.dtype(), shape)?;
+    match a.dtype() {
+        DType::F32 => batched::<f32>(&a, &b, &mut out, |c, a, b| gemm_into(c, a, b, false)),
+        DType::F64 => batched::<f64>(&a, &b, &mut out, |c, a, b| gemm_into(c, a, b, false)),
+        DType::I64 => batched::<i64>(&a, &b, &mut out, integer_product),
+        other => bail!(Type, "matmul: expected float32, float64 or int64, got {other}"),
+    }
+    Ok(out)
+}
+
+fn batched<T: Element>(a: &Array, b: &Array, out: &mut Array, product: impl Fn(&mut [T], Matrix<T>, Matrix<T>) + Sync) {
+    let axes = a.ndim() - 2;
+    let (rows, cols) = (out.shape()[axes], out.shape()[axes + 1]);
+    let c = out.fresh::<T>();
+    if c.is_empty() {
+        return;
+    }
+    let start = |x: &Array, mut i: usize| {
+        let mut at = x.layout().offset as isize;
+        for axis in (0..axes).rev() {
+            at += (i % x.shape()[axis]) as isize * x.layout().strides()[axis];
+            i /= x.shape()[axis];
+        }
+        at as usize
+    };
+    let count = c.len() / (rows * cols);
+    if count == 1 {
+        return product(c, matrix(a, start(a, 0)), matrix(b, start(b, 0)));
+    }
+    let work = c.len() * a.shape()[axes + 1] / 60;
+    parallel::for_chunks(c, rows * cols, work, |i, c| product(c, matrix(a, start(a, i)), matrix(b, start(b, i))));
+}
+
+fn integer_product(c: &mut [i64], a: Matrix<i64>, b: Matrix<i64>) {
+    for (i, c) in c.iter_mut().enumerate() {
+        let (row, col) = (i / b.cols, i % b.cols);
+        if interrupt::stops() {
+            return;
+        }
+        *c = (0..a.cols).fold(0i64, |s, p| s.wrapping_add(a.data[a.at(row, p)].wrapping_mul(b.data[b.at(p, col)])));
+    }
+}

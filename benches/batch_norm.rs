@@ -19,7 +19,7 @@ const FORWARD: usize = 4 * 3;
 const BOTH: usize = FORWARD + 4 * 5;
 const ROUNDS: usize = 15;
 /// Bytes that one sample moves at least, so that a clock's tick and the waking of threads do not count.
-const SAMPLE: usize = 64 << 20;
+const SAMPLE: usize = 32 << 20;
 
 struct Layer {
     x: Tensor,
@@ -58,17 +58,22 @@ fn batch_norm(c: &mut Criterion) {
     group.finish();
 }
 
-/// Bytes a second of one sample: `work`, which moves `bytes`, as often as a sample needs.
-fn rate(bytes: usize, mut work: impl FnMut()) -> f64 {
+/// Bytes a second of one sample: `work`, which moves `bytes`, as often as it is told.
+fn rate(bytes: usize, work: impl FnOnce(usize)) -> f64 {
     let repeats = SAMPLE.div_ceil(bytes);
     let started = Instant::now();
-    (0..repeats).for_each(|_| work());
+    work(repeats);
     (bytes * repeats) as f64 / started.elapsed().as_secs_f64()
 }
 
-fn copy_all(source: &[f32], target: &mut [f32]) {
+fn copy(source: &[f32], target: &mut [f32], repeats: usize) {
+    (0..repeats).for_each(|_| black_box(&mut *target).copy_from_slice(black_box(source)));
+}
+
+/// Every thread copies its part over and over, without waiting for the others.
+fn copy_all(source: &[f32], target: &mut [f32], repeats: usize) {
     let part = source.len().div_ceil(rayon::current_num_threads());
-    target.par_chunks_mut(part).zip(source.par_chunks(part)).for_each(|(t, s)| t.copy_from_slice(s));
+    target.par_chunks_mut(part).zip(source.par_chunks(part)).for_each(|(target, source)| copy(source, target, repeats));
 }
 
 /// Medians over rounds of every work by turns, the table's row for one shape.
@@ -78,10 +83,10 @@ fn compared(shape: &[usize]) -> [f64; 4] {
     let (source, mut target) = (vec![1.0f32; n], vec![0.0f32; n]);
     let mut samples: [Vec<f64>; 4] = Default::default();
     for _ in 0..=ROUNDS {
-        samples[0].push(rate(FORWARD * n, || drop(black_box(layer.forward()))));
-        samples[1].push(rate(BOTH * n, || drop(black_box(layer.both()))));
-        samples[2].push(rate(8 * n, || black_box(&mut target).copy_from_slice(black_box(&source))));
-        samples[3].push(rate(8 * n, || copy_all(black_box(&source), black_box(&mut target))));
+        samples[0].push(rate(FORWARD * n, |repeats| (0..repeats).for_each(|_| drop(black_box(layer.forward())))));
+        samples[1].push(rate(BOTH * n, |repeats| (0..repeats).for_each(|_| drop(black_box(layer.both())))));
+        samples[2].push(rate(8 * n, |repeats| copy(&source, &mut target, repeats)));
+        samples[3].push(rate(8 * n, |repeats| copy_all(&source, &mut target, repeats)));
     }
     samples.map(|mut sample| {
         let sample = &mut sample[1..];

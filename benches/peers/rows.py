@@ -150,7 +150,7 @@ def _peak_memory() -> Iterator[Row]:
     for h, batch, d in PEAK:
         for optimizer in ("sgd", "adam"):
             args = {"h": h, "batch": batch, "d": d, "optimizer": optimizer, "norm": True}
-            group = "peak memory of a training step, above that after import: (hidden, batch, inputs)"
+            group = "peak memory of a training step: (hidden, batch, inputs)"
             yield Row(group, f"({h}, {batch}, {d}) {optimizer}", "peak_memory", args, unit="B", fresh=True)
 
 

@@ -5,6 +5,7 @@
 
 mod fold;
 
+use super::interrupt;
 use super::map::{Plan, cast, contiguous};
 use super::parallel;
 use super::simd::Float;
@@ -18,6 +19,8 @@ use smallvec::SmallVec;
 const PARTS: usize = 1 << 20;
 /// Elements of one output that one unit of parallel work folds.
 const SPAN: usize = 1 << 16;
+/// Elements folded between two questions whether to stop.
+const UNASKED: usize = 1 << 22;
 /// Columns of one tile when the kept axis is the contiguous one.
 const TILE: usize = 256;
 /// Rows folded in `T` before they are merged into the wide accumulator.
@@ -102,15 +105,19 @@ fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans,
     };
     let piece = |o: usize, first: usize, len: usize| {
         let (base, stride) = (start(o), inner.inner_stride(0));
-        let mut total = F::wide_id();
-        inner.walk(first, len, |[at], _, n| {
-            let at = base + at;
-            let part = match stride {
-                1 => fold_row(f, &data[at as usize..at as usize + n]),
-                _ => fold_strided(f, data, at, stride, n),
-            };
-            total = F::merge(total, part);
-        });
+        let (mut total, mut from, end) = (F::wide_id(), first, first + len);
+        while from < end && (from == first || !interrupt::stops()) {
+            let count = UNASKED.min(end - from);
+            inner.walk(from, count, |[at], _, n| {
+                let at = base + at;
+                let part = match stride {
+                    1 => fold_row(f, &data[at as usize..at as usize + n]),
+                    _ => fold_strided(f, data, at, stride, n),
+                };
+                total = F::merge(total, part);
+            });
+            from += count;
+        }
         total
     };
     let work = y.len().saturating_mul(span) / 4;
@@ -162,20 +169,24 @@ fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Pla
         outer.for_range(y_first, 1, |[at], _, _| base = at as isize);
         let mut acc = [F::id(); TILE];
         let acc = &mut acc[..out.len()];
-        let mut pending = 0;
+        let (mut pending, mut stopped) = (0, false);
         let mut flush = |acc: &mut [T]| {
             out.iter_mut().zip(acc.iter()).for_each(|(o, &a)| *o = F::merge(*o, F::widen(a)));
             acc.fill(F::id());
         };
         let (stride, first) = (inner.inner_stride(0), block * rows);
         inner.walk(first, rows.min(span - first), |[at], _, n| {
-            for i in 0..n {
+            for i in 0..if stopped { 0 } else { n } {
                 let at = (base + at + i as isize * stride) as usize;
                 fold_columns(f, acc, &data[at..at + acc.len()]);
                 pending += 1;
                 if pending == ROWS {
                     flush(acc);
                     pending = 0;
+                    stopped = interrupt::stops();
+                    if stopped {
+                        break;
+                    }
                 }
             }
         });

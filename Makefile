@@ -72,7 +72,7 @@ fuzz: .venv/installed ## Coverage-guided fuzzing of the readers of files, FUZZ_R
 			target/fuzz/$$reader tests/fuzz/corpus/$$reader || exit 1; \
 	done
 
-bench: ## The core's benchmarks (criterion), without Python
+bench: ## The core's benchmarks, and its instruction counts held against benches/instructions.toml
 	$(CORE) bench --locked
 
 bench-peers: .venv/installed ## Side by side with PyTorch, JAX and scikit-learn

@@ -1,4 +1,4 @@
-"""What the reference reads besides the sources: docstrings of the compiled classes, and our sections in Markdown."""
+"""What the reference reads besides the sources: docstrings of the compiled module, and our sections in Markdown."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ SHAPE = re.compile(r"^Shape:\n((?: {4}.*\n?|\n(?= {4}))+)", re.MULTILINE)
 class Docstrings(griffe.Extension):
     """The stubs of `treadle._core` have types but no text; the extension module itself has the text."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+    def on_object(self, *, obj: griffe.Object, loader: griffe.GriffeLoader, **_: Any) -> None:
         """Called for every object that was read from the sources."""
         if obj.path.startswith("treadle._core.") and obj.docstring is None and (text := _text(obj.path)):
-            obj.docstring = griffe.Docstring(text, parent=obj)
+            obj.docstring = griffe.Docstring(
+                text, parent=obj, parser=loader.docstring_parser, parser_options=loader.docstring_options
+            )
+        if obj.is_module:
+            obj.docstring = None  # it is for readers of the sources; the pages have words of their own
         if obj.docstring is not None:
             obj.docstring.value = _markdown(obj.docstring.value)
 

@@ -2,8 +2,9 @@
 
     python examples/ppo_cartpole.py [--library treadle|torch] [--seed N] [--threads N] [--quick]
 
-The same code runs in both: `nn`, `optim` and the operations used here have the same names. What is random besides the initial
-values comes from NumPy, and so is the same too. Needs gymnasium.
+The same code runs in both: `nn`, `optim` and the operations used here have the same names. What is random, initial values too,
+comes from NumPy and is the same in both, until rounding makes one action another. Needs gymnasium. Several seeds side by side:
+`python -m benches.peers.ppo`.
 
 Source: Schulman et al. 2017, "Proximal policy optimization algorithms".
 """
@@ -41,7 +42,6 @@ class Agent:
     def __init__(self, library: str, seed: int) -> None:
         self.lib: Any = importlib.import_module(library)
         self.nn, optim = (importlib.import_module(f"{library}.{part}") for part in ("nn", "optim"))
-        self.lib.manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.policy, self.value = self._network(2), self._network(1)
         self.parameters = [*self.policy.parameters(), *self.value.parameters()]
@@ -49,7 +49,13 @@ class Agent:
 
     def _network(self, outputs: int) -> Any:
         nn = self.nn
-        return nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
+        network = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs))
+        with self.lib.no_grad():
+            for layer in (network[0], network[2], network[4]):
+                bound = layer.weight.shape[1] ** -0.5  # as both libraries draw them by themselves
+                for part in (layer.weight, layer.bias):
+                    part.copy_(self.lib.tensor(self.rng.uniform(-bound, bound, tuple(part.shape)).astype(np.float32)))
+        return network
 
     def act(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Drawn actions, their log-probabilities, and the values of the states."""

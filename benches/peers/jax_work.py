@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benches.peers.inputs import normal
+
 Work = Callable[[], Any]
 Params = list[dict[str, Any]]
 
@@ -20,7 +22,7 @@ def threads(n: int | None) -> None:
 
 def tensor(shape: tuple[int, ...], seed: int = 0) -> jax.Array:
     """Normally distributed float32, the same in every library."""
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+    return jnp.asarray(normal(shape, seed))
 
 
 def waited(f: Callable[..., Any], *args: Any) -> Work:
@@ -64,6 +66,15 @@ def _loss(params: Params, x: jax.Array, y: jax.Array) -> tuple[jax.Array, list[A
     return -jnp.take_along_axis(logp, y[:, None], 1).mean(), statistics
 
 
+def _adam(params: Any, grads: Any, m: Any, v: Any, t: Any) -> tuple[Any, Any, Any, Any]:
+    """Parameters, moments and count after an update."""
+    t = t + 1
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
+    c1, c2 = 1 - 0.9**t, 1 - 0.999**t
+    return jax.tree.map(lambda p, m, v: p - 1e-3 * (m / c1) / (jnp.sqrt(v / c2) + 1e-8), params, m, v), m, v, t
+
+
 def step(h: int, batch: int, d: int, optimizer: str, norm: bool, depth: int = 2, variant: str = "") -> Work:
     """One training step, state donated."""
     params = _init(d, h, norm, depth)
@@ -77,12 +88,7 @@ def step(h: int, batch: int, d: int, optimizer: str, norm: bool, depth: int = 2,
         running = _moved(running, statistics)
         if optimizer == "sgd":
             return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads), m, v, t, running
-        t = t + 1
-        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
-        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
-        c1, c2 = 1 - 0.9**t, 1 - 0.999**t
-        params = jax.tree.map(lambda p, m, v: p - 1e-3 * (m / c1) / (jnp.sqrt(v / c2) + 1e-8), params, m, v)
-        return params, m, v, t, running
+        return (*_adam(params, grads, m, v, t), running)
 
     compiled = jax.jit(update, donate_argnums=0)
     state = [(params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.float32(0), running)]
@@ -129,6 +135,34 @@ def batch_norm(shape: tuple[int, ...], mode: str) -> Work:
     return waited({"train": train, "backward": backward, "eval": evaluate}[mode], x, g, s, running)
 
 
+def sibling(kind: str, shape: tuple[int, ...]) -> Work:
+    """Forward and backward of another normalising layer."""
+    shape, c = tuple(shape), shape[1]
+    x, dy, width = tensor(shape), tensor(shape, 1), shape[-1]
+    channels = (1, c) + (1,) * (len(shape) - 2)
+
+    def normal(x: jax.Array, axes: Any) -> jax.Array:
+        return (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-5)
+
+    def grouped(x: jax.Array) -> jax.Array:
+        return normal(x.reshape(shape[0], 4, -1), -1).reshape(shape)
+
+    layers: dict[str, Callable[..., jax.Array]] = {
+        "BatchNorm2d": lambda x, g, s: normal(x, (0, 2, 3)) * g.reshape(channels) + s.reshape(channels),
+        "LayerNorm": lambda x, g, s: normal(x, -1) * g + s,
+        "GroupNorm": lambda x, g, s: grouped(x) * g.reshape(channels) + s.reshape(channels),
+        "InstanceNorm1d": lambda x, g, s: normal(x, -1) * g.reshape(channels) + s.reshape(channels),
+        "RMSNorm": lambda x, g, s: x / jnp.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * g,
+    }
+    n = width if kind in ("LayerNorm", "RMSNorm") else c
+
+    def both(x: jax.Array, g: jax.Array, s: jax.Array) -> Any:
+        y, pull = jax.vjp(layers[kind], x, g, s)
+        return y, pull(dy)
+
+    return waited(both, x, jnp.ones(n), jnp.zeros(n))
+
+
 def array(kind: str, size: int) -> Work:
     """One operation on `size` elements; rows of 100 where there are rows."""
     rows = max(size // 100, 1)
@@ -157,3 +191,52 @@ def matmul(kind: str, m: int, k: int, n: int) -> Work:
     """A product; t marks a factor that lies transposed in memory."""
     a, b = tensor((k, m) if kind[0] == "t" else (m, k)), tensor((n, k) if kind[1] == "t" else (k, n))
     return waited(lambda a, b: (a.T if kind[0] == "t" else a) @ (b.T if kind[1] == "t" else b), a, b)
+
+
+def _residual_loss(params: Params, x: jax.Array, y: jax.Array, key: Any) -> tuple[jax.Array, list[Any]]:
+    """Of the main job's network: linear, three residual blocks of two linear layers with batch norm, linear."""
+    statistics = []
+
+    def normed(x: jax.Array, layer: dict[str, Any]) -> jax.Array:
+        y, mean, var = _norm(x @ layer["w"] + layer["b"], layer["g"], layer["s"])
+        statistics.append((mean, var))
+        return y
+
+    h = jax.nn.relu(x @ params[0]["w"] + params[0]["b"])
+    for i in (1, 3, 5):
+        key, drawn = jax.random.split(key)
+        inner = jax.nn.relu(normed(h, params[i]))
+        inner = jnp.where(jax.random.bernoulli(drawn, 0.9, inner.shape), inner / 0.9, 0.0)
+        h = jax.nn.relu(h + normed(inner, params[i + 1]))
+    logp = jax.nn.log_softmax(h @ params[-1]["w"] + params[-1]["b"])
+    return -jnp.take_along_axis(logp, y[:, None], 1).mean(), statistics
+
+
+def main_job() -> Work:
+    """An epoch of the main job: batches gathered inside the compiled step, which is waited for at the end of the epoch."""
+    pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (60_000, 784), dtype=np.uint8))
+    labels, sizes = jnp.arange(60_000) % 10, [(784, 100), *[(100, 50), (50, 100)] * 3, (100, 10)]
+    norms = {"g": jnp.ones, "s": jnp.zeros}
+    params = [
+        {"w": tensor((n, m), i) / n**0.5, "b": jnp.zeros(m)} | ({k: f(m) for k, f in norms.items()} if 0 < i < 7 else {})
+        for i, (n, m) in enumerate(sizes)
+    ]
+    running = [(jnp.zeros(m), jnp.ones(m)) for _, m in sizes[1:-1]]
+
+    def update(state: Any, index: jax.Array) -> Any:
+        params, m, v, t, running, key = state
+        key, drawn = jax.random.split(key)
+        x = pixels[index].astype(jnp.float32) / 255
+        grads, statistics = jax.grad(_residual_loss, has_aux=True)(params, x, labels[index], drawn)
+        return (*_adam(params, grads, m, v, t), _moved(running, statistics), key)
+
+    compiled, rng = jax.jit(update, donate_argnums=0), np.random.default_rng(0)
+    zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(2)]
+    state = [(params, *zeros, jnp.float32(0), running, jax.random.key(0))]
+
+    def work() -> None:
+        for index in rng.permutation(60_000).reshape(600, 100):
+            state[0] = compiled(state[0], index)
+        jax.block_until_ready(state[0])
+
+    return work

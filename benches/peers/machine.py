@@ -1,4 +1,4 @@
-"""What the machine can do, measured in the same run: copy bandwidth and the peak of a large product, per core."""
+"""What the machine is and can do, measured in the same run."""
 
 from __future__ import annotations
 
@@ -6,41 +6,68 @@ import os
 import platform
 import statistics
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import treadle
+from benches.peers import machine_work
+
+SHARE = 0.8  # of the free memory that a row may take
+OUT_OF_CACHE = 100_000_000
 
 
-def _best(work: Any, repeats: int = 7) -> float:
+def facts() -> dict[str, Any]:
+    """Processor, versions, and the limits at one and all threads: copies beyond the cache and the peak of multiply-adds."""
+    out: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "features": treadle._core.cpu_features()}
+    size = OUT_OF_CACHE if not lacking_memory(8 * OUT_OF_CACHE) else OUT_OF_CACHE // 10
+    for label, threads in (("one thread", 1), ("all threads", None)):
+        machine_work.threads(threads)
+        out[f"copy of {4 * size >> 20} MiB, {label}, GB/s read and written"] = round(rate(*machine_work.copy(size)) / 1e9, 1)
+        peak = round(rate(*machine_work.multiply_add()) / 1e9, 1)
+        out[f"peak, {label}, GFLOP/s ({machine_work.peak_kind()})"] = peak
+    out["python"] = platform.python_version()
+    out |= {name: metadata.version(name) for name in ("numpy", "torch", "jax", "scikit-learn") if _has(name)}
+    return out | {"treadle": treadle.__version__}
+
+
+def rate(work: Any, amount: float, repeats: int = 9) -> float:
+    """`amount` a second, as `work` does it: the median after two runs that warm up."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
-    return min(times)
+    return amount / median(times[2:])
 
 
-def facts() -> dict[str, Any]:
-    """Processor, cores, bandwidth in GB/s (read and written) and GFLOP/s of a product that fits the cache."""
-    source, target = np.ones(1 << 24, np.float32), np.empty(1 << 24, np.float32)
-    copy = 2 * source.nbytes / _best(lambda: np.copyto(target, source)) / 1e9
-    a = treadle.randn(512, 512)
-    before = treadle.get_num_threads()
-    treadle.set_num_threads(1)
-    one = 2 * 512**3 / _best(lambda: a @ a, 30) / 1e9
-    treadle.set_num_threads(before)
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "features": treadle._core.cpu_features(),
-        "copy GB/s": round(copy, 1),
-        "512x512 product GFLOP/s, one thread": round(one, 1),
-        "python": platform.python_version(),
-        "treadle": treadle.__version__,
-    }
+def lacking_memory(needed: int) -> str:
+    """Why that many bytes are too many for what is free now, or nothing."""
+    free = _free_memory()
+    if free is None or needed <= SHARE * free:
+        return ""
+    return f"not measured: needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+
+
+def _free_memory() -> int | None:
+    """Bytes that the system, or the cgroup of this process, has left."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+        group = Path("/sys/fs/cgroup")
+        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, StopIteration, ValueError):
+        pass
+    return min(found, default=None)
+
+
+def _has(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _processor() -> str:

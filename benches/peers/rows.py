@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,21 +21,58 @@ SIBLINGS = [
     ("RMSNorm", (64, 64)),
     ("RMSNorm", (1024, 512)),
 ]
-MATMUL = [("nn", 64, 784, 100), ("nt", 64, 100, 784), ("tn", 784, 64, 100), ("nn", 256, 256, 256), ("nn", 1024, 1024, 1024)]
+# (m, k, n): the layers of an MLP and squares.
+MATMUL = [(64, 784, 100), (64, 100, 784), (784, 64, 100), (256, 784, 512), *((n, n, n) for n in (64, 256, 512, 1024))]
+SIZES = (100, 10_000, 1_000_000, 10_000_000, 100_000_000)
+# Float32 numbers that one element of an array costs to read and write: "chain" counts each of its five operations.
+TRAFFIC = {"add": 3, "exp": 2, "tanh": 2, "gelu": 2, "chain": 11, "sum": 1, "sum columns": 1, "softmax": 2, "layer norm": 2}
+TRAFFIC |= {"cross entropy": 1}
+# Batch norm reads its input twice and writes once; backward reads four times and writes once.
+BATCH_NORM_TRAFFIC = {"train": 3, "backward": 8, "eval": 2}
+# (batch, width, depth)
+BASE = (64, 64, 2)
+GROWTH = [BASE, *((batch, 64, 2) for batch in (16, 256, 1024, 4096)), *((64, width, 2) for width in (32, 128, 256, 512))]
+GROWTH += [(64, 64, depth) for depth in (1, 4, 8)]
+PEAK = [(128, 64, 784), (512, 256, 784), (1024, 512, 784), (256, 8192, 784)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
-    """One line of the table: the group it stands in, its name, and what the work is built from."""
+    """One line of the table.
+
+    Attributes:
+        group: Of rows, which has a table of its own.
+        name: Of the row.
+        work: The function of a library's module that builds the work.
+        args: Its arguments.
+        unit: "s" or "B".
+        fresh: Whether every measurement is a new process, by `footprint`.
+        size: Elements of the arrays, where bandwidth bounds the work.
+        bytes: That the work must read and write.
+        flops: Multiplications and additions of its matrix products.
+    """
 
     group: str
     name: str
     work: str
     args: dict[str, Any]
+    unit: str = "s"
+    fresh: bool = False
+    size: int = 0
+    bytes: int = 0
+    flops: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As a dict."""
         return asdict(self)
+
+
+def step_row(group: str, name: str, args: dict[str, Any]) -> Row:
+    """A training step; its products are one forward and two backward, but for the input, which wants no gradient."""
+    h, batch, d, depth = args["h"], args["batch"], args["d"], args.get("depth", 2)
+    layers = [(d, h), *[(h, h)] * (depth - 1), (h, 10)]
+    flops = sum(2 * batch * n * m * (2 if i == 0 else 3) for i, (n, m) in enumerate(layers))
+    return Row(group, name, "step", args, flops=flops)
 
 
 def _steps() -> Iterator[Row]:
@@ -42,44 +80,81 @@ def _steps() -> Iterator[Row]:
         for h, batch, d in MLP:
             for optimizer in ("sgd", "adam"):
                 label = "with" if norm else "without"
-                name = f"({h}, {batch}, {d}) {optimizer}"
                 args = {"h": h, "batch": batch, "d": d, "optimizer": optimizer, "norm": norm}
-                yield Row(f"training step, {label} BatchNorm1d: (hidden, batch, inputs)", name, "step", args)
+                group = f"training step, {label} BatchNorm1d: (hidden, batch, inputs)"
+                yield step_row(group, f"({h}, {batch}, {d}) {optimizer}", args)
+
+
+def _inference() -> Iterator[Row]:
+    for h, d in ((64, 64), (256, 784)):
+        for batch in (1, 64):
+            args = {"h": h, "d": d, "batch": batch}
+            yield Row("inference", f"hidden {h}, inputs {d}, batch {batch}", "inference", args)
 
 
 def _batch_norms() -> Iterator[Row]:
     for shape in BATCH_NORM:
         for work in ("train", "backward", "eval"):
             label = {"train": "forward", "backward": "forward + backward", "eval": "eval forward"}[work]
-            yield Row("BatchNorm1d", f"{shape} {label}", "batch_norm", {"shape": shape, "mode": work})
+            size, args = math.prod(shape), {"shape": shape, "mode": work}
+            traffic = 4 * size * BATCH_NORM_TRAFFIC[work]
+            yield Row("BatchNorm1d", f"{shape} {label}", "batch_norm", args, size=size, bytes=traffic)
 
 
-def _elementwise() -> Iterator[Row]:
-    for kind in ("add", "exp", "tanh", "gelu", "chain", "sum", "sum columns", "softmax", "layer norm", "cross entropy"):
-        for size in (100, 10_000, 1_000_000, 10_000_000):
-            yield Row("arrays (float32)", f"{kind}, {size:,} elements", "array", {"kind": kind, "size": size})
+def _siblings() -> Iterator[Row]:
+    for kind, shape in SIBLINGS:
+        name = f"{kind} {shape} forward + backward"
+        yield Row("siblings of BatchNorm1d", name, "sibling", {"kind": kind, "shape": shape})
+
+
+def _arrays() -> Iterator[Row]:
+    for kind, traffic in TRAFFIC.items():
+        for size in SIZES:
+            name, args = f"{kind}, {size:,} elements", {"kind": kind, "size": size}
+            yield Row("arrays (float32)", name, "array", args, size=size, bytes=4 * size * traffic)
+
+
+def _matmuls() -> Iterator[Row]:
+    for m, k, n in MATMUL:
+        for kind in ("nn", "nt", "tn"):
+            args = {"kind": kind, "m": m, "k": k, "n": n}
+            yield Row("matmul (float32)", f"{kind.upper()} {m}x{k}x{n}", "matmul", args, flops=2 * m * k * n)
+
+
+def _data() -> Iterator[Row]:
+    for n in (10_000, 60_000):
+        yield Row("data", f"epoch of {n:,} rows, batch 32", "epoch", {"n": n})
+    yield Row("data", "epoch of the main job, 60,000 images, batch 100, Adam", "main_job", {})
+
+
+def _growth() -> Iterator[Row]:
+    for batch, h, depth in GROWTH:
+        args = {"h": h, "batch": batch, "d": 64, "optimizer": "adam", "norm": True, "depth": depth}
+        yield step_row("growth of a step (Adam, BatchNorm1d)", f"batch {batch}, width {h}, depth {depth}", args)
+
+
+def _footprint() -> Iterator[Row]:
+    group = "footprint"
+    args = {"layers": True, "after_numpy": False}
+    yield Row(group, "import with layers", "import_seconds", args, fresh=True)
+    yield Row(group, "import with layers, NumPy loaded before", "import_seconds", args | {"after_numpy": True}, fresh=True)
+    args = {"layers": False, "after_numpy": True}
+    yield Row(group, "import treadle alone, NumPy loaded before", "import_seconds", args, fresh=True)
+    yield Row(group, "resident memory after import with layers", "resident", {}, unit="B", fresh=True)
+    yield Row(group, "wheel", "wheel", {}, unit="B", fresh=True)
+    yield Row(group, "installed, alone", "installed", {"needs": False}, unit="B", fresh=True)
+    yield Row(group, "installed, with what it needs", "installed", {"needs": True}, unit="B", fresh=True)
+
+
+def _peak_memory() -> Iterator[Row]:
+    for h, batch, d in PEAK:
+        for optimizer in ("sgd", "adam"):
+            args = {"h": h, "batch": batch, "d": d, "optimizer": optimizer, "norm": True}
+            group = "peak memory of a training step: (hidden, batch, inputs)"
+            yield Row(group, f"({h}, {batch}, {d}) {optimizer}", "peak_memory", args, unit="B", fresh=True)
 
 
 def rows() -> list[Row]:
     """All rows, in the order of the table."""
-    out = list(_steps())
-    for h, d in ((64, 64), (256, 784)):
-        for batch in (1, 64):
-            args = {"h": h, "d": d, "batch": batch}
-            out.append(Row("inference", f"hidden {h}, inputs {d}, batch {batch}", "inference", args))
-    out += _batch_norms()
-    out += [
-        Row("siblings of BatchNorm1d", f"{kind} {shape} forward + backward", "sibling", {"kind": kind, "shape": shape})
-        for kind, shape in SIBLINGS
-    ]
-    out += _elementwise()
-    out += [
-        Row("matmul (float32)", f"{kind.upper()} {m}x{k}x{n}", "matmul", {"kind": kind, "m": m, "k": k, "n": n})
-        for kind, m, k, n in MATMUL
-    ]
-    out += [Row("data", f"epoch of {n:,} rows, batch 32", "epoch", {"n": n}) for n in (10_000, 60_000)]
-    out.append(Row("data", "epoch of the main job, 60,000 images, batch 100, Adam", "main_job", {}))
-    for batch, h, depth in ((16, 64, 2), (256, 64, 2), (64, 32, 2), (64, 512, 2), (64, 64, 1), (64, 64, 8)):
-        args = {"h": h, "batch": batch, "d": 64, "optimizer": "adam", "norm": True, "depth": depth}
-        out.append(Row("growth of a step (Adam, BatchNorm1d)", f"batch {batch}, width {h}, depth {depth}", "step", args))
-    return out
+    makers = (_steps, _inference, _batch_norms, _siblings, _arrays, _matmuls, _data, _growth, _footprint, _peak_memory)
+    return [row for make in makers for row in make()]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
+from benches.peers.inputs import normal
+
 Work = Callable[[], Any]
 
 
@@ -17,7 +19,7 @@ def threads(n: int | None) -> None:
 
 
 def _fitted(h: int, batch: int, d: int, depth: int, optimizer: str) -> tuple[MLPClassifier, Any, Any]:
-    x = np.random.default_rng(0).standard_normal((max(batch, 10), d), dtype=np.float32)
+    x = normal((max(batch, 10), d))
     y = np.arange(len(x)) % 10
     model = MLPClassifier((h,) * depth, solver=optimizer, batch_size=len(x), alpha=0.0)
     warnings.simplefilter("ignore")

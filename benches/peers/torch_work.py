@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benches.peers.inputs import normal
 from benches.peers.layers import norm_layer
 
 Work = Callable[[], Any]
@@ -22,7 +23,7 @@ def threads(n: int | None) -> None:
 
 def tensor(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     """Normally distributed float32, the same in every library."""
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+    return torch.from_numpy(normal(shape, seed))
 
 
 def mlp(d: int, h: int, norm: bool, depth: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import treadle
+from benches.peers.inputs import normal
 from benches.peers.layers import norm_layer
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
@@ -24,7 +25,12 @@ def threads(n: int | None) -> None:
 
 def tensor(shape: tuple[int, ...], seed: int = 0) -> treadle.Tensor:
     """Normally distributed float32, the same in every library."""
-    return treadle.tensor(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+    return treadle.tensor(normal(shape, seed))
+
+
+def release() -> None:
+    """Gives the memory that the pool keeps back to the system."""
+    treadle.empty_cache()
 
 
 def mlp(d: int, h: int, norm: bool, depth: int) -> nn.Sequential:

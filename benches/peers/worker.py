@@ -38,24 +38,47 @@ def measure(work: Callable[[], Any], count: int) -> dict[str, float]:
     return {"seconds": seconds, "faults": (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / count}
 
 
+class Worker:
+    """The work at hand and how often a measurement runs it."""
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.work, self.count = module, None, 0
+
+    def build(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Takes on a row; `amount` is how much one run does where that is not the row itself."""
+        self.drop()
+        maker = getattr(self.module, name, None)
+        made = maker(**args) if maker else None
+        work, amount = made if isinstance(made, tuple) else (made, None)
+        self.work = work
+        self.count = calibrate(work) if work else 0
+        return {"ready": work is not None, "amount": amount}
+
+    def drop(self) -> dict[str, Any]:
+        """Gives the work's memory back to the system, as far as the library does."""
+        self.work = None
+        gc.collect()
+        getattr(self.module, "release", lambda: None)()
+        return {}
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """To {"row": …}, {"drop": true} or {"go": true}."""
+        if "row" in message:
+            return self.build(message["row"], message["args"])
+        if "drop" in message:
+            return self.drop()
+        return measure(self.work, self.count) if self.work else {"seconds": None}
+
+
 def main() -> None:
-    """Answers {"row": …} with {"ready": …} and each {"go": true} with {"seconds": …}."""
+    """Answers one line for each line."""
     library, threads = sys.argv[1], sys.argv[2]
     module = importlib.import_module(f"benches.peers.{library}_work")
     module.threads(None if threads == "default" else int(threads))
     gc.disable()
-    work, count = None, 0
+    worker = Worker(module)
     for line in sys.stdin:
-        message = json.loads(line)
-        if "row" in message:
-            gc.collect()
-            build = getattr(module, message["row"], None)
-            work = build(**message["args"]) if build else None
-            count = calibrate(work) if work else 0
-            answer: dict[str, Any] = {"ready": work is not None}
-        else:
-            answer = measure(work, count) if work else {"seconds": None}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(worker.answer(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

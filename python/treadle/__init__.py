@@ -46,16 +46,21 @@ from treadle._core import (
     zeros,
     zeros_like,
 )
-from treadle.anomaly import detect_anomaly
 from treadle.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 
 if TYPE_CHECKING:
     from treadle import autograd, data, init, models, nn, ops, optim, training
+    from treadle.anomaly import detect_anomaly
     from treadle.nn.summary import summary
     from treadle.serialization import load, save
 
 _SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "onnx", "ops", "optim", "sklearn", "training"})
-_LAZY = {"load": "treadle.serialization", "save": "treadle.serialization", "summary": "treadle.nn.summary"}
+_LAZY = {
+    "detect_anomaly": "treadle.anomaly",
+    "load": "treadle.serialization",
+    "save": "treadle.serialization",
+    "summary": "treadle.nn.summary",
+}
 
 __all__ = [
     "DType",

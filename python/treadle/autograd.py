@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from treadle._core import Tensor, _checkpoint, _custom, _set_grad_enabled, default_generator, grad, is_grad_enabled
-from treadle.gradcheck import gradcheck, gradgradcheck
+
+if TYPE_CHECKING:
+    from treadle.gradcheck import gradcheck, gradgradcheck
 
 __all__ = [
     "Context",
@@ -25,6 +27,15 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the check of gradients the first time it is asked for."""
+    if name in ("gradcheck", "gradgradcheck"):
+        from treadle import gradcheck
+
+        return getattr(gradcheck, name)
+    raise AttributeError(f"module 'treadle.autograd' has no attribute {name!r}")
 
 
 class set_grad_enabled:

@@ -245,17 +245,17 @@ fn tensors(list: &Bound<'_, PyAny>, op: &str) -> PyResult<Vec<Tensor>> {
 
 /// Tensors of one shape along a new axis.
 #[pyfunction]
-#[pyo3(signature = (tensors_, axis=0))]
-fn stack(py: Python<'_>, tensors_: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
-    let xs = tensors(tensors_, "stack")?;
+#[pyo3(signature = (tensors, axis=0))]
+fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
+    let xs = self::tensors(tensors, "stack")?;
     run(py, xs.iter().map(Tensor::size).sum(), move || ops::stack(&xs, axis)).map(PyTensor::new)
 }
 
 /// Tensors one after another along an axis.
 #[pyfunction]
-#[pyo3(signature = (tensors_, axis=0))]
-fn concatenate(py: Python<'_>, tensors_: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
-    let xs = tensors(tensors_, "concatenate")?;
+#[pyo3(signature = (tensors, axis=0))]
+fn concatenate(py: Python<'_>, tensors: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
+    let xs = self::tensors(tensors, "concatenate")?;
     run(py, xs.iter().map(Tensor::size).sum(), move || ops::concatenate(&xs, axis)).map(PyTensor::new)
 }
 

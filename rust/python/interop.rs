@@ -24,6 +24,7 @@ impl PyTensor {
         }
         element(py, t.array(), t.array().layout().offset)
     }
+    /// The elements as nested lists of Python numbers; a number if there are no axes.
     fn tolist<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.numpy(py)?.call_method0("tolist")
     }
@@ -82,6 +83,10 @@ impl PyTensor {
             None => {}
         }
         Ok(out + ")")
+    }
+    /// What notebooks show: see `treadle/notebook.py`.
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("treadle.notebook")?.call_method1("tensor", (slf,))
     }
     fn __format__(slf: &Bound<'_, Self>, spec: &str) -> PyResult<String> {
         if spec.is_empty() || slf.get().lock().size() != 1 {

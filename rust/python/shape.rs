@@ -18,15 +18,19 @@ impl PyTensor {
         let dtype = convert::dtype(dtype)?;
         apply(py, self, |x| ops::cast(x, dtype))
     }
+    /// As float32.
     fn float(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, |x| ops::cast(x, DType::F32))
     }
+    /// As float64.
     fn double(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, |x| ops::cast(x, DType::F64))
     }
+    /// As int64; fractions are cut off.
     fn long(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, |x| ops::cast(x, DType::I64))
     }
+    /// Whether each element is not zero.
     fn bool(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, |x| ops::cast(x, DType::Bool))
     }
@@ -61,6 +65,7 @@ impl PyTensor {
 
     // Shapes -----------------------------------------------------------
 
+    /// The axes in reversed order, as a view.
     #[getter(T)]
     fn transposed(&self) -> PyTensor {
         PyTensor::new(ops::transpose(&self.tensor()))
@@ -71,10 +76,12 @@ impl PyTensor {
         let sizes = convert::signed_shape_of(shape)?;
         apply(py, self, |x| ops::reshape(x, &sizes))
     }
+    /// `reshape`, under PyTorch's name.
     #[pyo3(signature = (*shape))]
     fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         self.reshape(py, shape)
     }
+    /// The axes from `start` to `end`, both included, joined into one.
     #[pyo3(signature = (start=0, end=-1))]
     fn flatten(&self, py: Python<'_>, start: isize, end: isize) -> PyResult<PyTensor> {
         apply(py, self, |x| ops::flatten(x, start, end))
@@ -88,13 +95,16 @@ impl PyTensor {
         let axes = convert::signed_shape_of(axes)?;
         Ok(PyTensor::new(ops::permute(&self.tensor(), &axes)?))
     }
+    /// `permute`, under NumPy's name.
     #[pyo3(signature = (*axes))]
     fn transpose(&self, axes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         self.permute(axes)
     }
+    /// Two axes in each other's place, as a view.
     fn swapaxes(&self, a: isize, b: isize) -> PyResult<PyTensor> {
         Ok(PyTensor::new(ops::swapaxes(&self.tensor(), a, b)?))
     }
+    /// A view of a larger shape, in which axes of size 1 and new ones in front are repeated.
     #[pyo3(signature = (*shape))]
     fn broadcast_to(&self, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         Ok(PyTensor::new(ops::broadcast_to(&self.tensor(), &convert::shape_of(shape)?)?))
@@ -114,13 +124,16 @@ impl PyTensor {
             .collect();
         Ok(PyTensor::new(ops::broadcast_to(&t, &filled?)?))
     }
+    /// Without the axes of size 1, or without the given ones.
     #[pyo3(signature = (axis=None))]
     fn squeeze(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
         Ok(PyTensor::new(ops::squeeze(&self.tensor(), axis.as_ref().map(|a| &a.0[..]))?))
     }
+    /// With a new axis of size 1 at the given place.
     fn unsqueeze(&self, axis: isize) -> PyResult<PyTensor> {
         Ok(PyTensor::new(ops::unsqueeze(&self.tensor(), axis)?))
     }
+    /// The elements in reversed order along the given axes, or along all.
     #[pyo3(signature = (axis=None))]
     fn flip(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
         Ok(PyTensor::new(ops::flip(&self.tensor(), axis.as_ref().map(|a| &a.0[..]))?))

@@ -41,6 +41,7 @@ fn _custom(py: Python<'_>, value: Bound<'_, PyAny>, inputs: Vec<Bound<'_, PyAny>
     run(py, 0, move || Ok(ops::custom(&value, &inputs, keep, Arc::new(call)))).map(PyTensor::new)
 }
 
+/// Whether operations are recorded on this thread.
 #[pyfunction]
 fn is_grad_enabled() -> bool {
     autograd::is_recording()

@@ -99,22 +99,27 @@ impl PyTensor {
 
     // Facts ------------------------------------------------------------
 
+    /// The sizes of the axes, as a tuple.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.lock().shape().iter())
     }
+    /// The number of axes.
     #[getter]
     fn ndim(&self) -> usize {
         self.lock().ndim()
     }
+    /// The number of elements.
     #[getter]
     fn size(&self) -> usize {
         self.lock().size()
     }
+    /// The element type.
     #[getter]
     fn dtype(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         super::dtype_object(py, self.lock().dtype())
     }
+    /// Always "cpu".
     #[getter]
     fn device(&self) -> &'static str {
         "cpu"
@@ -125,9 +130,11 @@ impl PyTensor {
         let t = self.lock();
         t.size() * t.dtype().size()
     }
+    /// `size`, under PyTorch's name.
     fn numel(&self) -> usize {
         self.size()
     }
+    /// `ndim`, under PyTorch's name.
     fn dim(&self) -> usize {
         self.ndim()
     }
@@ -147,6 +154,7 @@ impl PyTensor {
     fn grad_fn(&self) -> Option<&'static str> {
         self.lock().op_name()
     }
+    /// Whether gradients are computed: accumulated in `grad` of a leaf, passed on by any other.
     #[getter]
     fn get_requires_grad(&self) -> bool {
         self.lock().requires_grad()

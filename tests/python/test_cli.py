@@ -275,7 +275,7 @@ def test_without_matplotlib_it_says_so_once(
 ) -> None:
     without_pictures(monkeypatch)
     assert main(["train", *QUICK, "--quiet", "--out", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().err == "treadle: plot: expected matplotlib, got none; pip install treadle[plot]\n"
+    assert capsys.readouterr().err == "treadle: no pictures (plot: expected matplotlib, got none; pip install treadle[plot])\n"
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES - {"curves.png", "confusion.png"}
 
 

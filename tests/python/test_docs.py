@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 import treadle
 import treadle.sklearn
+from treadle import nn
 from treadle.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 def blocks(text: str, language: str = "python") -> list[str]:
@@ -44,6 +48,13 @@ def test_modules_it_names_exist() -> None:
         assert getattr(treadle, name) is not None, name
 
 
+@pytest.mark.parametrize("path", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"])
+def test_links_of_a_page_outside_the_site_lead_somewhere(path: str) -> None:
+    page = ROOT / path
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
 # pages ------------------------------------------------------------------------
 
 
@@ -53,6 +64,57 @@ def test_code_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monk
     names = {"__name__": "__main__"}
     for number, code in enumerate(blocks(page.read_text(encoding="utf-8")), start=1):
         exec(compile(code, f"{page.name}, block {number}", "exec"), names)
+
+
+# reference --------------------------------------------------------------------
+
+PACKAGES = (treadle, *(getattr(treadle, name) for name in sorted(treadle._SUBPACKAGES)), nn.functional, nn.utils)
+
+
+def resolve(path: str) -> Any:
+    """What a directive of the reference names: a module, or a class in one."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+def referred() -> dict[int, str]:
+    """The objects that directives of the reference show, by identity."""
+    found = {}
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for path, options in re.findall(r"^::: (\S+)\n((?: {4}.*\n)*)", text, re.MULTILINE):
+            target = resolve(path)
+            found[id(target)] = path
+            listed = re.search(r"members: \[(.*)\]", options)
+            for name in [] if inspect.isclass(target) else listed[1].split(", ") if listed else target.__all__:
+                found[id(getattr(target, name))] = f"{path}.{name}"
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_reference_and_has_a_text(package: ModuleType) -> None:
+    prose = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    shown = referred()
+    for name in package.__all__:
+        value, full = getattr(package, name), f"{package.__name__}.{name}"
+        if inspect.ismodule(value):
+            assert value in PACKAGES or id(value) in shown, full
+        elif callable(value):
+            assert id(value) in shown, full
+            assert inspect.getdoc(value), full
+        else:
+            assert f"`{full}`" in prose or id(value) in shown, full
+
+
+@pytest.mark.parametrize("name", [name for name in dir(treadle.Tensor) if not name.startswith("_")])
+def test_everything_of_a_tensor_has_a_text(name: str) -> None:
+    assert getattr(treadle.Tensor, name).__doc__
+
+
+# commands and tables ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", COMMANDS)

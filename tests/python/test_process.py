@@ -214,6 +214,15 @@ print(grown, heavy)
     assert heavy.strip() == "[]"
 
 
+def test_import_loads_no_more_than_the_core_and_grad_mode() -> None:
+    loaded = run("import sys, treadle; print(*sorted(m for m in sys.modules if m.partition('.')[0] in ('treadle', 'numpy')))")
+    assert loaded.split() == ["treadle", "treadle._core", "treadle.autograd"]
+    assert run("import treadle; print(treadle.detect_anomaly.__module__, treadle.autograd.gradcheck.__module__)").split() == [
+        "treadle.anomaly",
+        "treadle.gradcheck",
+    ]
+
+
 def test_the_version_comes_from_one_place() -> None:
     text = (ROOT / "Cargo.toml").read_text()
     assert f'version = "{treadle.__version__}"' in text

@@ -137,6 +137,20 @@ def test_a_failing_model_stays_too() -> None:
     assert model.training
 
 
+def test_a_model_that_fails_says_what_it_was_given() -> None:
+    with pytest.raises(TypeError, match="expected an int64 index, got float32") as caught:
+        treadle.summary(nn.Embedding(10, 4), (3, 5))
+    assert caught.value.__notes__ == [
+        "summary: the model was given float32 of shape (3, 5); a Tensor as input_shape is given as it is"
+    ]
+
+
+def test_models_that_only_call_their_layers_have_no_operations_of_their_own() -> None:
+    found = treadle.summary(models.MLPResNet(4, 6, 2, 3), (5, 4))
+    assert all(layer.flops is not None for layer in found.layers)
+    assert "not counted" not in str(found)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

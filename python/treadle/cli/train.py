@@ -139,7 +139,7 @@ class _Job:
                 counts = confusion_matrix(outputs, self.answers, len(self.classes))
                 plots.confusion(counts, self.classes).savefig(self.out / folder.CONFUSION)
         except ImportError as error:
-            print(f"treadle: {error}", file=sys.stderr)
+            print(f"treadle: no pictures ({error})", file=sys.stderr)
         if not quiet:
             self._report(history, outputs)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from treadle import _core, notebook
+from treadle import _core, models, notebook
 from treadle._core import Tensor, default_generator
 from treadle.autograd import no_grad
 from treadle.nn import activation, container, dropout, linear, norm, spatial_norm
@@ -27,6 +27,7 @@ _HEADS = ("layer", "output shape", "parameters", "FLOPs", "time")
 # Operations per value of the output; a function such as exp counts as one.
 _PER_VALUE: dict[type[Module], int] = {
     **dict.fromkeys((container.Sequential, dropout.Dropout, linear.Embedding, linear.Flatten, linear.Identity), 0),
+    **dict.fromkeys((models.MLP, models.MLPResNet), 0),
     **dict.fromkeys((activation.ReLU, activation.LeakyReLU, activation.ELU, activation.GELU, activation.SiLU), 1),
     **dict.fromkeys((activation.Sigmoid, activation.Softplus, activation.Tanh, container.Residual), 1),
     **dict.fromkeys((norm.BatchNorm1d, spatial_norm.BatchNorm2d), 2),  # in evaluation: one factor and one term
@@ -155,6 +156,10 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
         with no_grad():
             for _ in range(repeats + 1):
                 watch.run(inputs)
+    except Exception as error:
+        shown = ", ".join(f"{x.dtype.name} of shape {x.shape}" for x in inputs)
+        error.add_note(f"summary: the model was given {shown}; a Tensor as input_shape is given as it is")
+        raise
     finally:
         default_generator().set_state(state)
     return Summary(watch.layers(), sum(p.size for p in parameters if p.requires_grad))
@@ -196,18 +201,19 @@ class _Watch:
 
     def call(self, module: Module, rule: type[Module], forward: Callable[[], Any]) -> Any:
         """Runs one call of a module and enters what it gave and how long it took without the calls within it."""
+        entered = time.perf_counter()
         layer = self.found[id(module)]
         self.inside.append(0.0)
         start = time.perf_counter()
         output = forward()
         whole, within = time.perf_counter() - start, self.inside.pop()
-        self.inside[-1] += whole
         layer.calls += 1
         self.seconds[id(module)][-1] += whole - within
         if isinstance(output, Tensor):
             layer.output_shape = output.shape
             flops = _flops(module, rule, output.size)
             layer.flops = None if flops is None else flops + (layer.flops or 0)
+        self.inside[-1] += time.perf_counter() - entered  # what watching took is not the caller's time either
         return output
 
     def run(self, inputs: list[Tensor]) -> None:

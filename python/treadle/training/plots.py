@@ -41,7 +41,7 @@ def curves(history: History) -> Any:
         axes = figure.add_subplot(1, len(names), number)
         _plain(axes)
         axes.grid(axis="y", color=_GRID, linewidth=0.8)
-        for part, colour, label in (("train", _TRAIN, "training"), ("valid", _VALID, "test")):
+        for part, colour, label in (("train", _TRAIN, "training"), ("valid", _VALID, "validation")):
             values = [np.nan if value is None else value for value in history[f"{part}_{name}"]]
             if not np.all(np.isnan(values)):
                 axes.plot(epochs, values, color=colour, linewidth=1.8, label=label, marker="o" if len(values) == 1 else "")

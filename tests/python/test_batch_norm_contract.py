@@ -1,0 +1,389 @@
+"""What `BatchNorm1d` promises, one test per row: its signature and modes, and what it answers when things go wrong.
+
+How exact it is stands in test_batch_norm_accuracy.py, the layer of course material and the layers around it in test_batch_norm.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import treadle
+from tests.python.batch_norm_reference import close, draw, grads_of, normalised, over, per_channel
+from treadle import nn
+
+KINDS: dict[str, dict[str, bool]] = {
+    "whole": {},
+    "no affine": {"affine": False},
+    "no tracking": {"track_running_stats": False},
+    "bare": {"affine": False, "track_running_stats": False},
+}
+KEYS = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    treadle.manual_seed(1)
+
+
+def state(layer: nn.Module) -> dict[str, Any]:
+    return {name: tensor.tolist() for name, tensor in layer.state_dict().items()}
+
+
+# signature ------------------------------------------------------------------------
+
+
+def test_signature() -> None:
+    assert str(inspect.signature(nn.BatchNorm1d)) == (
+        "(dim: 'int', eps: 'float' = 1e-05, momentum: 'float | None' = 0.1, device: 'str | None' = None, dtype: 'Any' = 'float32', "
+        "*, affine: 'bool' = True, track_running_stats: 'bool' = True, unbiased: 'bool' = False) -> 'None'"
+    )
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (4, 3, 7), (1, 3, 2)])
+def test_signature_input_and_train(shape: tuple[int, ...]) -> None:
+    x, bn = 5 * draw(*shape) + 100, nn.BatchNorm1d(3)
+    bn.weight.copy_([2, 3, 4])
+    bn.bias.copy_([1, 0, -1])
+    close(bn(treadle.tensor(x)), per_channel([2, 3, 4], x) * normalised(x) + per_channel([1, 0, -1], x), 4e-6)
+
+
+def test_signature_input_of_any_strides_is_not_copied() -> None:
+    x = treadle.randn(256, 512).T[::2]
+    bn, before = nn.BatchNorm1d(256), treadle.memory_stats()["live_bytes"]
+    y = bn(x)
+    assert y.shape == (256, 256)
+    assert treadle.memory_stats()["live_bytes"] - before < 1.5 * y.nbytes
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (4, 3, 7)])
+def test_signature_eval_uses_the_running_statistics_and_has_all_gradients(shape: tuple[int, ...]) -> None:
+    x, g, bn = draw(*shape), draw(*shape), nn.BatchNorm1d(3)
+    values = {"weight": [2, 3, 4], "bias": [1, 0, -1], "running_mean": [1, 2, 3], "running_var": [4, 1, 9]}
+    for name, value in values.items():
+        getattr(bn, name).copy_(value)
+    before = state(bn)
+    y, dx, dw, db = grads_of(bn.eval(), x, g)
+    root = np.sqrt(per_channel([4, 1, 9], x) + 1e-5)
+    hat = (x - per_channel([1, 2, 3], x)) / root
+    close(y, per_channel([2, 3, 4], x) * hat + per_channel([1, 0, -1], x))
+    close(dx, g * per_channel([2, 3, 4], x) / root)
+    close(dw, (g * hat).sum(over(x)))
+    close(db, g.sum(over(x)))
+    assert state(bn) == before
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (4, 3, 7)])
+@pytest.mark.parametrize("recording", [True, False], ids=["recording", "no_grad"])
+@pytest.mark.parametrize("momentum", [0.1, 0.0, 1.0, 0.75])
+def test_signature_running_update(momentum: float, recording: bool, shape: tuple[int, ...]) -> None:
+    x, bn = 2 * draw(*shape) + 1, nn.BatchNorm1d(3, momentum=momentum)
+    with treadle.autograd.set_grad_enabled(recording):
+        bn(treadle.tensor(x))
+    close(bn.running_mean, momentum * x.astype("float64").mean(over(x)))
+    close(bn.running_var, (1 - momentum) + momentum * x.astype("float64").var(over(x)))
+    assert bn.num_batches_tracked.item() == 1
+    assert bn.running_mean.grad_fn is bn.running_var.grad_fn is None
+    assert not bn.running_mean.requires_grad
+
+
+def test_signature_unbiased() -> None:
+    x, biased, unbiased = draw(10, 2), nn.BatchNorm1d(2), nn.BatchNorm1d(2, unbiased=True)
+    y, z = biased(treadle.tensor(x)), unbiased(treadle.tensor(x))
+    close(biased.running_var, 0.9 + 0.1 * x.var(0))
+    close(unbiased.running_var, 0.9 + 0.1 * x.var(0, ddof=1))
+    np.testing.assert_array_equal(y.detach().numpy(), z.detach().numpy())
+
+
+def test_signature_momentum_none() -> None:
+    bn, batches = nn.BatchNorm1d(2, momentum=None), [draw(10, 2) for _ in range(5)]
+    for count, batch in enumerate(batches, start=1):
+        bn(treadle.tensor(batch))
+        close(bn.running_mean, np.mean([b.mean(0) for b in batches[:count]], axis=0))
+        close(bn.running_var, np.mean([b.var(0) for b in batches[:count]], axis=0))
+    assert bn.num_batches_tracked.item() == 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_signature_affine_and_track_running_stats(kind: str) -> None:
+    bn, x = nn.BatchNorm1d(3, **KINDS[kind]), draw(8, 3)
+    affine, tracked = KINDS[kind].get("affine", True), KINDS[kind].get("track_running_stats", True)
+    assert list(bn.state_dict()) == KEYS[: 2 * affine] + KEYS[2 : 2 + 3 * tracked]
+    assert [name for name, _ in bn.named_parameters()] == KEYS[: 2 * affine]
+    close(bn(treadle.tensor(x)), normalised(x), 2e-6)
+    if not tracked:
+        close(bn.eval()(treadle.tensor(x)), normalised(x), 2e-6)
+
+
+def test_signature_buffers() -> None:
+    bn = nn.BatchNorm1d(3)
+    found = {name: (type(tensor), tensor.shape, tensor.dtype.name) for name, tensor in bn.named_buffers()}
+    assert found == {
+        "running_mean": (nn.Buffer, (3,), "float32"),
+        "running_var": (nn.Buffer, (3,), "float32"),
+        "num_batches_tracked": (nn.Buffer, (), "int64"),
+    }
+    assert len(bn.parameters()) == 2
+
+
+def test_signature_state_dict_keys(tmp_path: Path) -> None:
+    """Those of PyTorch, and a file that PyTorch wrote."""
+    bn = nn.BatchNorm1d(3)
+    assert list(bn.state_dict()) == KEYS
+    loaded = treadle.load(Path(__file__).parent / "fixtures" / "layers.pt")
+    values = {key: loaded[f"batch_norm_1d.state.{key}"] for key in KEYS}
+    assert bn.load_state_dict(values) == ([], [])
+    close(bn.eval()(loaded["batch_norm_1d.x"]).detach(), loaded["batch_norm_1d.y"], 1e-6)
+    treadle.save(tmp_path / "bn.safetensors", bn.state_dict())
+    other, file = nn.BatchNorm1d(3), treadle.load(tmp_path / "bn.safetensors")
+    other.load_state_dict(file)
+    assert state(other) == state(bn)
+    del file["num_batches_tracked"]
+    nn.BatchNorm1d(3).load_state_dict(file)
+
+
+def test_signature_helpers() -> None:
+    bn = nn.BatchNorm1d(2, unbiased=True)
+    fresh = state(bn)
+    bn.weight.copy_([3, 4])
+    bn(treadle.tensor(draw(4, 2)))
+    bn.reset_running_stats()
+    assert state(bn) == fresh | {"weight": [3, 4]}
+    bn.reset_parameters()
+    assert state(bn) == fresh
+    assert repr(nn.BatchNorm1d(2)) == "BatchNorm1d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
+
+
+def test_signature_mode_at_forward_decides_backward() -> None:
+    x, g, bn = draw(8, 3), draw(8, 3), nn.BatchNorm1d(3)
+    for training in (True, False):
+        expected = grads_of(copy.deepcopy(bn).train(training), x, g)[1]
+        leaf = treadle.tensor(x, requires_grad=True)
+        y = bn.train(training)(leaf)
+        bn.train(not training)
+        y.backward(treadle.tensor(g))
+        np.testing.assert_array_equal(leaf.grad.numpy(), expected)
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (5, 3, 4)])
+def test_signature_mask(shape: tuple[int, ...]) -> None:
+    """Outputs, gradients and statistics are those of the kept positions alone; the others are zeros whatever they hold."""
+    x, g = draw(*shape), draw(*shape)
+    positions = (shape[0], *shape[2:])
+    keep = np.random.default_rng(0).random(positions) < 0.6
+    kept = (lambda t: t[keep]) if x.ndim == 2 else (lambda t: np.moveaxis(t, 1, 2)[keep])
+    masked, plain = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    want = grads_of(plain, np.ascontiguousarray(kept(x)), np.ascontiguousarray(kept(g)))
+    np.moveaxis(x, 1, -1)[~keep] = np.nan
+    leaf = treadle.tensor(x, requires_grad=True)
+    y = masked(leaf, treadle.tensor(keep))
+    y.backward(treadle.tensor(g))
+    for whole, part in ((y.detach().numpy(), want[0]), (leaf.grad.numpy(), want[1])):
+        close(kept(whole), part, 1e-6)
+        assert not np.moveaxis(whole, 1, -1)[~keep].any()
+    close(masked.weight.grad, want[2], 1e-6)
+    close(masked.bias.grad, want[3], 1e-6)
+    close(masked.running_mean, plain.running_mean, 1e-6)
+    close(masked.running_var, plain.running_var, 1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_signature_higher_order(training: bool) -> None:
+    """Third order, so that backward of backward of backward runs; values of second order are in test_batch_norm_accuracy.py."""
+    bn = nn.BatchNorm1d(3, dtype="float64").train(training)
+    g = treadle.tensor(draw(6, 3).astype("float64"))
+
+    def penalty(x: treadle.Tensor) -> treadle.Tensor:
+        (dx,) = treadle.grad((bn(x).tanh() * g).sum(), [x], create_graph=True)
+        return dx.square().sum()
+
+    x = treadle.tensor(draw(6, 3).astype("float64"))
+    assert treadle.autograd.gradgradcheck(penalty, [x.requires_grad_()])
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_signature_recompute_moves_statistics_once(momentum: float | None) -> None:
+    again, once = nn.BatchNorm1d(3, momentum=momentum), nn.BatchNorm1d(3, momentum=momentum)
+    for _ in range(3):
+        x, g = draw(8, 3), treadle.tensor(draw(8, 3))
+        a, b = (treadle.tensor(x, requires_grad=True) for _ in range(2))
+        nn.checkpoint(again, a).backward(g)
+        once(b).backward(g)
+        np.testing.assert_array_equal(a.grad.numpy(), b.grad.numpy())
+    assert state(again) == state(once)
+    assert again.num_batches_tracked.item() == 3
+
+
+# when things go wrong --------------------------------------------------------------
+
+
+def refuses(bn: nn.BatchNorm1d, x: Any, error: type[Exception], message: str) -> None:
+    """Says so in these words, and nothing has moved."""
+    before = state(bn)
+    for call in (bn, bn.forward_relu):
+        with pytest.raises(error) as caught:
+            call(x)
+        assert str(caught.value) == message
+    assert state(bn) == before
+
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+@kinds
+@pytest.mark.parametrize("shape", [(1, 8), (1, 8, 1)])
+def test_error_one_value_per_channel(shape: tuple[int, ...], kind: str) -> None:
+    message = f"training needs more than one value per channel, got shape {shape}; use drop_last=True in the DataLoader, or eval()"
+    refuses(nn.BatchNorm1d(8, **KINDS[kind]), treadle.ones(*shape), ValueError, f"batch_norm: {message}")
+
+
+@kinds
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("shape", [(8, 5), (8, 5, 2)])
+def test_error_wrong_channels(shape: tuple[int, ...], training: bool, kind: str) -> None:
+    bn = nn.BatchNorm1d(4, **KINDS[kind]).train(training)
+    refuses(bn, treadle.ones(*shape), ValueError, f"batch_norm: expected 4 channels, got 5 in shape {shape}")
+
+
+WRONG: dict[str, tuple[Any, type[Exception], str]] = {
+    "1-D": (treadle.ones(4), ValueError, "expected shape (N, C) or (N, C, L), got (4,)"),
+    "4-D": (treadle.ones(2, 4, 2, 2), ValueError, "expected shape (N, C) or (N, C, L), got (2, 4, 2, 2)"),
+    "integer": (treadle.ones(8, 4, dtype="int64"), TypeError, "expected float32 or float64, got int64"),
+    "boolean": (treadle.ones(8, 4, dtype="bool"), TypeError, "expected float32 or float64, got bool"),
+    "NumPy array": (np.ones((8, 4)), TypeError, "expected a Tensor, got ndarray; wrap it with treadle.tensor(...)"),
+    "list": ([[1.0]], TypeError, "expected a Tensor, got list; wrap it with treadle.tensor(...)"),
+}
+
+
+@kinds
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("what", WRONG)
+def test_error_input(what: str, training: bool, kind: str) -> None:
+    x, error, message = WRONG[what]
+    refuses(nn.BatchNorm1d(4, **KINDS[kind]).train(training), x, error, f"batch_norm: {message}")
+
+
+MASKS: dict[str, tuple[treadle.Tensor, str]] = {
+    "of numbers": (treadle.ones(8), "expected a bool mask of shape (8,), got float32 of shape (8,)"),
+    "of another shape": (treadle.ones(7, dtype="bool"), "expected a bool mask of shape (8,), got bool of shape (7,)"),
+    "with one position": (
+        treadle.arange(8) == 3,
+        "training needs more than one value per channel, got shape (8, 4) with 1 kept positions; "
+        "use drop_last=True in the DataLoader, or eval()",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MASKS)
+def test_error_mask(what: str) -> None:
+    bn, (mask, message) = nn.BatchNorm1d(4), MASKS[what]
+    before = state(bn)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        bn(treadle.ones(8, 4), mask)
+    assert str(caught.value) == f"batch_norm: {message}"
+    assert state(bn) == before
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"dim": 0}, ValueError, "expected dim of at least 1, got 0"),
+        ({"dim": -3}, ValueError, "expected dim of at least 1, got -3"),
+        ({"dim": 2.5}, TypeError, "expected dim as an int, got float"),
+        ({"eps": 0}, ValueError, "expected eps above 0, got 0"),
+        ({"eps": -1e-5}, ValueError, "expected eps above 0, got -1e-05"),
+        ({"eps": float("nan")}, ValueError, "expected eps above 0, got nan"),
+        ({"momentum": 1.5}, ValueError, "expected momentum in [0, 1], got 1.5"),
+        ({"momentum": -0.1}, ValueError, "expected momentum in [0, 1], got -0.1"),
+        ({"device": "cuda"}, ValueError, "expected device None or \"cpu\" (treadle runs on the CPU), got 'cuda'"),
+        ({"dtype": "int64"}, TypeError, "expected dtype float32 or float64, got int64"),
+    ],
+    ids=lambda value: "=".join(map(str, *value.items())) if isinstance(value, dict) else "",
+)
+def test_error_construction(options: dict[str, Any], error: type[Exception], message: str, bare: bool) -> None:
+    with pytest.raises(error) as caught:
+        nn.BatchNorm1d(**({"dim": 4} | options), affine=not bare, track_running_stats=not bare)
+    assert str(caught.value) == f"batch_norm: {message}"
+
+
+@kinds
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("shape", [(0, 4), (0, 4, 3), (3, 4, 0)])
+def test_error_empty_batch_is_none(shape: tuple[int, ...], training: bool, kind: str) -> None:
+    bn = nn.BatchNorm1d(4, **KINDS[kind]).train(training)
+    before, x = state(bn), treadle.zeros(*shape, requires_grad=True)
+    y = bn(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == shape
+    assert all(parameter.grad.tolist() == [0, 0, 0, 0] for parameter in bn.parameters())
+    assert state(bn) == before
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (8, 4, 2), (2000, 4)])
+def test_error_non_finite_batch(shape: tuple[int, ...]) -> None:
+    x, bn = draw(*shape), nn.BatchNorm1d(4)
+    bn(treadle.tensor(x))
+    before = state(bn)
+    x[2, 1], x[3, 3] = np.nan, np.inf
+    with pytest.warns(RuntimeWarning) as caught:
+        y = bn(treadle.tensor(x)).detach().numpy()
+    assert [str(warning.message) for warning in caught] == [
+        "batch_norm: expected finite batch statistics, got non-finite ones in 2 of 4 channels; "
+        "their running statistics keep their last finite value"
+    ]
+    assert np.isnan(y[:, [1, 3]]).all()
+    assert np.isfinite(y[:, [0, 2]]).all()
+    after = state(bn)
+    for name in ("running_mean", "running_var"):
+        moved = [ours != theirs for ours, theirs in zip(after[name], before[name], strict=True)]
+        assert moved == [True, False, True, False]
+    assert after["num_batches_tracked"] == 2
+    with warnings.catch_warnings(action="error"):
+        bn.eval()(treadle.tensor(x))
+
+
+def test_error_float64_input_promotes_as_numpy_does() -> None:
+    bn = nn.BatchNorm1d(3)
+    assert bn(treadle.tensor(draw(8, 3).astype("float64"))).dtype == "float64"
+    assert bn.running_mean.dtype == "float32"
+    assert nn.BatchNorm1d(3, dtype="float64")(treadle.tensor(draw(8, 3))).dtype == "float64"
+
+
+# the page ---------------------------------------------------------------------------
+
+
+def said(call: Any) -> str:
+    """What an error or a warning says."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            call()
+    except (ValueError, TypeError, RuntimeWarning) as error:
+        return str(error)
+    return ""
+
+
+def test_the_page_has_every_error_word_for_word() -> None:
+    bn, x, spoilt = nn.BatchNorm1d(4), treadle.ones(8, 4), draw(8, 4)
+    spoilt[2, 1], spoilt[3, 3] = np.nan, np.inf
+    calls = [
+        lambda: nn.BatchNorm1d(8)(treadle.ones(1, 8)),
+        *(lambda mask=mask: bn(x, mask) for mask in (treadle.arange(8) == 3, treadle.ones(8))),
+        lambda: bn(treadle.ones(8, 5)),
+        *(lambda what=what: bn(WRONG[what][0]) for what in ("4-D", "1-D", "integer", "NumPy array")),
+        *(
+            lambda options=options: nn.BatchNorm1d(**options)
+            for options in ({"dim": 4, "eps": 0}, {"dim": 4, "momentum": 1.5}, {"dim": 0})
+        ),
+        lambda: bn(treadle.tensor(spoilt)),
+    ]
+    page = (Path(__file__).parents[2] / "docs" / "batchnorm.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\* (?:RuntimeWarning: )?`(batch_norm: [^`]*)`\n\n {4}\S", page, re.MULTILINE)
+    assert sorted(listed) == sorted(map(said, calls))

@@ -1,0 +1,70 @@
+"""A training step in its steady state asks the system for no memory and gives none back."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import treadle
+from treadle import nn, optim
+
+# (hidden, batch, inputs): memory of the thread's own lists, and blocks that are maps of their own.
+SIZES = [(32, 16, 16), (256, 128, 784), (512, 1024, 784)]
+STEPS = """
+import os, sys
+import treadle
+from treadle import nn, optim
+h, batch, d = map(int, sys.argv[1:])
+model = nn.Sequential(nn.Linear(d, h), nn.BatchNorm1d(h), nn.ReLU(), nn.Linear(h, h), nn.BatchNorm1d(h), nn.ReLU(), nn.Linear(h, 10))
+update, loss_of = optim.Adam(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+x, y = treadle.randn(batch, d), treadle.tensor([i % 10 for i in range(batch)])
+for i in range(161):
+    if i in (60, 160):
+        os.getppid()  # marks the trace
+    update.zero_grad()
+    loss_of(model(x), y).backward()
+    update.step()
+"""
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD, optim.Adam])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_pool_serves_every_block_of_a_steady_step(size: tuple[int, int, int], optimizer: type) -> None:
+    h, batch, d = size
+    model = nn.Sequential(nn.Linear(d, h), nn.BatchNorm1d(h), nn.ReLU(), nn.Linear(h, 10))
+    update, loss_of = optimizer(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+    x, y = treadle.randn(batch, d), treadle.tensor([i % 10 for i in range(batch)])
+
+    def steps(n: int) -> dict[str, int]:
+        for _ in range(n):
+            update.zero_grad()
+            loss_of(model(x), y).backward()
+            update.step()
+        return treadle.memory_stats()
+
+    before, after = steps(10), steps(20)
+    assert after["misses"] == before["misses"]
+    assert after["hits"] > before["hits"] + 20 * 10
+    assert after["live_bytes"] == before["live_bytes"]
+
+
+def traced() -> bool:
+    """Whether strace is there and may trace."""
+    return bool(shutil.which("strace")) and subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not traced(), reason="strace is missing or may not trace")
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_no_system_call_for_memory_in_a_steady_step(size: tuple[int, int, int], tmp_path: Path) -> None:
+    log = tmp_path / "trace"
+    # Not mprotect: so the C library grows a worker's heap, the first time that worker gets this piece of work.
+    trace = ["strace", "-f", "-o", str(log), "-e", "trace=mmap,munmap,mremap,brk,madvise,getppid"]
+    subprocess.run([*trace, sys.executable, "-c", STEPS, *map(str, size)], check=True, timeout=120)
+    calls = [line.split(None, 1)[1].partition("(")[0] for line in log.read_text().splitlines() if "(" in line]
+    assert "mmap" in calls
+    first, last = (i for i, name in enumerate(calls) if name == "getppid")
+    assert calls[first + 1 : last] == []

@@ -65,8 +65,11 @@ class set_grad_enabled:
 
         @functools.wraps(function)
         def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-            with set_grad_enabled(mode):
+            before = _set_grad_enabled(mode)
+            try:
                 return function(*args, **kwargs)
+            finally:
+                _set_grad_enabled(before)
 
         return inside
 

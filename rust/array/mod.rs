@@ -25,6 +25,7 @@ pub struct Array {
 
 impl Array {
     /// An array with unspecified values, to be filled.
+    #[inline]
     pub fn unfilled(dtype: DType, shape: Dims) -> Result<Array> {
         let buffer = Buffer::new(dtype, shape.size()?)?;
         Ok(Array { buffer, layout: Layout::contiguous(shape) })

@@ -19,6 +19,7 @@ pub struct Dims {
 
 impl Dims {
     /// Fails beyond [`MAX_DIMS`] dimensions.
+    #[inline]
     pub fn new(sizes: &[usize]) -> Result<Dims> {
         if sizes.len() > MAX_DIMS {
             bail!(Value, "shape: expected at most {MAX_DIMS} dimensions, got {}", sizes.len());
@@ -137,6 +138,7 @@ pub struct Layout {
 }
 
 impl Layout {
+    #[inline]
     pub fn contiguous(shape: Dims) -> Layout {
         let mut strides = [0; MAX_DIMS];
         let mut step = 1usize;

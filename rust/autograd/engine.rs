@@ -12,6 +12,7 @@ use crate::array::{Array, Scalar};
 use crate::kernels::interrupt;
 use crate::{Error, Result, bail};
 use smallvec::SmallVec;
+use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -50,8 +51,8 @@ impl Ord for Ready {
     }
 }
 
-#[derive(Default)]
-struct Sweep {
+/// A backward under way.
+pub(super) struct Sweep {
     /// Gradients that have arrived, by number of node or leaf.
     pending: Ids<Tensor>,
     ready: BinaryHeap<Ready>,
@@ -59,20 +60,42 @@ struct Sweep {
     leaves: Vec<Arc<Leaf>>,
 }
 
+/// Gradients that a sweep has room for before its lists grow: those of a small network, so that they never do.
+const ROOM: usize = 14;
+
 impl Sweep {
+    fn new() -> Sweep {
+        let pending = Ids::with_capacity_and_hasher(ROOM, BuildHasherDefault::default());
+        Sweep { pending, ready: BinaryHeap::with_capacity(ROOM), leaves: Vec::with_capacity(ROOM) }
+    }
+
+    /// Takes the gradient that `node` gives to `edge`, one of its inputs.
+    pub(super) fn give(&mut self, node: &Node, edge: &Edge, gradient: Tensor) -> Result<()> {
+        if anomaly::is_watching() {
+            anomaly::check()?;
+            anomaly::backward(node, &gradient)?;
+        }
+        self.arrive(edge, gradient)
+    }
+
     /// Adds a gradient to what `edge` has got so far.
-    fn arrive(&mut self, edge: &Edge, gradient: Tensor) -> Result<()> {
+    fn arrive(&mut self, edge: &Edge, mut gradient: Tensor) -> Result<()> {
         let (Some(id), Some((shape, dtype))) = (edge.id(), edge.meta()) else {
             return Ok(());
         };
-        let gradient = if gradient.shape() == shape { gradient } else { sum_to(&gradient, shape)? };
-        let gradient = if gradient.dtype() == dtype { gradient } else { cast(&gradient, dtype)? };
-        match self.pending.remove(&id) {
-            Some(sum) => {
-                self.pending.insert(id, accumulate(sum, &gradient)?);
+        if gradient.shape() != shape {
+            gradient = sum_to(&gradient, shape)?;
+        }
+        if gradient.dtype() != dtype {
+            gradient = cast(&gradient, dtype)?;
+        }
+        match self.pending.entry(id) {
+            Entry::Occupied(held) => {
+                let sum = accumulate(held.remove(), &gradient)?;
+                self.pending.insert(id, sum);
             }
-            None => {
-                self.pending.insert(id, gradient);
+            Entry::Vacant(place) => {
+                place.insert(gradient);
                 match edge {
                     Edge::Node(node) => self.ready.push(Ready(node.clone())),
                     Edge::Leaf(leaf) => self.leaves.push(leaf.clone()),
@@ -113,26 +136,9 @@ impl Sweep {
                     node.name
                 ))
             })?;
-            let mut inputs = Inputs {
-                edges: &body.inputs,
-                output: if recording { Edge::Node(node.clone()) } else { Edge::Off },
-                recording,
-                grads: SmallVec::from_elem(None, body.inputs.len()),
-            };
-            body.op.backward(&gradient, &mut inputs)?;
-            let grads = std::mem::take(&mut inputs.grads);
-            drop(gradient);
+            body.op.backward(&gradient, &mut Inputs { node: &node, edges: &body.inputs, recording, sweep: self })?;
             if interrupt::stops() {
                 return Err(Error::Interrupted);
-            }
-            for (edge, grad) in body.inputs.iter().zip(grads) {
-                if let Some(grad) = grad {
-                    if anomaly::is_watching() {
-                        anomaly::check()?;
-                        anomaly::backward(&node, &grad)?;
-                    }
-                    self.arrive(edge, grad)?;
-                }
             }
         }
         Ok(())
@@ -167,7 +173,7 @@ fn check_on_tape(y: &Tensor, op: &str) -> Result<()> {
 pub(super) fn backward(y: &Tensor, gradient: Option<Tensor>, retain: bool, create: bool) -> Result<()> {
     check_on_tape(y, "backward")?;
     let gradient = seed(y, gradient, "backward")?;
-    let mut sweep = Sweep::default();
+    let mut sweep = Sweep::new();
     with_recording(create, || {
         sweep.arrive(y.edge(), gradient)?;
         sweep.run(&[], 0, retain || create, create)?;
@@ -184,7 +190,7 @@ pub fn grad(outputs: &[Tensor], inputs: &[Tensor], grad_outputs: Option<&[Option
         bail!(Value, "grad: expected {} grad_outputs, one per output, got {}", outputs.len(), given.len());
     }
     inputs.iter().try_for_each(|x| check_on_tape(x, "grad"))?;
-    let mut sweep = Sweep::default();
+    let mut sweep = Sweep::new();
     with_recording(create, || {
         for (i, y) in outputs.iter().enumerate() {
             let given = grad_outputs.and_then(|g| g[i].clone());
@@ -202,7 +208,7 @@ pub fn grad(outputs: &[Tensor], inputs: &[Tensor], grad_outputs: Option<&[Option
 
 /// Gradients of `y` at places on the tape that are older than `since`; nodes older than that are not entered.
 pub fn grad_at(y: &Tensor, edges: &[Edge], gradient: Tensor, since: u64, create: bool) -> Result<Vec<Option<Tensor>>> {
-    let mut sweep = Sweep::default();
+    let mut sweep = Sweep::new();
     with_recording(create, || {
         sweep.arrive(y.edge(), gradient)?;
         let keep: Vec<u64> = edges.iter().filter_map(Edge::id).collect();

@@ -4,6 +4,7 @@
 //! never its own output, so there are no cycles; dropping a graph of any depth uses constant stack.
 
 use super::anomaly;
+use super::engine::Sweep;
 use super::tensor::Tensor;
 use crate::Result;
 use crate::array::{Array, DType, Dims};
@@ -77,10 +78,9 @@ pub(super) struct Body<O: ?Sized = dyn Op> {
 }
 
 impl Node {
-    pub(super) fn new<O: Op>(output: &Array, inputs: SmallVec<[Edge; 3]>, op: O) -> Node {
+    pub(super) fn new(output: &Array, body: Arc<Body>) -> Node {
         LIVE.fetch_add(1, Relaxed);
-        let name = op.name();
-        let body: Arc<Body> = Arc::new(Body { inputs, op });
+        let name = body.op.name();
         let place = if anomaly::is_watching() { anomaly::place() } else { None };
         Node { id: next_id(), name, shape: *output.shape(), dtype: output.dtype(), place, body: Mutex::new(Some(body)) }
     }
@@ -150,6 +150,14 @@ impl Edge {
         !matches!(self, Edge::Off)
     }
 
+    /// The gradient accumulated so far, locked, where a leaf is.
+    pub fn grad(&self) -> Option<MutexGuard<'_, Option<Tensor>>> {
+        match self {
+            Edge::Leaf(leaf) => Some(leaf.grad()),
+            _ => None,
+        }
+    }
+
     pub(super) fn id(&self) -> Option<u64> {
         match self {
             Edge::Off => None,
@@ -169,10 +177,10 @@ impl Edge {
 
 /// What an op's backward sees of its node: which inputs want a gradient, its saved values as tensors, and where to give.
 pub struct Inputs<'a> {
+    pub(super) node: &'a Arc<Node>,
     pub(super) edges: &'a [Edge],
-    pub(super) output: Edge,
     pub(super) recording: bool,
-    pub(super) grads: SmallVec<[Option<Tensor>; 3]>,
+    pub(super) sweep: &'a mut Sweep,
 }
 
 impl Inputs<'_> {
@@ -191,13 +199,10 @@ impl Inputs<'_> {
         self.recording
     }
 
-    /// Gives input `i` its gradient, evaluated only if it is wanted. It may still be broadcast against the input's shape
-    /// or wider in type: the engine undoes both.
+    /// Gives input `i` its gradient, once, evaluated only if it is wanted. It may still be broadcast against the input's
+    /// shape or wider in type: the engine undoes both.
     pub fn give(&mut self, i: usize, gradient: impl FnOnce() -> Result<Tensor>) -> Result<()> {
-        if self.wants(i) {
-            self.grads[i] = Some(gradient()?);
-        }
-        Ok(())
+        if self.wants(i) { self.sweep.give(self.node, &self.edges[i], gradient()?) } else { Ok(()) }
     }
 
     /// A saved input as a tensor: still attached to the graph when backward is recorded.
@@ -208,7 +213,7 @@ impl Inputs<'_> {
 
     /// The saved output as a tensor: attached likewise.
     pub fn output(&self, saved: &Array) -> Tensor {
-        let edge = if self.recording { self.output.clone() } else { Edge::Off };
+        let edge = if self.recording { Edge::Node(self.node.clone()) } else { Edge::Off };
         Tensor::with_edge(saved.clone(), edge)
     }
 
@@ -220,9 +225,7 @@ impl Inputs<'_> {
         let wanted: Vec<usize> = (0..saved.len()).filter(|&i| self.wants(i)).collect();
         let targets: Vec<Tensor> = wanted.iter().map(|&i| inputs[i].clone()).collect();
         let grads = super::engine::grad(&[y], &targets, Some(&[Some(dy.clone())]), true, self.recording)?;
-        for (i, grad) in wanted.into_iter().zip(grads) {
-            self.grads[i] = grad;
-        }
-        Ok(())
+        let found = wanted.into_iter().zip(grads).filter_map(|(i, grad)| Some((i, grad?)));
+        found.into_iter().try_for_each(|(i, grad)| self.give(i, || Ok(grad)))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::anomaly;
 use super::mode::is_recording;
-use super::node::{Edge, Leaf, Node, Op};
+use super::node::{Body, Edge, Leaf, Node, Op};
 use crate::array::{Array, DType, Dims, Element};
 use crate::{Result, bail};
 use smallvec::SmallVec;
@@ -56,7 +56,7 @@ impl Tensor {
         if !is_recording() || edges.iter().all(|e| !e.is_on()) {
             return Tensor::constant(array);
         }
-        let node = Node::new(&array, edges, op());
+        let node = Node::new(&array, Arc::new(Body { inputs: edges, op: op() }));
         Tensor { array, edge: Edge::Node(Arc::new(node)) }
     }
 
@@ -99,6 +99,11 @@ impl Tensor {
         &mut self.array
     }
 
+    /// The array for in-place updates as [`Tensor::array_mut`], and the place on the tape.
+    pub fn parts_mut(&mut self) -> (&mut Array, &Edge) {
+        (&mut self.array, &self.edge)
+    }
+
     #[inline]
     pub fn shape(&self) -> &Dims {
         self.array.shape()
@@ -139,10 +144,7 @@ impl Tensor {
 
     /// The gradient accumulated so far; only leaves have one.
     pub fn grad(&self) -> Option<Tensor> {
-        match &self.edge {
-            Edge::Leaf(leaf) => leaf.grad().clone(),
-            _ => None,
-        }
+        self.edge.grad()?.clone()
     }
 
     /// Replaces (or with `None` clears) the accumulated gradient of a leaf.

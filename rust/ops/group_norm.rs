@@ -1,11 +1,73 @@
-//! Group norm (Wu & He 2018): layer norm over rows that hold the channels of one group at all positions, then y = w x̂ + b per
-//! channel.
+//! Group norm (Wu & He 2018): the channels of one group at all positions are a row,
+//!
+//! m = mean x, v = mean (x − m)², x̂ = (x − m)/√(v + eps) over each row, y = w x̂ + b per channel; with g = w dy,
+//! dx = (g − mean g − x̂ mean(g x̂))/√(v + eps), dw = Σ dy x̂, db = Σ dy over examples and positions.
 
 use super::binary::{add, mul};
-use super::layer_norm::{float_type, layer_norm};
+use super::layer_norm::{self, float_type, give, slice};
 use super::shape::reshape;
-use crate::autograd::{Tensor, linear};
-use crate::{Result, bail};
+use crate::array::Array;
+use crate::autograd::{Inputs, Op, Tensor, linear};
+use crate::kernels::map::contiguous;
+use crate::kernels::rows::{self, Norm};
+use crate::kernels::simd::Float;
+use crate::{Result, bail, with_float};
+
+struct GroupNorm<T> {
+    x: Array,
+    w: Option<Array>,
+    b: Option<Array>,
+    groups: usize,
+    eps: f64,
+    /// Mean, as pivot and rest, and 1/√(v + eps) of every group of every example.
+    stats: Vec<[T; 3]>,
+}
+
+impl<T: Float> GroupNorm<T> {
+    fn norm(&self) -> Norm<'_, T> {
+        let l = self.x.shape()[2..].iter().product();
+        Norm { weight: slice(&self.w), bias: slice(&self.b), eps: self.eps, centred: true, groups: self.groups, l }
+    }
+
+    /// Elements of one group of one example.
+    fn columns(&self) -> usize {
+        self.x.shape()[1..].iter().product::<usize>() / self.groups
+    }
+}
+
+impl<T: Float> Op for GroupNorm<T> {
+    fn name(&self) -> &'static str {
+        "group_norm"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        if !dx.recording() {
+            return give(&self.x, self.columns(), &self.norm(), &self.stats, &self.x.shape()[1..2], dy.array(), dx);
+        }
+        let saved: Vec<&Array> = std::iter::once(&self.x).chain(&self.w).chain(&self.b).collect();
+        let (has_w, has_b) = (self.w.is_some(), self.b.is_some());
+        dx.give_through(dy, &saved, |i| {
+            let (w, b) = (has_w.then(|| &i[1]), has_b.then(|| &i[1 + has_w as usize]));
+            composed(&i[0], self.groups, w, b, self.eps)
+        })
+    }
+}
+
+/// The definition, over tensors.
+pub fn composed(x: &Tensor, groups: usize, w: Option<&Tensor>, b: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+    let sizes: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
+    let row = x.shape()[1..].iter().product::<usize>() / groups;
+    let rows = reshape(x, &[(x.shape()[0] * groups) as isize, row as isize])?;
+    let mut y = reshape(&layer_norm::composed(&rows, 1, None, None, eps, true)?, &sizes)?;
+    let mut per_channel = vec![1; x.ndim() - 1];
+    per_channel[0] = -1;
+    if let Some(w) = w {
+        y = mul(&y, &reshape(w, &per_channel)?)?;
+    }
+    if let Some(b) = b {
+        y = add(&y, &reshape(b, &per_channel)?)?;
+    }
+    Ok(y)
+}
 
 fn check(x: &Tensor, groups: usize, parameters: &[(&str, Option<&Tensor>)]) -> Result<()> {
     if x.ndim() < 2 {
@@ -28,22 +90,22 @@ fn check(x: &Tensor, groups: usize, parameters: &[(&str, Option<&Tensor>)]) -> R
     Ok(())
 }
 
+fn run<T: Float>(x: &Tensor, groups: usize, w: Option<&Tensor>, b: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+    let packed = |t: Option<&Tensor>| t.map(|t| contiguous(t.array())).transpose();
+    let mut op = GroupNorm::<T> { x: contiguous(x.array())?, w: packed(w)?, b: packed(b)?, groups, eps, stats: Vec::new() };
+    let mut stats = vec![[T::ZERO; 3]; if x.size() > 0 { x.shape()[0] * groups } else { 0 }];
+    let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
+    rows::norm(op.x.as_slice().expect("made contiguous"), op.columns(), &op.norm(), y.fresh(), &mut stats);
+    op.stats = stats;
+    let inputs: smallvec::SmallVec<[&Tensor; 3]> = std::iter::once(x).chain(w).chain(b).collect();
+    Ok(Tensor::record(y, &inputs, || op))
+}
+
 /// Normalises `x` (N, C, …) over each of `groups` equal groups of channels; weight and bias are (C,).
 pub fn group_norm(x: &Tensor, groups: usize, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
     let dtype = float_type(x, &[weight, bias], eps, "group_norm")?;
     check(x, groups, &[("weight", weight), ("bias", bias)])?;
-    let x = linear::cast(x, dtype)?;
-    let row = x.shape()[1..].iter().product::<usize>() / groups;
-    let rows = reshape(&x, &[(x.shape()[0] * groups) as isize, row as isize])?;
-    let sizes: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
-    let mut y = reshape(&layer_norm(&rows, &[row], None, None, eps)?, &sizes)?;
-    let mut per_channel = vec![1; x.ndim() - 1];
-    per_channel[0] = -1;
-    if let Some(w) = weight {
-        y = mul(&y, &reshape(w, &per_channel)?)?;
-    }
-    if let Some(b) = bias {
-        y = add(&y, &reshape(b, &per_channel)?)?;
-    }
-    Ok(y)
+    let plain = |t: Option<&Tensor>| -> Result<Option<Tensor>> { t.map(|t| linear::cast(t, dtype)).transpose() };
+    let (x, w, b) = (linear::cast(x, dtype)?, plain(weight)?, plain(bias)?);
+    with_float!(dtype, T => run::<T>(&x, groups, w.as_ref(), b.as_ref(), eps), else unreachable!("floats promote to floats"))
 }

@@ -27,10 +27,7 @@ struct LayerNorm<T> {
 
 impl<T: Float> LayerNorm<T> {
     fn norm(&self) -> Norm<'_, T> {
-        fn slice<T: Float>(x: &Option<Array>) -> Option<&[T]> {
-            x.as_ref().map(|x| x.as_slice().expect("made contiguous"))
-        }
-        Norm { weight: slice(&self.w), bias: slice(&self.b), eps: self.eps, centred: self.centred }
+        Norm { weight: slice(&self.w), bias: slice(&self.b), eps: self.eps, centred: self.centred, groups: 1, l: 1 }
     }
 
     fn row_shape(&self) -> &[usize] {
@@ -40,23 +37,28 @@ impl<T: Float> LayerNorm<T> {
     fn columns(&self) -> usize {
         self.row_shape().iter().product()
     }
+}
 
-    fn gradients(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
-        let dy = contiguous(dy)?;
-        let (iw, ib) = (1, 1 + self.w.is_some() as usize);
-        let wants = [(self.w.is_some(), iw), (self.b.is_some(), ib)].map(|(given, i)| given && dx.wants(i));
-        let mut out = Array::unfilled(T::DTYPE, *self.x.shape())?;
-        let (x, dy) = (self.x.as_slice().expect("made contiguous"), dy.as_slice().expect("made contiguous"));
-        let sums = rows::norm_backward(x, dy, self.columns(), &self.norm(), &self.stats, out.fresh(), wants[0] || wants[1]);
-        dx.give(0, || Ok(Tensor::constant(out)))?;
-        for (want, i, sum) in [(wants[0], iw, sums.dw), (wants[1], ib, sums.db)] {
-            if want {
-                let sum: Vec<T> = sum.into_iter().map(T::from_f64).collect();
-                dx.give(i, || Tensor::from_slice(self.row_shape(), &sum))?;
-            }
+pub(super) fn slice<T: Float>(x: &Option<Array>) -> Option<&[T]> {
+    x.as_ref().map(|x| x.as_slice().expect("made contiguous"))
+}
+
+/// Gives x, w and b, which are of shape `parameters`, their gradients; `x` is contiguous, in rows of `c` elements.
+pub(super) fn give<T: Float>(x: &Array, c: usize, norm: &Norm<'_, T>, stats: &[[T; 3]], parameters: &[usize], dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+    let dy = contiguous(dy)?;
+    let (iw, ib) = (1, 1 + norm.weight.is_some() as usize);
+    let wants = [(norm.weight.is_some(), iw), (norm.bias.is_some(), ib)].map(|(given, i)| given && dx.wants(i));
+    let mut out = Array::unfilled(T::DTYPE, *x.shape())?;
+    let (x, dy) = (x.as_slice().expect("made contiguous"), dy.as_slice().expect("made contiguous"));
+    let sums = rows::norm_backward(x, dy, c, norm, stats, out.fresh(), wants[0] || wants[1]);
+    dx.give(0, || Ok(Tensor::constant(out)))?;
+    for (want, i, sum) in [(wants[0], iw, sums.dw), (wants[1], ib, sums.db)] {
+        if want {
+            let sum: Vec<T> = sum.into_iter().map(T::from_f64).collect();
+            dx.give(i, || Tensor::from_slice(parameters, &sum))?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl<T: Float> Op for LayerNorm<T> {
@@ -65,7 +67,7 @@ impl<T: Float> Op for LayerNorm<T> {
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         if !dx.recording() {
-            return self.gradients(dy.array(), dx);
+            return give(&self.x, self.columns(), &self.norm(), &self.stats, self.row_shape(), dy.array(), dx);
         }
         let saved: Vec<&Array> = std::iter::once(&self.x).chain(&self.w).chain(&self.b).collect();
         let (has_w, has_b) = (self.w.is_some(), self.b.is_some());

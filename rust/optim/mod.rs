@@ -4,10 +4,11 @@
 //! cannot fail. Formulas follow PyTorch's, so that learning rates and results carry over.
 
 use crate::array::{Array, DType, Element};
-use crate::kernels::map::{contiguous, writable};
+use crate::kernels::map::{contiguous, copy, writable};
 use crate::kernels::parallel::{self, Blocks, Chunks};
 use crate::kernels::simd::Float;
 use crate::{Result, bail, simd, with_float};
+use std::borrow::Cow;
 
 /// Elements per unit of parallel work.
 const BLOCK: usize = 8192;
@@ -58,6 +59,11 @@ pub fn check_state(op: &str, param: &Array, others: &[(&str, &Array)]) -> Result
         }
     }
     Ok(())
+}
+
+/// The gradient in row-major order: itself, or a copy.
+fn packed(g: &Array) -> Result<Cow<'_, Array>> {
+    Ok(if g.is_contiguous() { Cow::Borrowed(g) } else { Cow::Owned(copy(g)?) })
 }
 
 /// Runs `f(part_of_a, rest, part_of_g)` over aligned blocks of the gradient and whatever is written.
@@ -159,11 +165,11 @@ impl Sgd {
         if let Some(buf) = &buf {
             check_state("sgd_step", p, &[("momentum buffer", buf)])?;
         }
+        let g = &*packed(g)?;
         with_float!(p.dtype(), T => self.run::<T>(p, g, buf, first), else unreachable!("checked above"))
     }
 
     fn run<T: Float>(&self, p: &mut Array, g: &Array, buf: Option<&mut Array>, first: bool) -> Result<()> {
-        let g = contiguous(g)?;
         let g = g.as_slice::<T>().expect("made contiguous");
         let c = T::from_f64;
         let (lr, decay, sign) = (c(self.lr), c(self.weight_decay), sign::<T>(self.maximize));
@@ -183,11 +189,11 @@ impl Adam {
     /// Step number `t` (from 1 on) with first and second moments `m` and `v`.
     pub fn update(&self, p: &mut Array, g: &Array, m: &mut Array, v: &mut Array, t: u64) -> Result<()> {
         check_state("adam_step", p, &[("gradient", g), ("first moment", m), ("second moment", v)])?;
+        let g = &*packed(g)?;
         with_float!(p.dtype(), T => self.run::<T>(p, g, m, v, t), else unreachable!("checked above"))
     }
 
     fn run<T: Float>(&self, p: &mut Array, g: &Array, m: &mut Array, v: &mut Array, t: u64) -> Result<()> {
-        let g = contiguous(g)?;
         let g = g.as_slice::<T>().expect("made contiguous");
         let (c, t) = (T::from_f64, t.min(i32::MAX as u64) as i32);
         let k = AdamFactors {
@@ -214,11 +220,11 @@ impl RmsProp {
         check_state("rmsprop_step", p, &[("gradient", g), ("square average", square)])?;
         let rest = [("gradient average", mean.as_deref()), ("momentum buffer", buf.as_deref())];
         rest.iter().filter_map(|(what, x)| x.map(|x| (*what, x))).try_for_each(|x| check_state("rmsprop_step", p, &[x]))?;
+        let g = &*packed(g)?;
         with_float!(p.dtype(), T => self.run::<T>(p, g, square, mean, buf), else unreachable!("checked above"))
     }
 
     fn run<T: Float>(&self, p: &mut Array, g: &Array, square: &mut Array, mean: Option<&mut Array>, buf: Option<&mut Array>) -> Result<()> {
-        let g = contiguous(g)?;
         let g = g.as_slice::<T>().expect("made contiguous");
         let [lr, alpha, eps, decay, momentum] = [self.lr, self.alpha, self.eps, self.weight_decay, self.momentum].map(T::from_f64);
         let sign = sign::<T>(self.maximize);

@@ -22,20 +22,22 @@ struct Slot<'a, 'py>(&'static str, &'a Bound<'py, PyList>);
 struct Ready<'py> {
     at: usize,
     param: Bound<'py, PyTensor>,
-    gradient: Array,
     states: SmallVec<[Bound<'py, PyTensor>; 3]>,
     /// Whether the first state was just made.
     first: bool,
 }
 
 impl Ready<'_> {
-    /// Runs `f` on the parameter, the gradient and the states, all locked, so that they are updated where they are.
+    /// Runs `f` on the parameter, its gradient and the states, all locked, so that they are read and updated where they are.
     fn update(&self, f: impl FnOnce(&mut Array, &Array, &mut [&mut Array]) -> Result<()>) -> PyResult<()> {
-        let cells = std::iter::once(&self.param).chain(&self.states);
-        let mut guards: Guards<'_> = cells.map(|c| c.get().lock()).collect();
-        let mut arrays: SmallVec<[&mut Array; 6]> = guards.iter_mut().map(|g| g.array_mut()).collect();
-        let (param, states) = arrays.split_first_mut().expect("the parameter");
-        run_short(|| f(param, &self.gradient, states))
+        let mut param = self.param.get().lock();
+        let mut guards: Guards<'_> = self.states.iter().map(|c| c.get().lock()).collect();
+        let mut states: SmallVec<[&mut Array; 3]> = guards.iter_mut().map(|g| g.array_mut()).collect();
+        let (param, edge) = param.parts_mut();
+        run_short(|| match edge.grad().as_deref() {
+            Some(Some(gradient)) => f(param, gradient.array(), &mut states),
+            _ => Ok(()),
+        })
     }
 }
 
@@ -45,18 +47,22 @@ fn gradient(param: &Bound<'_, PyTensor>) -> Option<Array> {
 }
 
 /// The parameters that have a gradient, checked together with their states; new states are in the lists afterwards.
-fn ready<'py>(py: Python<'py>, op: &str, params: &Params<'py>, slots: &[Slot<'_, 'py>]) -> PyResult<Vec<Ready<'py>>> {
+fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Slot<'_, 'py>]) -> PyResult<Vec<Ready<'py>>> {
+    let n = params.len()?;
     for Slot(_, list) in slots {
-        if list.len() != params.len() {
-            return Err(PyValueError::new_err(format!("{op}: expected one state per parameter ({}), got {}", params.len(), list.len())));
+        if list.len() != n {
+            return Err(PyValueError::new_err(format!("{op}: expected one state per parameter ({}), got {}", n, list.len())));
         }
     }
-    let mut found = Vec::with_capacity(params.len());
+    let mut found = Vec::with_capacity(n);
     let mut made = Vec::new();
-    for (at, param) in params.iter().enumerate() {
-        let Some(gradient) = gradient(param) else { continue };
+    for (at, param) in params.try_iter()?.enumerate() {
+        let param = param?.cast_into::<PyTensor>()?;
         let held = param.get().lock();
-        optim::check_state(op, held.array(), &[("gradient", &gradient)])?;
+        match held.edge().grad().as_deref() {
+            Some(Some(gradient)) => optim::check_state(op, held.array(), &[("gradient", gradient.array())])?,
+            _ => continue,
+        }
         let (mut states, mut first) = (SmallVec::new(), false);
         for (k, Slot(what, list)) in slots.iter().enumerate() {
             let item = list.get_item(at)?;
@@ -72,7 +78,8 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Params<'py>, slots: &[Slot<'_,
                 states.push(state);
             }
         }
-        found.push(Ready { at, param: param.clone(), gradient, states, first });
+        drop(held);
+        found.push(Ready { at, param, states, first });
     }
     made.into_iter().try_for_each(|(k, at, fresh)| slots[k].1.set_item(at, fresh))?;
     Ok(found)
@@ -83,7 +90,7 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Params<'py>, slots: &[Slot<'_,
 #[allow(clippy::too_many_arguments)]
 fn sgd_step<'py>(
     py: Python<'py>,
-    params: Params<'py>,
+    params: &Bound<'py, PyAny>,
     momentum_buffers: &Bound<'py, PyList>,
     lr: f64,
     momentum: f64,
@@ -94,7 +101,7 @@ fn sgd_step<'py>(
 ) -> PyResult<()> {
     let sgd = Sgd { lr, momentum, dampening, nesterov, weight_decay, maximize };
     let slots = [Slot("momentum buffer", momentum_buffers)];
-    for r in ready(py, "sgd_step", &params, if momentum == 0.0 { &[] } else { &slots })? {
+    for r in ready(py, "sgd_step", params, if momentum == 0.0 { &[] } else { &slots })? {
         r.update(|p, g, states| sgd.update(p, g, states.first_mut().map(|b| &mut **b), r.first))?;
     }
     Ok(())
@@ -105,7 +112,7 @@ fn sgd_step<'py>(
 #[allow(clippy::too_many_arguments)]
 fn adam_step<'py>(
     py: Python<'py>,
-    params: Params<'py>,
+    params: &Bound<'py, PyAny>,
     exp_avgs: &Bound<'py, PyList>,
     exp_avg_sqs: &Bound<'py, PyList>,
     steps: &Bound<'py, PyList>,
@@ -117,12 +124,12 @@ fn adam_step<'py>(
     decoupled: bool,
     maximize: bool,
 ) -> PyResult<()> {
-    if steps.len() != params.len() {
-        return Err(PyValueError::new_err(format!("adam_step: expected one count per parameter ({}), got {}", params.len(), steps.len())));
+    if steps.len() != params.len()? {
+        return Err(PyValueError::new_err(format!("adam_step: expected one count per parameter ({}), got {}", params.len()?, steps.len())));
     }
     let counts: Vec<u64> = steps.extract()?;
     let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, maximize };
-    for r in ready(py, "adam_step", &params, &[Slot("first moment", exp_avgs), Slot("second moment", exp_avg_sqs)])? {
+    for r in ready(py, "adam_step", params, &[Slot("first moment", exp_avgs), Slot("second moment", exp_avg_sqs)])? {
         let t = counts[r.at] + 1;
         r.update(|p, g, states| {
             let [m, v] = states else { unreachable!("two slots") };
@@ -138,7 +145,7 @@ fn adam_step<'py>(
 #[allow(clippy::too_many_arguments)]
 fn rmsprop_step<'py>(
     py: Python<'py>,
-    params: Params<'py>,
+    params: &Bound<'py, PyAny>,
     square_avgs: &Bound<'py, PyList>,
     momentum_buffers: &Bound<'py, PyList>,
     grad_avgs: &Bound<'py, PyList>,
@@ -155,7 +162,7 @@ fn rmsprop_step<'py>(
     slots.push(Slot("square average", square_avgs));
     slots.extend(centered.then_some(Slot("gradient average", grad_avgs)));
     slots.extend((momentum > 0.0).then_some(Slot("momentum buffer", momentum_buffers)));
-    for r in ready(py, "rmsprop_step", &params, &slots)? {
+    for r in ready(py, "rmsprop_step", params, &slots)? {
         r.update(|p, g, states| {
             let mut states = states.iter_mut().map(|s| &mut **s);
             let square = states.next().expect("always there");
@@ -166,12 +173,24 @@ fn rmsprop_step<'py>(
     Ok(())
 }
 
+/// Clears the gradients of all parameters.
+#[pyfunction]
+fn clear_gradients(params: &Bound<'_, PyAny>) -> PyResult<()> {
+    for param in params.try_iter()? {
+        let param = param?.cast_into::<PyTensor>()?;
+        let held = param.get().lock();
+        if held.requires_grad() {
+            held.set_grad(None)?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes every gradient out, changes it in place, and puts it back.
 fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -> PyResult<()> {
     for p in params {
         let cell = p.get().lock();
-        let crate::autograd::Edge::Leaf(leaf) = cell.edge() else { continue };
-        if let Some(grad) = leaf.grad().as_mut() {
+        if let Some(Some(grad)) = cell.edge().grad().as_deref_mut() {
             f(grad.array_mut())?;
         }
     }
@@ -208,6 +227,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add_all {
         ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
     }
-    add_all!(sgd_step, adam_step, rmsprop_step, clip_grad_norm, clip_grad_value);
+    add_all!(sgd_step, adam_step, rmsprop_step, clear_gradients, clip_grad_norm, clip_grad_value);
     Ok(())
 }

@@ -93,36 +93,54 @@ fn softmaxes(n: usize, c: usize) -> Vec<Case> {
     ]
 }
 
-/// Three axes: the middle one, several trailing ones, groups of channels.
+/// Three axes: the middle one, several trailing ones.
 fn volumes() -> Vec<Case> {
     let x = uniform(&[3, 4, 5], -2.0, 2.0, 12);
     let (w, b) = (uniform(&[4, 5], 0.5, 2.0, 13), uniform(&[4, 5], -1.0, 1.0, 14));
-    let (wc, bc) = (uniform(&[4], 0.5, 2.0, 15), uniform(&[4], -1.0, 1.0, 16));
-    let per_channel = |t: &Tensor| ops::reshape(t, &[1, 4, 1]);
     vec![
         Case::new("softmax axis 1".into(), vec![x.clone()], |i| ops::softmax(&i[0], 1), |i| ops::exp(&ops::softmax::composed(&i[0], 1)?)),
         Case::new("log_softmax axis 0".into(), vec![x.clone()], |i| ops::log_softmax(&i[0], 0), |i| ops::softmax::composed(&i[0], 0)),
         Case::new(
             "layer_norm of two axes".into(),
-            vec![x.clone(), w, b],
+            vec![x, w, b],
             |i| ops::layer_norm(&i[0], &[4, 5], Some(&i[1]), Some(&i[2]), 1e-5),
             |i| ops::layer_norm::composed(&i[0], 2, Some(&i[1]), Some(&i[2]), 1e-5, true),
-        ),
-        Case::new(
-            "group_norm".into(),
-            vec![x, wc, bc],
-            |i| ops::group_norm(&i[0], 2, Some(&i[1]), Some(&i[2]), 1e-5),
-            move |i| {
-                let rows = ops::reshape(&i[0], &[3, 2, 10])?;
-                let hat = ops::reshape(&ops::layer_norm::composed(&rows, 1, None, None, 1e-5, true)?, &[3, 4, 5])?;
-                ops::add(&ops::mul(&hat, &per_channel(&i[1])?)?, &per_channel(&i[2])?)
-            },
         ),
     ]
 }
 
+/// (N, C, …) and groups: no positions, few (a weight per element), about a window of them and more, images, one channel a
+/// group, one group, none.
+fn group_norms(shapes: &[(&[usize], usize)]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &(shape, groups) in shapes {
+        let (x, c) = (uniform(shape, -2.0, 3.0, 12), shape[1]);
+        let (w, b) = (uniform(&[c], 0.5, 2.0, 15), uniform(&[c], -1.0, 1.0, 16));
+        let plain = move |i: &[Tensor]| ops::group_norm(&i[0], groups, None, None, 1e-3);
+        let affine = move |i: &[Tensor]| ops::group_norm(&i[0], groups, Some(&i[1]), Some(&i[2]), 1e-3);
+        let (name, define) = (format!("group_norm {shape:?} in {groups}"), ops::group_norm::composed);
+        cases.push(Case::new(name.clone(), vec![x.clone()], plain, move |i| define(&i[0], groups, None, None, 1e-3)));
+        let composed = move |i: &[Tensor]| define(&i[0], groups, Some(&i[1]), Some(&i[2]), 1e-3);
+        cases.push(Case::new(format!("{name} affine"), vec![x, w, b], affine, composed));
+    }
+    cases
+}
+
 fn all_cases() -> Vec<Case> {
     let mut cases = volumes();
+    cases.extend(group_norms(&[
+        (&[3, 4, 5], 2),
+        (&[5, 12], 3),
+        (&[9, 64], 4),
+        (&[2, 6, 15], 3),
+        (&[3, 2, 16], 2),
+        (&[2, 4, 19], 2),
+        (&[3, 4, 40], 1),
+        (&[2, 4, 5, 7], 2),
+        (&[2, 3, 1100], 3),
+        (&[0, 4, 20], 2),
+        (&[3, 4, 0], 2),
+    ]));
     for (n, c) in SHAPES {
         cases.extend(softmaxes(n, c));
         cases.extend(norms(n, c));
@@ -175,7 +193,8 @@ fn layouts_do_not_matter() {
 fn threads_do_not_change_a_bit() {
     let before = parallel::num_threads();
     for (n, c) in [(20_000, 10), (3_000, 32), (700, 333), (40, 9000)] {
-        for case in softmaxes(n, c).into_iter().chain(norms(n, c)).chain(cross_entropies(n, c)) {
+        let groups = group_norms(&[(&[n / 4, 4, c], 2), (&[n, c / 2 * 2], 2)]);
+        for case in softmaxes(n, c).into_iter().chain(norms(n, c)).chain(cross_entropies(n, c)).chain(groups) {
             let inputs: Vec<Tensor> = case.inputs.iter().map(|x| ops::cast(x, DType::F32).unwrap()).collect();
             let mut first: Option<Vec<Vec<u64>>> = None;
             for threads in [1, 2, 3, 8] {

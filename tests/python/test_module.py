@@ -207,6 +207,20 @@ def test_parameter_is_a_new_leaf():
 # Modes, gradients, element types ---------------------------------------------
 
 
+def test_a_call_passes_its_arguments_on_as_they_are():
+    class Echo(nn.Module):
+        def forward(self, *args, **kwargs):
+            return args, kwargs
+
+    echo = Echo()
+    assert echo() == ((), {})
+    assert echo(1) == ((1,), {})
+    assert echo(None) == ((None,), {})
+    assert echo(1, 2, x=3) == ((1, 2), {"x": 3})
+    assert echo(1, x=3) == ((1,), {"x": 3})
+    assert echo(x=4, y=5) == ((), {"x": 4, "y": 5})
+
+
 def test_train_eval_apply_return_the_module():
     m = model()
     assert m.eval() is m
@@ -217,6 +231,15 @@ def test_train_eval_apply_return_the_module():
     assert m.apply(seen.append) is m
     assert seen[-1] is m
     assert len(seen) == len(list(m.modules()))
+
+
+def test_zero_grad_passes_over_what_needs_no_gradient():
+    m = nn.Linear(2, 2)
+    m.bias.requires_grad_(False)
+    m(treadle.ones(1, 2)).sum().backward()
+    m.zero_grad()
+    assert m.weight.grad is None
+    assert m.bias.grad is None
 
 
 def test_zero_grad_and_requires_grad():
@@ -291,6 +314,28 @@ def test_sequential_indexing_slicing_append():
         m[5]
     with pytest.raises(TypeError, match="Sequential: expected modules, got function"):
         nn.Sequential(nn.ReLU(), lambda x: x)
+
+
+def test_sequential_is_its_modules_one_after_another():
+    class Doubling(nn.ReLU):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    norm, relu = nn.BatchNorm1d(3), nn.ReLU()
+    x = treadle.randn(8, 3)
+    for modules in (
+        [norm],
+        [norm, norm],
+        [norm, relu],
+        [norm, relu, relu],
+        [relu, norm, norm, relu, norm],
+        [norm, Doubling(), norm, nn.Linear(3, 3)],
+        [],
+    ):
+        want = x
+        for module in modules:
+            want = module(want)
+        assert np.array_equal(nn.Sequential(*modules)(x).detach().numpy(), want.detach().numpy())
 
 
 def test_sequential_of_a_dict_names_its_modules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import Any
+from typing import Any, cast
 
 from treadle._core import Tensor
 from treadle.nn import calls
@@ -156,18 +156,20 @@ class Sequential(_Indexed):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the last module makes of it."""
-        items, i = tuple(self._items.values()), 0
-        while i < len(items):
-            module = items[i]
-            # Exact types only: a subclass may define another forward.
-            if type(module) in _FUSED and i + 1 < len(items) and type(items[i + 1]) is ReLU:
-                forward, named = module.forward_relu, calls.named  # type: ignore[attr-defined]
-                x = forward(x) if named is None else named(module, forward, (x,), {})
-                i += 2
+        norm: BatchNorm1d | BatchNorm2d | None = None  # one that waits for the next module: together with a ReLU it is one kernel
+        for module in tuple(self._items.values()):
+            kind = type(module)  # exact types only: a subclass may define another forward
+            if norm is not None:
+                if kind is ReLU:
+                    forward, named = norm.forward_relu, calls.named
+                    x, norm = forward(x) if named is None else named(norm, forward, (x,), {}), None
+                    continue
+                x, norm = norm(x), None
+            if kind in _FUSED:
+                norm = cast("BatchNorm1d | BatchNorm2d", module)
             else:
                 x = module(x)
-                i += 1
-        return x
+        return x if norm is None else norm(x)
 
 
 class Residual(Module):

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from treadle import notebook
+from treadle import _core, notebook
 from treadle._core import Tensor
 from treadle.nn import calls, checks, state
 from treadle.nn.tree import Tree
 
 __all__ = ["Module"]
+
+_NOTHING: Any = object()
 
 
 class Module(Tree):
@@ -38,9 +40,13 @@ class Module(Tree):
         """Computes the output; defined by subclasses."""
         raise TypeError(f"module: expected {type(self).__name__} to define forward, got a class without it")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        named = calls.named
-        return self.forward(*args, **kwargs) if named is None else named(self, self.forward, args, kwargs)
+    def __call__(self, x: Any = _NOTHING, /, *args: Any, **kwargs: Any) -> Any:
+        if calls.named is not None:
+            return calls.named(self, self.forward, args if x is _NOTHING else (x, *args), kwargs)
+        # One argument is the usual case: passed on as it is, it costs half the time of a packed list of arguments.
+        if x is _NOTHING:
+            return self.forward(**kwargs)
+        return self.forward(x, *args, **kwargs) if args or kwargs else self.forward(x)
 
     def state_dict(self) -> dict[str, Tensor]:
         """A snapshot of all parameters and buffers by name: later training does not change it."""
@@ -86,8 +92,7 @@ class Module(Tree):
 
     def zero_grad(self) -> None:
         """Clears the gradients of all parameters."""
-        for parameter in self.parameters():
-            parameter.grad = None
+        _core.clear_gradients(self.parameters())
 
     reset_grad = zero_grad
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from treadle import _core
 from treadle._core import Tensor
 
 __all__ = ["Optimizer"]
@@ -97,8 +98,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Clears the gradients of all parameters."""
         for group in self.param_groups:
-            for p in group["params"]:
-                p.grad = None
+            _core.clear_gradients(group["params"])
 
     reset_grad = zero_grad
 

@@ -5,7 +5,7 @@ use super::layout::{Planes, Rows, for_runs, for_tiles};
 use super::runs::{self, Lanes};
 use super::stats::{Few, Stats, expand, merge};
 use super::tiles::{self, Channels};
-use super::{CACHED, Options, SPAN, strip_width, sweep_rows};
+use super::{MANY, Options, SPAN, group_width, strip_width, sweep_rows};
 use crate::kernels::parallel::{self, Chunks, ColumnsMut};
 use crate::kernels::simd::Float;
 use crate::simd;
@@ -90,11 +90,11 @@ impl<'a, T: Float> Problem<'a, T> {
     fn fused(&self, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) -> bool {
         let x = self.x;
         if !x.walks_rows(self.options.mask.is_some()) {
-            let fits = 2 * x.positions() * size_of::<T>() <= CACHED;
-            if fits {
-                self.channel_by_channel(dx, s1, s2);
+            let width = group_width(x.l, x.c, 2 * x.positions() * size_of::<T>(), size_of::<T>());
+            if let Some(width) = width {
+                self.channels(width, dx, s1, s2);
             }
-            return fits;
+            return width.is_some();
         }
         let width = strip_width(x.n, x.c, 2 * size_of::<T>()).filter(|_| x.l == 1);
         if let Some(width) = width {
@@ -125,32 +125,33 @@ impl<'a, T: Float> Problem<'a, T> {
         });
     }
 
-    fn channel_by_channel(&self, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) {
+    fn channels(&self, width: usize, dx: &mut [T], s1: &mut [f64], s2: &mut [f64]) {
         let (dy, x, keep) = (self.dy, self.x, self.options.mask);
-        let parts = (ColumnsMut::new(dx, x.c * x.l, x.l), Chunks { slice: s1, chunk: 1 }, Chunks { slice: s2, chunk: 1 });
+        let parts = (ColumnsMut::new(dx, x.c * x.l, width * x.l), Chunks { slice: s1, chunk: width }, Chunks { slice: s2, chunk: width });
         parallel::drive(parts, 2 * work_ns(x.len()), |first, (mut dx, s1, s2)| {
-            for (i, (s1, s2)) in s1.slice.iter_mut().zip(s2.slice).enumerate() {
+            let sums = s1.slice.chunks_mut(width).zip(s2.slice.chunks_mut(width));
+            for (i, (s1, s2)) in sums.enumerate() {
                 let mut dx = dx.chunk_mut(i);
-                let c = first + i;
-                (*s1, *s2) = self.run_sums(c, 0..x.positions());
-                let pull = self.run_pull(c, *s1, *s2);
-                let channel = self.stats.channel(self.options, c);
-                for_runs([dy, x], c, 0..x.positions(), |n, first, [dy, run]| {
+                let left = (first + i) * width;
+                self.run_sums(left, 0..x.positions(), s1, s2);
+                let pulls: SmallVec<[_; MANY]> = (0..s1.len()).map(|i| self.run_pull(left + i, s1[i], s2[i])).collect();
+                for_runs([dy, x], left..left + s1.len(), 0..x.positions(), |c, n, first, [dy, run]| {
                     let keep = keep.map(|k| &k[n * x.l + first..][..run.len()]);
-                    runs::gradient(dy, run, keep, channel, Some(pull), &mut dx.row_mut(n)[first..first + run.len()]);
+                    let dx = &mut dx.row_mut(n)[(c - left) * x.l + first..][..run.len()];
+                    runs::gradient(dy, run, keep, self.stats.channel(self.options, c), Some(pulls[c - left]), dx);
                 });
             }
         });
     }
 
-    fn run_sums(&self, c: usize, span: Range<usize>) -> (f64, f64) {
-        let mut lanes = Lanes::new();
-        let channel = self.stats.channel(self.options, c);
-        for_runs([self.dy, self.x], c, span, |n, first, [dy, run]| {
+    /// Σ dy and Σ dy·(x − m) of the channels from `left` on that have a place in `s1` and `s2`.
+    fn run_sums(&self, left: usize, span: Range<usize>, s1: &mut [f64], s2: &mut [f64]) {
+        let mut lanes = Lanes::of(s1.len());
+        for_runs([self.dy, self.x], left..left + s1.len(), span, |c, n, first, [dy, run]| {
             let keep = self.options.mask.map(|k| &k[n * self.x.l + first..][..run.len()]);
-            runs::sums(dy, run, keep, channel, &mut lanes);
+            runs::sums(dy, run, keep, self.stats.channel(self.options, c), &mut lanes[c - left]);
         });
-        lanes.total()
+        runs::totals(lanes, s1, s2);
     }
 
     fn run_pull(&self, c: usize, s1: f64, s2: f64) -> runs::Pull<T> {
@@ -175,7 +176,9 @@ impl<'a, T: Float> Problem<'a, T> {
         let mut partials = vec![(0.0, 0.0); x.c * spans];
         parallel::for_chunks(&mut partials, 1, work_ns(x.len()), |i, sums| {
             let (c, at) = (i / spans, i % spans * SPAN);
-            sums[0] = self.run_sums(c, at..(at + SPAN).min(x.positions()));
+            let (mut s1, mut s2) = ([0.0], [0.0]);
+            self.run_sums(c, at..(at + SPAN).min(x.positions()), &mut s1, &mut s2);
+            sums[0] = (s1[0], s2[0]);
         });
         for (c, sums) in partials.chunks(spans).enumerate() {
             (s1[c], s2[c]) = sums.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -205,7 +208,7 @@ impl<'a, T: Float> Problem<'a, T> {
             for_flat(x, i * SPAN, dx, |c, positions, dx| {
                 let pull = (!frozen).then(|| self.run_pull(c, s1[c], s2[c]));
                 let (channel, start) = (self.stats.channel(self.options, c), positions.start);
-                for_runs([dy, x], c, positions, |n, first, [dy, run]| {
+                for_runs([dy, x], c..c + 1, positions, |_, n, first, [dy, run]| {
                     let at = n * x.l + first;
                     let keep = keep.map(|k| &k[at..at + run.len()]);
                     runs::gradient(dy, run, keep, channel, pull, &mut dx[at - start..][..run.len()]);

@@ -4,7 +4,7 @@ use super::layout::{Planes, Rows, for_runs, for_tiles, pivots};
 use super::runs::{self, Channel, Lanes};
 use super::stats::{Columns, Stats, expand, merge, settle, spread};
 use super::tiles;
-use super::{CACHED, Options, SPAN, strip_width, sweep_rows};
+use super::{Options, SPAN, group_width, strip_width, sweep_rows};
 use crate::kernels::parallel::{self, Blocks, Chunks, ColumnsMut};
 use crate::kernels::simd::Float;
 use std::borrow::Cow;
@@ -35,8 +35,8 @@ pub fn forward_train<T: Float>(x: &Planes<T>, options: &Options<T>, y: &mut [T],
         && let Some(rows) = x.channels_last()
     {
         sweep_rows_for_stats(x, &rows, options, stats);
-    } else if x.positions() * size_of::<T>() <= CACHED {
-        return train_channels(x, options, y, stats);
+    } else if let Some(width) = group_width(x.l, x.c, x.positions() * size_of::<T>(), size_of::<T>()) {
+        return train_channels(x, options, width, y, stats);
     } else {
         sweep_runs_for_stats(x, options, stats);
     }
@@ -104,32 +104,36 @@ fn sweep_rows_for_stats<T: Float>(x: &Planes<T>, rows: &Rows<T>, options: &Optio
     });
 }
 
-fn add_run_moments<T: Float>(x: &Planes<T>, c: usize, span: Range<usize>, keep: Option<&[bool]>, wide: bool, pivot: T) -> (f64, f64) {
-    let mut lanes = Lanes::new();
+/// Σ(x − pivot) and Σ(x − pivot)² of every channel from `left` on that has a pivot.
+#[allow(clippy::too_many_arguments)]
+fn add_run_moments<T: Float>(x: &Planes<T>, left: usize, span: Range<usize>, keep: Option<&[bool]>, wide: bool, pivots: &[T], s1: &mut [f64], s2: &mut [f64]) {
+    let mut lanes = Lanes::of(pivots.len());
     let add = if wide { runs::moments_wide } else { runs::moments };
-    for_runs([x], c, span, |n, first, [run]| {
-        add(run, keep.map(|k| &k[n * x.l + first..][..run.len()]), pivot, &mut lanes);
+    for_runs([x], left..left + pivots.len(), span, |c, n, first, [run]| {
+        let c = c - left;
+        add(run, keep.map(|k| &k[n * x.l + first..][..run.len()]), pivots[c], &mut lanes[c]);
     });
-    lanes.total()
+    runs::totals(lanes, s1, s2);
 }
 
-/// One channel after the other, each staying in the cache between its two sweeps.
-fn train_channels<T: Float>(x: &Planes<T>, options: &Options<T>, y: &mut [T], stats: &mut Stats<T>) {
+/// Groups of `width` channels that stay in the cache between their two sweeps.
+fn train_channels<T: Float>(x: &Planes<T>, options: &Options<T>, width: usize, y: &mut [T], stats: &mut Stats<T>) {
     let (keep, count) = (options.mask, stats.count);
     let places = spread(x.positions(), keep);
-    let parts = (ColumnsMut::new(y, x.c * x.l, x.l), stats.parts(1));
+    let parts = (ColumnsMut::new(y, x.c * x.l, width * x.l), stats.parts(width));
     parallel::drive(parts, work_ns(x.len(), 2), |first, (mut y, mut stats)| {
         for i in 0..y.count() {
             let (mut y, mut s) = (y.chunk_mut(i), stats.chunk_mut(i));
-            let c = first + i;
-            pivots(x, places, c, s.hi);
+            let left = (first + i) * width;
+            pivots(x, places, left, s.hi);
             settle(&mut s, count, options.eps, |wide, pivots, s1, s2| {
-                (s1[0], s2[0]) = add_run_moments(x, c, 0..x.positions(), keep, wide, pivots[0]);
+                add_run_moments(x, left, 0..x.positions(), keep, wide, pivots, s1, s2);
             });
-            let channel = Channel::new(options, c, s.hi[0], s.lo[0], s.invstd[0]);
-            for_runs([x], c, 0..x.positions(), |n, first, [run]| {
+            for_runs([x], left..left + s.hi.len(), 0..x.positions(), |c, n, first, [run]| {
                 let keep = keep.map(|k| &k[n * x.l + first..][..run.len()]);
-                runs::normalise(run, keep, channel, &mut y.row_mut(n)[first..first + run.len()]);
+                let at = c - left;
+                let channel = Channel::new(options, c, s.hi[at], s.lo[at], s.invstd[at]);
+                runs::normalise(run, keep, channel, &mut y.row_mut(n)[at * x.l + first..][..run.len()]);
             });
         }
     });
@@ -146,7 +150,9 @@ fn sweep_runs_for_stats<T: Float>(x: &Planes<T>, options: &Options<T>, stats: &m
         parallel::for_chunks(&mut partials, 1, work_ns(x.len(), 1), |i, sums| {
             let (c, at) = (i / spans, i % spans * SPAN);
             let span = at..(at + SPAN).min(x.positions());
-            sums[0] = add_run_moments(x, c, span, options.mask, wide, pivots[c]);
+            let (mut s1, mut s2) = ([0.0], [0.0]);
+            add_run_moments(x, c, span, options.mask, wide, &pivots[c..c + 1], &mut s1, &mut s2);
+            sums[0] = (s1[0], s2[0]);
         });
         for (c, sums) in partials.chunks(spans).enumerate() {
             (s1[c], s2[c]) = sums.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
@@ -175,7 +181,7 @@ fn normalise<T: Float>(x: &Planes<T>, options: &Options<T>, stats: &Stats<T>, y:
         for_flat(x, i * SPAN, y, |c, positions, y| {
             let channel = stats.channel(options, c);
             let start = positions.start;
-            for_runs([x], c, positions, |n, first, [run]| {
+            for_runs([x], c..c + 1, positions, |_, n, first, [run]| {
                 let at = n * x.l + first;
                 let keep = options.mask.map(|k| &k[at..at + run.len()]);
                 runs::normalise(run, keep, channel, &mut y[at - start..][..run.len()]);

@@ -168,8 +168,15 @@ pub(super) fn for_tiles<T: Float, const K: usize>(
     }
 }
 
-/// Calls `f(n, first_l, runs)` for contiguous runs that cover the `positions` of channel `c` in order.
-pub(super) fn for_runs<T: Float, const K: usize>(planes: [&Planes<T>; K], c: usize, positions: Range<usize>, mut f: impl FnMut(usize, usize, [&[T]; K])) {
+/// Calls `f(c, n, first_l, runs)` for contiguous runs that cover the `positions` of each of the `channels` in order. The channels
+/// take turns, so that memory in which they are neighbours is read in longer pieces than one run.
+#[inline(always)]
+pub(super) fn for_runs<T: Float, const K: usize>(
+    planes: [&Planes<T>; K],
+    channels: Range<usize>,
+    positions: Range<usize>,
+    mut f: impl FnMut(usize, usize, usize, [&[T]; K]),
+) {
     let l = planes[0].l;
     let unit = |p: &Planes<T>| p.strides[2] == 1;
     let longest = if planes.iter().all(|p| unit(p)) { l } else { RUN };
@@ -178,18 +185,20 @@ pub(super) fn for_runs<T: Float, const K: usize>(planes: [&Planes<T>; K], c: usi
     while at < positions.end {
         let (n, first) = (at / l, at % l);
         let len = longest.min(l - first).min(positions.end - at);
-        for (p, buffer) in planes.iter().zip(&mut buffers) {
-            if !unit(p) {
-                for (i, x) in buffer[..len].iter_mut().enumerate() {
-                    *x = p.data[p.index(n, c, first + i)];
+        for c in channels.clone() {
+            for (p, buffer) in planes.iter().zip(&mut buffers) {
+                if !unit(p) {
+                    for (i, x) in buffer[..len].iter_mut().enumerate() {
+                        *x = p.data[p.index(n, c, first + i)];
+                    }
                 }
             }
+            let run = |k: usize| match unit(planes[k]) {
+                true => &planes[k].data[planes[k].index(n, c, first)..][..len],
+                false => &buffers[k][..len],
+            };
+            f(c, n, first, std::array::from_fn(run));
         }
-        let run = |k: usize| match unit(planes[k]) {
-            true => &planes[k].data[planes[k].index(n, c, first)..][..len],
-            false => &buffers[k][..len],
-        };
-        f(n, first, std::array::from_fn(run));
         at += len;
     }
 }

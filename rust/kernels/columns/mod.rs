@@ -24,6 +24,7 @@ pub use backward::{Gradients, backward_eval, backward_train};
 pub use forward::{forward_eval, forward_train};
 pub use layout::Planes;
 pub use stats::Stats;
+pub(super) use stats::expand;
 
 /// Everything about a batch norm that is not its input.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,9 @@ const NARROW: usize = 128;
 const WIDE: usize = 1024;
 /// Positions of one sum, and elements of one piece, of a sweep over runs longer than the cache holds.
 const SPAN: usize = 1 << 15;
+/// Bytes of a piece of memory that is read as fast as a longer one, and most channels whose sums are kept at hand to make one.
+const STREAM: usize = 8 << 10;
+const MANY: usize = 16;
 /// Below this length of a channel's runs, (C, L) is treated as C·L columns.
 const SHORT: usize = 32;
 
@@ -65,6 +69,14 @@ fn strip_width(rows: usize, cols: usize, bytes_per_element: usize) -> Option<usi
     }
     let even = cols.div_ceil(cols.div_ceil(fits.max(1))).next_multiple_of(64);
     (fits >= NARROW).then_some(even.min(fits / 64 * 64))
+}
+
+/// Neighbouring channels that take turns when all `bytes` of each fit the cache: `None` if not even one does. A run of each makes a
+/// piece of memory that is read as a stream, and there are several groups to share out.
+fn group_width(l: usize, c: usize, bytes: usize, bytes_per_element: usize) -> Option<usize> {
+    let stream = (STREAM / (l * bytes_per_element).max(1)).min(c.div_ceil(8)).min(MANY);
+    let fits = CACHED / bytes.max(1);
+    (fits > 0).then(|| stream.min(fits).max(1))
 }
 
 /// Rows per block of a sweep over more than the cache holds: at most 64 blocks of at least 256 KiB.

@@ -7,6 +7,7 @@ use super::Options;
 use super::tiles::{TALL, pass, relu};
 use crate::kernels::simd::{Float, Isa, LANES};
 use crate::simd;
+use smallvec::SmallVec;
 
 /// Two running sums over the runs of a channel.
 pub(super) struct Lanes<T> {
@@ -19,7 +20,12 @@ pub(super) struct Lanes<T> {
 }
 
 impl<T: Float> Lanes<T> {
-    pub fn new() -> Self {
+    /// Zeros for `channels` channels.
+    pub fn of(channels: usize) -> SmallVec<[Self; 1]> {
+        (0..channels).map(|_| Lanes::new()).collect()
+    }
+
+    fn new() -> Self {
         Lanes { a1: [T::ZERO; LANES], a2: [T::ZERO; LANES], wide1: [0.0; LANES], wide2: [0.0; LANES], steps: 0 }
     }
 
@@ -33,9 +39,16 @@ impl<T: Float> Lanes<T> {
     }
 
     /// The two sums.
-    pub fn total(mut self) -> (f64, f64) {
+    fn total(mut self) -> (f64, f64) {
         self.flush();
         (tree(self.wide1), tree(self.wide2))
+    }
+}
+
+/// The two sums of each channel.
+pub(super) fn totals<T: Float>(lanes: SmallVec<[Lanes<T>; 1]>, s1: &mut [f64], s2: &mut [f64]) {
+    for (lanes, (s1, s2)) in lanes.into_iter().zip(s1.iter_mut().zip(s2)) {
+        (*s1, *s2) = lanes.total();
     }
 }
 

@@ -58,7 +58,7 @@ impl<T: Float> Stats<T> {
 }
 
 /// Every value `l` times over.
-pub(super) fn expand<T: Copy>(v: &[T], l: usize) -> Vec<T> {
+pub(in crate::kernels) fn expand<T: Copy>(v: &[T], l: usize) -> Vec<T> {
     v.iter().flat_map(|&v| std::iter::repeat_n(v, l)).collect()
 }
 

@@ -75,6 +75,15 @@ fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool)
         y[0] = F::finish(fold_row(f, data));
         return Ok(out);
     }
+    let work = y.len().saturating_mul(span) / 4;
+    if let (Some(data), true) = (x.as_slice::<T>(), y.len() > 1 && axes.iter().enumerate().all(|(i, &a)| i == a))
+        && work < parallel::WORTH_SHARING_NS
+        && span <= block_rows(y.len(), span, y.len())
+    {
+        let width = y.len() as isize;
+        fold_tiles(f, y, |tile, first| tile.rows(f, data, first as isize, width, span));
+        return Ok(out);
+    }
     let outer = Plan::new([&sub_layout(x, &kept, true)]);
     let inner = Plan::new([&sub_layout(x, axes, false)]);
     if inner.inner_stride(0) != 1 && outer.inner_stride(0) == 1 && outer.inner() > 1 {
@@ -157,56 +166,83 @@ fn fold_strided<T: Element, F: Fold<T>>(f: F, data: &[T], at: isize, stride: isi
     total
 }
 
+/// Accumulators of neighbouring columns, stepped row by row.
+struct Tile<'a, T, W> {
+    acc: [T; TILE],
+    /// Rows in `acc` that are not in `out` yet.
+    pending: usize,
+    out: &'a mut [W],
+}
+
+impl<T: Element, W: Copy> Tile<'_, T, W> {
+    fn new<F: Fold<T, Wide = W>>(out: &mut [W]) -> Tile<'_, T, W> {
+        Tile { acc: [F::id(); TILE], pending: 0, out }
+    }
+
+    /// Takes in `n` rows of `data`, `stride` apart from `at` on.
+    fn rows<F: Fold<T, Wide = W>>(&mut self, f: F, data: &[T], at: isize, stride: isize, n: usize) {
+        let mut first = 0;
+        while first < n {
+            let part = (n - first).min(ROWS - self.pending);
+            fold_columns(f, &mut self.acc[..self.out.len()], data, at + first as isize * stride, stride, part);
+            (first, self.pending) = (first + part, self.pending + part);
+            if self.pending == ROWS {
+                self.flush(f);
+                if interrupt::stops() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn flush<F: Fold<T, Wide = W>>(&mut self, _: F) {
+        for (out, acc) in self.out.iter_mut().zip(&mut self.acc) {
+            *out = F::merge(*out, F::widen(*acc));
+            *acc = F::id();
+        }
+        self.pending = 0;
+    }
+}
+
+/// Rows of one unit of work, where there are `width` columns to a row: by shape alone.
+fn block_rows(width: usize, span: usize, outputs: usize) -> usize {
+    (SPAN / width.min(TILE)).max(ROWS).max(least(span, outputs))
+}
+
+/// Folds the columns that belong to `y` tile by tile; `fill(tile, first)` gives the tile that begins at column `first` its rows.
+fn fold_tiles<T: Element, F: Fold<T>>(f: F, y: &mut [T], fill: impl Fn(&mut Tile<T, F::Wide>, usize)) {
+    for (t, y) in y.chunks_mut(TILE).enumerate() {
+        let mut wide = [F::wide_id(); TILE];
+        let mut tile = Tile::new::<F>(&mut wide[..y.len()]);
+        fill(&mut tile, t * TILE);
+        tile.flush(f);
+        y.iter_mut().zip(wide).for_each(|(y, w)| *y = F::finish(w));
+    }
+}
+
 fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans, span: usize, y: &mut [T]) {
     let width = outer.inner();
     let work = y.len().saturating_mul(span) / 4;
-    // Row blocks are cut only where there is more than one span of work, by shape alone.
-    let rows = (SPAN / width.min(TILE)).max(ROWS).max(least(span, y.len()));
+    // Row blocks are cut only where there is more than one span of work.
+    let rows = block_rows(width, span, y.len());
     let (tiles, blocks) = (width.div_ceil(TILE), span.div_ceil(rows));
     let mut parts = vec![F::wide_id(); if blocks > 1 { y.len() * blocks } else { 0 }];
-    let tile_of = |y_first: usize, block: usize, out: &mut [F::Wide]| {
+    let fill = |tile: &mut Tile<T, F::Wide>, y_first: usize, block: usize| {
         let mut base = 0;
         outer.for_range(y_first, 1, |[at], _, _| base = at as isize);
-        let mut acc = [F::id(); TILE];
-        let acc = &mut acc[..out.len()];
-        let (mut pending, mut stopped) = (0, false);
-        let mut flush = |acc: &mut [T]| {
-            out.iter_mut().zip(acc.iter()).for_each(|(o, &a)| *o = F::merge(*o, F::widen(a)));
-            acc.fill(F::id());
-        };
         let (stride, first) = (inner.inner_stride(0), block * rows);
-        inner.walk(first, rows.min(span - first), |[at], _, n| {
-            for i in 0..if stopped { 0 } else { n } {
-                let at = (base + at + i as isize * stride) as usize;
-                fold_columns(f, acc, &data[at..at + acc.len()]);
-                pending += 1;
-                if pending == ROWS {
-                    flush(acc);
-                    pending = 0;
-                    stopped = interrupt::stops();
-                    if stopped {
-                        break;
-                    }
-                }
-            }
-        });
-        flush(acc);
+        inner.walk(first, rows.min(span - first), |[at], _, n| tile.rows(f, data, base + at, stride, n));
     };
     if blocks == 1 {
         // One unit of work is a row of tiles of one outer index.
-        return parallel::for_chunks(y, width, work, |o, y| {
-            for (t, y) in y.chunks_mut(TILE).enumerate() {
-                let mut wide = [F::wide_id(); TILE];
-                let wide = &mut wide[..y.len()];
-                tile_of(o * width + t * TILE, 0, wide);
-                y.iter_mut().zip(wide).for_each(|(y, w)| *y = F::finish(*w));
-            }
-        });
+        return parallel::for_chunks(y, width, work, |o, y| fold_tiles(f, y, |tile, first| fill(tile, o * width + first, 0)));
     }
     let outers = y.len() / width;
     parallel::for_chunks(&mut parts, width, work, |i, parts| {
         for (t, part) in (0..tiles).zip(parts.chunks_mut(TILE)) {
-            tile_of(i / blocks * width + t * TILE, i % blocks, part);
+            let mut tile = Tile::new::<F>(part);
+            fill(&mut tile, i / blocks * width + t * TILE, i % blocks);
+            tile.flush(f);
         }
     });
     for o in 0..outers {

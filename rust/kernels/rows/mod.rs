@@ -12,7 +12,9 @@
 #![allow(clippy::needless_range_loop)]
 
 mod cross_entropy;
+mod gathered;
 mod norm;
+mod pieces;
 mod softmax;
 
 pub use cross_entropy::{Classes, Scale, cross_entropy, cross_entropy_backward};
@@ -60,8 +62,7 @@ macro_rules! windows {
             lanes_only();
         }
         if c % W != 0 {
-            let $at = c.saturating_sub(W);
-            let $live = Live { from: c - c % W - $at, to: c - $at };
+            let ($at, $live) = $crate::kernels::rows::last(c);
             let $x = last_windows(&sources, $at, $live);
             $body;
         }
@@ -88,6 +89,13 @@ macro_rules! totals {
     }};
 }
 use totals;
+
+/// Where the last window of a row of `c` elements lies if that is no multiple of `W`, and what is new in it.
+#[inline(always)]
+fn last(c: usize) -> (usize, Live) {
+    let at = c.saturating_sub(W);
+    (at, Live { from: c - c % W - at, to: c - at })
+}
 
 /// The whole windows of the row of `c` elements with which each of `x` begins.
 #[inline(always)]
@@ -169,23 +177,52 @@ fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn
     });
 }
 
-/// The R sums of `term(x)` over a row.
+/// The R sums of `term(x)` over a row. Windows take turns between two accumulators, so that one addition need not wait for the
+/// other.
 #[inline(always)]
 fn sums<T: Float, const K: usize, const R: usize>(c: usize, x: [&[T]; K], term: impl Fn([T; K]) -> [T; R]) -> [f64; R] {
-    totals!(c, x, |_at, live, x, sums: [T; R]| {
-        let mut terms = [[T::ZERO; W]; R];
-        for l in 0..W {
-            let found = term(lane(&x, l));
-            for r in 0..R {
-                terms[r][l] = if live.has(l) { found[r] } else { T::ZERO };
-            }
+    let mut total = [0.0; R];
+    for first in (0..c).step_by(TALL * W) {
+        let (len, x) = ((c - first).min(TALL * W), after(&x, first));
+        let mut even = [[T::ZERO; W]; R];
+        let mut odd = [[T::ZERO; W]; R];
+        let whole = whole_windows(&x, len);
+        for i in 0..len / (2 * W) {
+            add_terms(&mut even, each(&whole, 2 * i), Live::ALL, &term);
+            add_terms(&mut odd, each(&whole, 2 * i + 1), Live::ALL, &term);
+            lanes_only();
+        }
+        if len / W % 2 == 1 {
+            add_terms(&mut even, each(&whole, len / W - 1), Live::ALL, &term);
+        }
+        if len % W != 0 {
+            let (at, live) = last(len);
+            add_terms(&mut odd, last_windows(&x, at, live), live, &term);
         }
         for r in 0..R {
             for l in 0..W {
-                sums[r][l] += terms[r][l];
+                even[r][l] += odd[r][l];
             }
+            total[r] += tree(even[r], |a, b| a + b).to_f64();
         }
-    })
+    }
+    total
+}
+
+#[inline(always)]
+fn add_terms<T: Float, const K: usize, const R: usize>(sums: &mut [Lanes<T>; R], x: [Lanes<T>; K], live: Live, term: &impl Fn([T; K]) -> [T; R]) {
+    let mut terms = [[T::ZERO; W]; R];
+    for l in 0..W {
+        let found = term(lane(&x, l));
+        for r in 0..R {
+            terms[r][l] = if live.has(l) { found[r] } else { T::ZERO };
+        }
+    }
+    for r in 0..R {
+        for l in 0..W {
+            sums[r][l] += terms[r][l];
+        }
+    }
 }
 
 /// The sum of `term(x)` over a row.

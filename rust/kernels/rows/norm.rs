@@ -8,9 +8,11 @@
 //! Invariant: the variance is summed from `x − pivot` with a pivot near the mean, never E[x²] − E[x]²; the mean is kept as
 //! pivot + rest, to twice the precision of the elements.
 
-use super::{Live, TALL, W, after, each, last_windows, map, put, rows_per_part, shared, sum, sums, totals, tree, whole_windows, window, windows};
+use super::gathered::Gathered;
+use super::{W, map, pieces, rows_per_part, shared, sum, sums};
+use crate::kernels::columns::expand;
 use crate::kernels::parallel::{Chunks, drive};
-use crate::kernels::simd::{Float, Isa, lanes_only};
+use crate::kernels::simd::Float;
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond: forward and backward.
@@ -18,16 +20,20 @@ const COST: (usize, usize) = (4, 6);
 /// Least number of elements of a block of rows whose dw and db are summed together, and most blocks.
 const BLOCK: usize = 1 << 14;
 const BLOCKS: usize = 64;
-/// Least rows of a block: sums of fewer would cost as much to merge as to make.
+/// Least elements of a block per element of dw: sums of fewer would cost as much to merge as to make.
 const FEWEST: usize = 8;
 
 /// Everything about a norm that is not its input.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm<'a, T> {
-    /// w of shape (c,); 1 if absent.
+    /// w of shape (groups·c/l,); 1 if absent.
     pub weight: Option<&'a [T]>,
-    /// b of shape (c,); 0 if absent.
+    /// b of shape (groups·c/l,); 0 if absent.
     pub bias: Option<&'a [T]>,
+    /// After how many rows weight and bias begin anew, and how many neighbours in a row have one of each: 1 and 1 in layer norm;
+    /// in group norm the groups of an example, and the positions.
+    pub groups: usize,
+    pub l: usize,
     pub eps: f64,
     /// Whether the mean is taken off: layer norm does, RMS norm does not.
     pub centred: bool,
@@ -40,9 +46,27 @@ pub struct Sums {
     pub db: Vec<f64>,
 }
 
+impl<T: Float> Norm<'_, T> {
+    /// Elements of weight and bias.
+    fn parameters(&self) -> usize {
+        self.weight.or(self.bias).map_or(0, <[T]>::len)
+    }
+
+    /// Whether what shares a weight is worked on as one piece, rather than the weight repeated for each element.
+    fn in_pieces(&self) -> bool {
+        self.l >= W
+    }
+
+    /// Weight, bias or another vector of parameters, for every element of the rows of all groups.
+    fn repeated(&self, c: usize, parameters: Option<&[T]>, value: T) -> Vec<T> {
+        let each = parameters.map(|p| expand(p, self.l));
+        shared(self.groups * c, each.as_deref(), value)
+    }
+}
+
 /// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of a row.
 #[inline(always)]
-fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>) -> [T; 3] {
+pub(super) fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>) -> [T; 3] {
     if !norm.centred {
         let square = sum(c, [x], |[x]| x * x) / c as f64;
         return [T::ZERO, T::ZERO, T::from_f64(1.0 / (square + norm.eps).sqrt())];
@@ -68,76 +92,31 @@ fn moments<T: Float>(c: usize, x: &[T], pivot: T) -> [f64; 2] {
     [first / c as f64, second / c as f64]
 }
 
-/// Running sums over rows, column by column.
-struct Gathered<T> {
-    dw: Vec<T>,
-    db: Vec<T>,
-    /// Rows since the last flush.
-    rows: usize,
-}
-
-impl<T: Float> Gathered<T> {
-    fn new(c: usize) -> Self {
-        Gathered { dw: shared(c, None, T::ZERO), db: shared(c, None, T::ZERO), rows: 0 }
-    }
-
-    /// Adds dy·x̂ and dy of a row and answers Σ w·dy and Σ w·dy·x̂; now and then moves the sums to `out`.
-    #[inline(always)]
-    fn add<I: Isa>(&mut self, c: usize, x: &[T], dy: &[T], w: &[T], [pivot, rest, scale]: [T; 3], out: &mut [f64]) -> [f64; 2] {
-        let own = totals!(c, [x, dy, w], |at, live, [x, dy, w], sums: [T; 2]| {
-            let (mut dw, mut db) = (window(&self.dw, at, live), window(&self.db, at, live));
-            for l in 0..W {
-                let dy = if live.has(l) { dy[l] } else { T::ZERO };
-                let hat = if live.has(l) { (x[l] - pivot - rest) * scale } else { T::ZERO };
-                dw[l] = hat.mul_add_on::<I>(dy, dw[l]);
-                db[l] += dy;
-                sums[0][l] += dy * w[l];
-                sums[1][l] = hat.mul_add_on::<I>(dy * w[l], sums[1][l]);
-            }
-            put(&mut self.dw, at, live, dw);
-            put(&mut self.db, at, live, db);
-        });
-        self.rows += 1;
-        if self.rows == TALL {
-            self.flush(out);
-        }
-        own
-    }
-
-    /// Moves the sums to `out`: c of dw, then c of db.
-    #[inline(always)]
-    fn flush(&mut self, out: &mut [f64]) {
-        let (dw, db) = out.split_at_mut(out.len() / 2);
-        for (sums, out) in [(&mut self.dw, dw), (&mut self.db, db)] {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out += sum.to_f64();
-                *sum = T::ZERO;
-            }
-        }
-        self.rows = 0;
-    }
-}
-
 simd! {
-    fn forward_part<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
-        let (w, b) = (shared(c, norm.weight, T::ONE), shared(c, norm.bias, T::ZERO));
+    fn forward_part<T: Float>(first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
+        let (w, b) = (norm.repeated(c, norm.weight, T::ONE), norm.repeated(c, norm.bias, T::ZERO));
         for (r, stats) in stats.iter_mut().enumerate() {
             let x = &x[r * c..];
             *stats = measure(c, x, norm);
-            let [pivot, rest, scale] = *stats;
-            map(c, [x, &w, &b], &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
+            let ([pivot, rest, scale], at) = (*stats, (first + r) % norm.groups * c);
+            map(c, [x, &w[at..], &b[at..]], &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
         }
     }
 
-    fn backward_part<T: Float>(c: usize, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64]) {
-        let (w, n) = (shared(c, norm.weight, T::ONE), c as f64);
-        let mut gathered = Gathered::new(c);
-        for (r, &[pivot, rest, scale]) in stats.iter().enumerate() {
-            let (x, dy) = (&x[r * c..], &dy[r * c..]);
-            let [first, second] = gathered.add::<I>(c, x, dy, &w, [pivot, rest, scale], out);
-            let first = if norm.centred { first } else { 0.0 };
-            let (mean, slope) = (T::from_f64(first / n), T::from_f64(second / n));
-            map(c, [x, dy, &w], &mut dx[r * c..], |[x, dy, w]| (dy * w - mean - (x - pivot - rest) * scale * slope) * scale);
+    fn backward_part<T: Float>(
+        first: usize, c: usize, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64],
+    ) {
+        let w = norm.repeated(c, norm.weight, T::ONE);
+        let mut gathered = Gathered::new(norm.groups * c, norm.l);
+        if norm.groups == 1 && c >= W {
+            return gathered.add_tiles::<I>(c, x, dy, &w, norm.centred, stats, dx, out);
+        }
+        for (r, &stats) in stats.iter().enumerate() {
+            let (x, dy, at) = (&x[r * c..], &dy[r * c..], (first + r) % norm.groups * c);
+            let [mean, slope] = gathered.add::<I>(at, c, x, dy, &w[at..], stats, out).map(|sum| T::from_f64(sum / c as f64));
+            let mean = if norm.centred { mean } else { T::ZERO };
+            let [pivot, rest, scale] = stats;
+            map(c, [x, dy, &w[at..]], &mut dx[r * c..], |[x, dy, w]| (dy * w - mean - (x - pivot - rest) * scale * slope) * scale);
         }
         gathered.flush(out);
     }
@@ -152,30 +131,33 @@ pub fn norm<T: Float>(x: &[T], c: usize, how: &Norm<'_, T>, y: &mut [T], stats: 
     let parts = (Chunks { slice: y, chunk: chunk * c }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST.0) / 10, |first, (y, stats)| {
         let x = &x[first * chunk * c..][..y.slice.len()];
-        forward_part(c, x, how, y.slice, stats.slice);
+        let forward = if how.in_pieces() { pieces::forward_part } else { forward_part };
+        forward(first * chunk, c, x, how, y.slice, stats.slice);
     });
 }
 
 /// Writes the gradient of every row to `dx` and answers those of weight and bias if `with_sums`; `stats` is what the forward wrote.
 pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], with_sums: bool) -> Sums {
-    let mut total = Sums { dw: vec![0.0; c], db: vec![0.0; c] };
+    let parameters = how.parameters();
+    let mut total = Sums { dw: vec![0.0; parameters], db: vec![0.0; parameters] };
     if x.is_empty() {
         return total;
     }
-    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max(FEWEST);
-    let width = if with_sums { 2 * c } else { 0 };
+    let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max((FEWEST * parameters).div_ceil(c));
+    let width = if with_sums { 2 * parameters } else { 0 };
     let mut partials = vec![vec![0.0; width]; stats.len().div_ceil(rows)];
     let parts = (Chunks { slice: dx, chunk: rows * c }, Chunks { slice: &mut partials, chunk: 1 });
+    let backward = if how.in_pieces() { pieces::backward_part } else { backward_part };
     drive(parts, x.len().saturating_mul(COST.1) / 10, |first, (dx, partials)| {
         for (i, (dx, out)) in dx.slice.chunks_mut(rows * c).zip(partials.slice).enumerate() {
-            let at = (first + i) * rows * c;
-            let stats = &stats[(first + i) * rows..][..dx.len() / c];
-            backward_part(c, &x[at..][..dx.len()], &dy[at..][..dx.len()], how, stats, dx, out);
+            let row = (first + i) * rows;
+            let stats = &stats[row..][..dx.len() / c];
+            backward(row, c, &x[row * c..][..dx.len()], &dy[row * c..][..dx.len()], how, stats, dx, out);
         }
     });
     for block in partials.iter().filter(|_| with_sums) {
-        total.dw.iter_mut().zip(&block[..c]).for_each(|(t, p)| *t += p);
-        total.db.iter_mut().zip(&block[c..]).for_each(|(t, p)| *t += p);
+        total.dw.iter_mut().zip(&block[..parameters]).for_each(|(t, p)| *t += p);
+        total.db.iter_mut().zip(&block[parameters..]).for_each(|(t, p)| *t += p);
     }
     total
 }

@@ -12,6 +12,7 @@ from typing import Any, Self
 from treadle import notebook
 from treadle._core import Tensor
 from treadle.nn import calls, checks, state
+from treadle.nn.calls import P, R_co
 from treadle.nn.tree import Tree
 
 __all__ = ["Module"]
@@ -38,7 +39,7 @@ class Module(Tree):
         """Computes the output; defined by subclasses."""
         raise TypeError(f"module: expected {type(self).__name__} to define forward, got a class without it")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: calls.Forward[P, R_co], *args: P.args, **kwargs: P.kwargs) -> R_co:
         named = calls.named
         return self.forward(*args, **kwargs) if named is None else named(self, self.forward, args, kwargs)
 

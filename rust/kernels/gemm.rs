@@ -99,6 +99,9 @@ simd! {
 /// Multiply-adds of one packed product: some 20 ms, after which work may be told to stop.
 const CALL: usize = 1 << 29;
 
+/// Terms of an integer product between two questions whether to stop.
+const UNASKED: usize = 1 << 20;
+
 /// [`Gemm::packed`] in calls of at most [`CALL`] multiply-adds, cut by shape alone, along the inner dimension last.
 ///
 /// # Safety
@@ -276,9 +279,13 @@ fn batched<T: Element>(a: &Array, b: &Array, out: &mut Array, product: impl Fn(&
 fn integer_product(c: &mut [i64], a: Matrix<i64>, b: Matrix<i64>) {
     for (i, c) in c.iter_mut().enumerate() {
         let (row, col) = (i / b.cols, i % b.cols);
-        if interrupt::stops() {
-            return;
+        *c = 0;
+        for from in (0..a.cols).step_by(UNASKED) {
+            if (col == 0 || from > 0) && interrupt::stops() {
+                return;
+            }
+            let terms = from..a.cols.min(from + UNASKED);
+            *c = terms.fold(*c, |s, p| s.wrapping_add(a.data[a.at(row, p)].wrapping_mul(b.data[b.at(p, col)])));
         }
-        *c = (0..a.cols).fold(0i64, |s, p| s.wrapping_add(a.data[a.at(row, p)].wrapping_mul(b.data[b.at(p, col)])));
     }
 }

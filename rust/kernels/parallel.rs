@@ -194,6 +194,9 @@ impl Drop for Leave {
 
 fn halve<B: Blocks>(blocks: B, first: usize, parts: usize, watched: &Watched, f: &(impl Fn(usize, B) + Sync)) {
     let count = blocks.count();
+    if watched.stops() {
+        return;
+    }
     if parts < 2 || count < 2 {
         return f(first, blocks);
     }

@@ -34,7 +34,13 @@ fn to_shape(x: &Tensor, shape: Dims) -> Result<Tensor> {
 /// The same elements in the same order under another shape; one size may be −1 and is inferred.
 pub fn reshape(x: &Tensor, sizes: &[isize]) -> Result<Tensor> {
     let wanted = || format!("({})", sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-    let known = sizes.iter().filter(|&&s| s != -1).try_fold(1usize, |n, &s| n.checked_mul(usize::try_from(s).ok()?));
+    // Zeros first: sizes beside one may be too many to multiply.
+    let factors = || sizes.iter().filter(|&&s| s != -1);
+    let known = if factors().any(|&s| s == 0) {
+        factors().all(|&s| s >= 0).then_some(0)
+    } else {
+        factors().try_fold(1usize, |n, &s| n.checked_mul(usize::try_from(s).ok()?))
+    };
     let Some(known) = known else {
         bail!(Value, "reshape: expected sizes of at least 0 (or one -1), got {}", wanted());
     };

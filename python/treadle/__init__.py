@@ -51,12 +51,14 @@ from treadle.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_gr
 if TYPE_CHECKING:
     from treadle import autograd, data, init, models, nn, ops, optim, training
     from treadle.anomaly import detect_anomaly
+    from treadle.interchange import from_dlpack
     from treadle.nn.summary import summary
     from treadle.serialization import load, save
 
 _SUBPACKAGES = frozenset({"autograd", "data", "init", "models", "nn", "onnx", "ops", "optim", "sklearn", "training"})
 _LAZY = {
     "detect_anomaly": "treadle.anomaly",
+    "from_dlpack": "treadle.interchange",
     "load": "treadle.serialization",
     "save": "treadle.serialization",
     "summary": "treadle.nn.summary",
@@ -80,6 +82,7 @@ __all__ = [
     "eye",
     "float32",
     "float64",
+    "from_dlpack",
     "full",
     "full_like",
     "get_num_threads",

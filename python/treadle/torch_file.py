@@ -226,7 +226,8 @@ class _Machine:
                 self.step(opcode.name, argument)
         except _Refused:
             raise
-        except (ValueError, LookupError, AttributeError, TypeError) as error:
+        except (ValueError, LookupError, AttributeError, TypeError, Warning) as error:
+            # Where warnings are errors, Python's reader of pickles raises one at an unknown escape in a name.
             raise _Refused("a pickle that can be read", f"{type(error).__name__}: {error!s:.200}") from None
         raise _Refused("a pickle that ends", "one that does not")
 

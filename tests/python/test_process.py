@@ -96,6 +96,27 @@ def test_a_forked_child_computes_the_same() -> None:
     assert float(os.read(reader, 100)) == want
 
 
+def test_a_fork_before_any_work_leaves_both_with_threads_of_their_own() -> None:
+    code = """
+import os, treadle
+treadle.set_num_threads(2)
+def work():
+    x = treadle.randn(600, 600, generator=treadle.Generator(1))
+    return (x @ x).tanh().sum().item()
+reader, writer = os.pipe()
+child = os.fork()
+value = work()
+threads = [name for name in map(open, (f"/proc/self/task/{t}/comm" for t in os.listdir("/proc/self/task"))) if "treadle" in name.read()]
+assert threads, "expected a worker"
+if child == 0:
+    os.write(writer, str(value).encode())
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert float(os.read(reader, 100)) == value
+"""
+    run(code)
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_multiprocessing(method: str, tmp_path: Path) -> None:
     script = tmp_path / "work.py"
@@ -140,6 +161,31 @@ def test_threads_train_as_they_would_alone() -> None:
     for thread in threads:
         thread.join(60)
     assert together == alone
+
+
+def test_threads_predict_with_one_model_while_others_train() -> None:
+    g = treadle.Generator(5)
+    model = nn.Sequential(nn.Linear(64, 128, generator=g), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 10, generator=g)).eval()
+    x = treadle.randn(512, 64, generator=g)
+    want, trained_alone = model(x).numpy().tobytes(), trained(3)
+    wrong: list[str] = []
+
+    def predict() -> None:
+        for _ in range(40):
+            with treadle.no_grad():
+                if model(x).numpy().tobytes() != want:
+                    wrong.append("prediction")
+
+    def train() -> None:
+        if trained(3) != trained_alone:
+            wrong.append("training")
+
+    threads = [threading.Thread(target=work) for work in (predict, train, predict, train)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_a_shared_generator_never_repeats_itself() -> None:

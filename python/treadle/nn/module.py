@@ -7,11 +7,12 @@ tuples and dicts. Nothing has to be registered, and plain assignment means what 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from treadle import _core, notebook
 from treadle._core import Tensor
 from treadle.nn import calls, checks, state
+from treadle.nn.calls import P, R_co
 from treadle.nn.tree import Tree
 
 __all__ = ["Module"]
@@ -40,13 +41,20 @@ class Module(Tree):
         """Computes the output; defined by subclasses."""
         raise TypeError(f"module: expected {type(self).__name__} to define forward, got a class without it")
 
-    def __call__(self, x: Any = _NOTHING, /, *args: Any, **kwargs: Any) -> Any:
-        if calls.named is not None:
-            return calls.named(self, self.forward, args if x is _NOTHING else (x, *args), kwargs)
-        # One argument is the usual case: passed on as it is, it costs half the time of a packed list of arguments.
-        if x is _NOTHING:
-            return self.forward(**kwargs)
-        return self.forward(x, *args, **kwargs) if args or kwargs else self.forward(x)
+    if TYPE_CHECKING:
+
+        def __call__(self: calls.Forward[P, R_co], *args: P.args, **kwargs: P.kwargs) -> R_co:
+            """What `forward` makes of the arguments."""
+
+    else:
+
+        def __call__(self, x=_NOTHING, /, *args, **kwargs):
+            if calls.named is not None:
+                return calls.named(self, self.forward, args if x is _NOTHING else (x, *args), kwargs)
+            # One argument is the usual case: passed on as it is, it costs half the time of a packed list of arguments.
+            if x is _NOTHING:
+                return self.forward(**kwargs)
+            return self.forward(x, *args, **kwargs) if args or kwargs else self.forward(x)
 
     def state_dict(self) -> dict[str, Tensor]:
         """A snapshot of all parameters and buffers by name: later training does not change it."""

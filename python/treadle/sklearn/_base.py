@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
@@ -136,6 +137,8 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         self._check_parameters(incremental)
         fresh = not hasattr(self, "module_") or not (incremental or self.warm_start)
         numeric = not is_classifier(self)
+        if issparse(y):
+            raise TypeError("y: expected dense targets, got sparse ones; use y.toarray()")
         X, y = validate_data(self, X, y, dtype=_FLOATS, order="C", multi_output=True, y_numeric=numeric, reset=fresh)
         weight = _weights(sample_weight, len(X))
         if not weight.all():

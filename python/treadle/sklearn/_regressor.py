@@ -68,7 +68,7 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
     def _encode(self, y: Array, weight: Array, fresh: bool, classes: Any) -> Array:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        columns = y.reshape(len(y), -1).astype(np.float64)
+        columns = y.reshape(len(y), -1).astype(np.float64, order="C")  # sums depend on the order, bit by bit
         if fresh:
             self._flat, self.n_outputs_ = y.ndim == 1, columns.shape[1]
             self._learn_scale(columns, weight)

@@ -136,8 +136,9 @@ simd! {
     }
 }
 
-#[derive(Clone, Copy)]
-struct AdamFactors<T> {
+/// What one step of Adam multiplies by: the same for all parameters that have made as many steps.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamFactors<T> {
     beta1: T,
     rest1: T,
     beta2: T,
@@ -188,26 +189,41 @@ impl Sgd {
 impl Adam {
     /// Step number `t` (from 1 on) with first and second moments `m` and `v`.
     pub fn update(&self, p: &mut Array, g: &Array, m: &mut Array, v: &mut Array, t: u64) -> Result<()> {
-        check_state("adam_step", p, &[("gradient", g), ("first moment", m), ("second moment", v)])?;
-        let g = &*packed(g)?;
-        with_float!(p.dtype(), T => self.run::<T>(p, g, m, v, t), else unreachable!("checked above"))
+        self.factors(t).update(p, g, m, v)
     }
 
-    fn run<T: Float>(&self, p: &mut Array, g: &Array, m: &mut Array, v: &mut Array, t: u64) -> Result<()> {
+    /// What step number `t` (from 1 on) multiplies by.
+    pub fn factors(&self, t: u64) -> AdamFactors<f64> {
+        let t = t.min(i32::MAX as u64) as i32;
+        AdamFactors {
+            beta1: self.beta1,
+            rest1: 1.0 - self.beta1,
+            beta2: self.beta2,
+            rest2: 1.0 - self.beta2,
+            eps: self.eps,
+            step: self.lr / (1.0 - self.beta1.powi(t)),
+            root: 1.0 / (1.0 - self.beta2.powi(t)).sqrt(),
+            decay: if self.decoupled { 0.0 } else { self.weight_decay },
+            shrink: if self.decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 },
+            sign: sign(self.maximize),
+        }
+    }
+}
+
+impl AdamFactors<f64> {
+    /// The step, of one parameter with first and second moments `m` and `v`.
+    pub fn update(&self, p: &mut Array, g: &Array, m: &mut Array, v: &mut Array) -> Result<()> {
+        check_state("adam_step", p, &[("gradient", g), ("first moment", m), ("second moment", v)])?;
+        let g = &*packed(g)?;
+        with_float!(p.dtype(), T => self.run::<T>(p, g, m, v), else unreachable!("checked above"))
+    }
+
+    fn run<T: Float>(&self, p: &mut Array, g: &Array, m: &mut Array, v: &mut Array) -> Result<()> {
         let g = g.as_slice::<T>().expect("made contiguous");
-        let (c, t) = (T::from_f64, t.min(i32::MAX as u64) as i32);
-        let k = AdamFactors {
-            beta1: c(self.beta1),
-            rest1: c(1.0 - self.beta1),
-            beta2: c(self.beta2),
-            rest2: c(1.0 - self.beta2),
-            eps: c(self.eps),
-            step: c(self.lr / (1.0 - self.beta1.powi(t))),
-            root: c(1.0 / (1.0 - self.beta2.powi(t)).sqrt()),
-            decay: c(if self.decoupled { 0.0 } else { self.weight_decay }),
-            shrink: c(if self.decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 }),
-            sign: sign::<T>(self.maximize),
-        };
+        let AdamFactors { beta1, rest1, beta2, rest2, eps, step, root, decay, shrink, sign } = *self;
+        let [beta1, rest1, beta2, rest2, eps] = [beta1, rest1, beta2, rest2, eps].map(T::from_f64);
+        let [step, root, decay, shrink, sign] = [step, root, decay, shrink, sign].map(T::from_f64);
+        let k = AdamFactors { beta1, rest1, beta2, rest2, eps, step, root, decay, shrink, sign };
         let written = (chunks(writable::<T>(p)?), chunks(writable::<T>(m)?), chunks(writable::<T>(v)?));
         sweep(written, g, 8, |(p, m, v), g| adam_run(p.slice, m.slice, v.slice, g, k));
         Ok(())

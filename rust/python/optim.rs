@@ -129,11 +129,16 @@ fn adam_step<'py>(
     }
     let counts: Vec<u64> = steps.extract()?;
     let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, maximize };
+    let mut latest = (0, adam.factors(0));
     for r in ready(py, "adam_step", params, &[Slot("first moment", exp_avgs), Slot("second moment", exp_avg_sqs)])? {
         let t = counts[r.at] + 1;
+        // As a rule all parameters are at the same step.
+        if latest.0 != t {
+            latest = (t, adam.factors(t));
+        }
         r.update(|p, g, states| {
             let [m, v] = states else { unreachable!("two slots") };
-            adam.update(p, g, m, v, t)
+            latest.1.update(p, g, m, v)
         })?;
         steps.set_item(r.at, t)?;
     }

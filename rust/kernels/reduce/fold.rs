@@ -155,38 +155,14 @@ simd! {
         total
     }
 
-    /// Steps a row of accumulators with `n` rows of elements, `stride` apart from `at` on: strip by strip of columns, so that
-    /// the accumulators of a strip stay in registers.
+    /// Steps a row of accumulators with `n` rows of elements, `stride` apart from `at` on.
     pub fn fold_columns<T: Element, F: Fold<T>>(f: F, acc: &mut [T], x: &[T], at: isize, stride: isize, n: usize) {
         let _ = f;
-        let (wide, rest) = acc.as_chunks_mut::<64>();
-        let (narrow, rest) = rest.as_chunks_mut::<16>();
-        let mut at = at;
-        for acc in wide {
-            fold_strip::<T, F, 64>(acc, x, at, stride, n);
-            at += 64;
-        }
-        for acc in narrow {
-            fold_strip::<T, F, 16>(acc, x, at, stride, n);
-            at += 16;
-        }
         for i in 0..n {
-            let row = &x[(at + i as isize * stride) as usize..];
-            for (a, &x) in rest.iter_mut().zip(row) {
+            let at = (at + i as isize * stride) as usize;
+            for (a, &x) in acc.iter_mut().zip(&x[at..at + acc.len()]) {
                 *a = F::step(*a, x);
             }
         }
     }
-}
-
-#[inline(always)]
-fn fold_strip<T: Element, F: Fold<T>, const W: usize>(acc: &mut [T; W], x: &[T], at: isize, stride: isize, n: usize) {
-    let mut lanes = *acc;
-    for i in 0..n {
-        let at = (at + i as isize * stride) as usize;
-        for (a, &x) in lanes.iter_mut().zip(&x[at..at + W]) {
-            *a = F::step(*a, x);
-        }
-    }
-    *acc = lanes;
 }

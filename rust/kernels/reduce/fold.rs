@@ -158,9 +158,10 @@ simd! {
     /// Steps a row of accumulators with `n` rows of elements, `stride` apart from `at` on.
     pub fn fold_columns<T: Element, F: Fold<T>>(f: F, acc: &mut [T], x: &[T], at: isize, stride: isize, n: usize) {
         let _ = f;
+        let width = acc.len();
         for i in 0..n {
             let at = (at + i as isize * stride) as usize;
-            for (a, &x) in acc.iter_mut().zip(&x[at..at + acc.len()]) {
+            for (a, &x) in acc.iter_mut().zip(&x[at..at + width]) {
                 *a = F::step(*a, x);
             }
         }

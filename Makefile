@@ -11,7 +11,7 @@ CORE := PYO3_PYTHON=/nonexistent cargo
 
 # What runs under AddressSanitizer is built apart. The runtime comes with the toolchain; its switch is not stable yet.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-SANITIZED := RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address --cfg asan' ASAN_OPTIONS=detect_leaks=0 $(CORE) test --locked --target $(HOST) --target-dir target/asan
+SANITIZED := RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address --cfg asan' RUSTDOCFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 $(CORE) test --locked --target $(HOST) --target-dir target/asan
 
 READERS := safetensors torch idx csv
 FUZZ_RUNS ?= 1000000

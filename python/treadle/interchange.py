@@ -1,6 +1,6 @@
 """Tensors from whatever exports DLPack, the protocol by which array libraries hand memory to each other.
 
-Invariant: the tensor is a copy, so that nothing the other side does later reaches it.
+Invariant: treadle never writes to the memory of others, and keeps it for as long as a tensor lies there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from treadle._core import Tensor, tensor
+from treadle._core import Tensor, shared, tensor
 from treadle.nn import checks
 
 __all__ = ["from_dlpack"]
@@ -19,27 +19,30 @@ _CPU = 1
 
 
 def from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor with the values of an array of another library, copied.
+    """A tensor with the values of an array of another library, in the same memory where that can be.
+
+    Memory is shared if its elements are float32, float64, int64 or uint8 that lie whole elements apart. Operations and in-place
+    updates of the tensor never write to it; what others write there later shows in the tensor, so they should not while a
+    graph with it waits for its backward. `treadle.tensor` always copies.
 
     Args:
         x: Anything with `__dlpack__` and `__dlpack_device__`, of DLPack 1.x or before: arrays of NumPy, PyTorch, JAX or
             pyarrow. Element types are kept or widened as `treadle.tensor` does.
         device: None or "cpu".
-        copy: None or True; a tensor never shares memory that others can write to, so False is an error.
+        copy: Whether to copy: None where it must be, True always, False never.
 
     Raises:
         TypeError: x does not export DLPack, or its element type has no counterpart.
-        ValueError: Memory that is not the CPU's, another device asked for, or copy=False.
+        ValueError: Memory that is not the CPU's, another device asked for, or copy=False where only a copy would do.
 
     Example:
-        >>> treadle.from_dlpack(np.arange(3.0))
+        >>> array = np.arange(3.0)
+        >>> treadle.from_dlpack(array)
         tensor([0., 1., 2.], dtype=float64)
 
     Source: the Python array API standard, `from_dlpack`.
     """
     checks.cpu("from_dlpack", device)
-    if copy is not None and not copy:
-        raise ValueError("from_dlpack: expected copy None or True (a tensor never shares the memory of others), got False")
     if not (hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")):
         raise TypeError(f"from_dlpack: expected an object with __dlpack__ and __dlpack_device__, got {type(x).__name__}")
     place = x.__dlpack_device__()
@@ -49,4 +52,7 @@ def from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Tens
         array = np.from_dlpack(x)
     except RuntimeError as error:
         raise TypeError(f"from_dlpack: expected an element type that NumPy has, got {error}") from None
-    return tensor(array)
+    found = None if copy else shared(array)
+    if found is None and copy is not None and not copy:
+        raise ValueError(f"from_dlpack: expected memory that a tensor can share, got {array.dtype} with strides {array.strides}")
+    return tensor(array) if found is None else found

@@ -149,6 +149,13 @@ impl Layout {
         Layout { shape, strides, offset: 0 }
     }
 
+    /// A layout of any strides; the caller answers for the invariant.
+    pub(super) fn strided(shape: Dims, steps: &[isize], offset: usize) -> Layout {
+        let mut strides = [0; MAX_DIMS];
+        strides[..shape.len()].copy_from_slice(steps);
+        Layout { shape, strides, offset }
+    }
+
     #[inline(always)]
     pub fn strides(&self) -> &[isize] {
         &self.strides[..self.shape.len()]

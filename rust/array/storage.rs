@@ -1,7 +1,8 @@
-//! Shared, reference-counted storage: a 64-byte header and the elements behind it, in one pool block.
+//! Shared, reference-counted storage: a 64-byte header and the elements behind it, in one pool block; or a header alone, for
+//! elements that live in memory of others.
 //!
 //! Invariants: the elements are initialised from the first moment (the pool never hands out uninitialised bytes, and bool
-//! storage is cleared); they are written only through `&mut Buffer` while the count is one.
+//! storage is cleared); they are written only through `&mut Buffer` while the count is one, and never in memory of others.
 
 use super::dtype::{DType, Element};
 use super::pool::{self, ALIGN, Block};
@@ -16,7 +17,14 @@ struct Header {
     len: usize,
     class: u16,
     dtype: DType,
+    data: *const u8,
+    /// Keeps memory of others alive.
+    owner: Option<Owner>,
 }
+const _: () = assert!(size_of::<Header>() == ALIGN);
+
+/// Whatever keeps memory alive until it is dropped, on any thread.
+pub type Owner = Box<dyn Send + Sync>;
 
 /// A shared buffer of elements of one type. Cloning it shares the elements.
 pub struct Buffer {
@@ -31,18 +39,31 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// A buffer of `len` elements with unspecified (but initialised) values; false for bool.
     pub fn new(dtype: DType, len: usize) -> Result<Buffer> {
-        let wanted = len.checked_mul(dtype.size()).and_then(|n| n.checked_add(ALIGN));
-        let block = wanted
-            .and_then(pool::take)
-            .ok_or_else(|| Error::Memory(format!("allocate: expected memory for {len} elements of {dtype}, got none of that size")))?;
-        let header = block.ptr.cast::<Header>();
-        // SAFETY: the block is 64-byte aligned, at least `ALIGN` bytes long and owned by no one else.
-        unsafe { header.write(Header { count: AtomicUsize::new(1), len, class: block.class, dtype }) };
-        let mut buffer = Buffer { header };
+        let block = take(dtype, len, dtype.size())?;
+        // SAFETY: the block is at least `ALIGN` bytes long.
+        let data = unsafe { block.ptr.add(ALIGN) }.as_ptr();
+        let mut buffer = Buffer::with_header(block, Header { count: AtomicUsize::new(1), len, class: block.class, dtype, data, owner: None });
         if dtype == DType::Bool {
             buffer.clear_bytes();
         }
         Ok(buffer)
+    }
+
+    /// `len` elements in memory of others, which `owner` keeps alive. They are never written here.
+    ///
+    /// # Safety
+    /// `data` points to `len` initialised elements of `dtype`, aligned for it, for as long as `owner` lives. Whoever else
+    /// may write to them does not while a kernel reads them.
+    pub unsafe fn borrowed(dtype: DType, len: usize, data: *const u8, owner: Owner) -> Result<Buffer> {
+        let block = take(dtype, 0, 0)?;
+        Ok(Buffer::with_header(block, Header { count: AtomicUsize::new(1), len, class: block.class, dtype, data, owner: Some(owner) }))
+    }
+
+    fn with_header(block: Block, header: Header) -> Buffer {
+        let place = block.ptr.cast::<Header>();
+        // SAFETY: the block is 64-byte aligned, at least `ALIGN` bytes long and owned by no one else.
+        unsafe { place.write(header) };
+        Buffer { header: place }
     }
 
     fn head(&self) -> &Header {
@@ -50,10 +71,11 @@ impl Buffer {
         unsafe { self.header.as_ref() }
     }
 
-    /// The address of the first element, 64-byte aligned. It stays valid while any clone of this buffer lives.
+    /// The address of the first element; 64-byte aligned where the memory is the pool's. It stays valid while any clone of
+    /// this buffer lives.
+    #[inline]
     pub fn address(&self) -> *const u8 {
-        // SAFETY: the block is at least `ALIGN` bytes long.
-        unsafe { self.header.as_ptr().cast::<u8>().add(ALIGN) }
+        self.head().data
     }
 
     #[allow(clippy::len_without_is_empty)]
@@ -70,7 +92,7 @@ impl Buffer {
     pub fn slice<T: Element>(&self) -> &[T] {
         let head = self.head();
         assert!(T::DTYPE == head.dtype, "buffer of {} read as {}", head.dtype, T::DTYPE);
-        // SAFETY: the block holds `len` initialised, aligned elements of `dtype`, which is `T` by the check above; no `&mut`
+        // SAFETY: `data` leads to `len` initialised, aligned elements of `dtype`, which is `T` by the check above; no `&mut`
         // exists while `&self` does, because writing needs `&mut Buffer` of the only owner.
         unsafe { std::slice::from_raw_parts(self.address().cast::<T>(), head.len) }
     }
@@ -87,8 +109,9 @@ impl Buffer {
         Some(unsafe { std::slice::from_raw_parts_mut(self.address().cast_mut().cast::<T>(), head.len) })
     }
 
+    /// Whether the elements may be written: nobody else reads them, and the memory is the pool's.
     pub fn is_unique(&self) -> bool {
-        self.head().count.load(Ordering::Acquire) == 1
+        self.head().count.load(Ordering::Acquire) == 1 && self.head().owner.is_none()
     }
 
     fn clear_bytes(&mut self) {
@@ -113,6 +136,36 @@ impl Drop for Buffer {
         if self.head().count.load(Ordering::Acquire) != 1 && self.head().count.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        pool::give(Block { ptr: self.header.cast(), class: self.head().class });
+        // SAFETY: this was the last `Buffer` that led to the header, which nobody reads again.
+        let Header { class, owner, .. } = unsafe { self.header.read() };
+        pool::give(Block { ptr: self.header.cast(), class });
+        drop(owner);
+    }
+}
+
+/// A block for a header and `len` elements of `bytes` each.
+fn take(dtype: DType, len: usize, bytes: usize) -> Result<Block> {
+    let wanted = len.checked_mul(bytes).and_then(|n| n.checked_add(ALIGN));
+    wanted.and_then(pool::take).ok_or_else(|| Error::Memory(format!("allocate: expected memory for {len} elements of {dtype}, got none of that size")))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::array::{Array, DType};
+    use crate::kernels::map::writable;
+    use std::sync::Arc;
+
+    #[test]
+    fn memory_of_others_is_read_and_given_back_but_never_written() {
+        let owner = Arc::new(vec![1.0f32, 2.0, 3.0, 4.0, 5.0]);
+        let last = owner[4..].as_ptr().cast();
+        // SAFETY: from the last element on every second one backwards is in the vector, which the clone keeps alive.
+        let mut array = unsafe { Array::borrowed(DType::F32, &[3], &[-2], last, Box::new(owner.clone())) }.expect("made");
+        assert_eq!(array.buffer().address(), owner.as_ptr().cast());
+        assert_eq!(array.layout().offset, 4);
+        assert_eq!(Arc::strong_count(&owner), 2);
+        writable::<f32>(&mut array).expect("copied")[0] += 0.5;
+        assert_eq!(array.as_slice::<f32>(), Some(&[5.5, 3.0, 1.0][..]));
+        assert_eq!((owner[4], Arc::strong_count(&owner)), (5.0, 1));
     }
 }

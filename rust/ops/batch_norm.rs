@@ -61,10 +61,14 @@ fn planes<T: Float>(x: &Array) -> Planes<'_, T> {
     Planes { data: x.data(), n: shape[0], c: shape[1], l, strides: [strides[0], strides[1], step], offset: x.layout().offset }
 }
 
+fn options<'a, T: Float>(w: &'a Option<Array>, b: &'a Option<Array>, mask: &'a Option<Array>, eps: f64, relu: bool) -> Options<'a, T> {
+    let mask = mask.as_ref().map(|m| m.as_slice::<bool>().expect("made contiguous"));
+    Options { weight: slice(w), bias: slice(b), eps, mask, relu }
+}
+
 impl<T: Float> BatchNorm<T> {
     fn options(&self) -> Options<'_, T> {
-        let mask = self.mask.as_ref().map(|m| m.as_slice::<bool>().expect("made contiguous"));
-        Options { weight: slice(&self.w), bias: slice(&self.b), eps: self.eps, mask, relu: self.relu }
+        options(&self.w, &self.b, &self.mask, self.eps, self.relu)
     }
 
     fn fused(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
@@ -226,27 +230,19 @@ fn run<T: Float>(
         Some(r) if !batch_statistics => Some((contiguous(&cast(r.mean, T::DTYPE)?)?, contiguous(&cast(r.var, T::DTYPE)?)?)),
         _ => None,
     };
-    let mut op = BatchNorm::<T> {
-        x: x.array().clone(),
-        w: packed(w)?,
-        b: packed(b)?,
-        mask: packed(mask)?,
-        stats: Stats::new(if batch_statistics { c } else { 0 }),
-        given,
-        eps: config.eps,
-        relu: config.relu,
-    };
+    let (packed_w, packed_b, mask) = (packed(w)?, packed(b)?, packed(mask)?);
     if batch_statistics && x.size() > 0 {
-        check_count(x, mask)?;
+        check_count(x, mask.as_ref())?;
     }
     let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
-    let mut stats = std::mem::replace(&mut op.stats, Stats::new(0));
-    match &op.given {
+    let mut stats = Stats::<T>::new(if batch_statistics { c } else { 0 });
+    let options = options(&packed_w, &packed_b, &mask, config.eps, config.relu);
+    match &given {
         Some((mean, var)) => {
             let (mean, var) = (mean.as_slice().expect("made contiguous"), var.as_slice().expect("made contiguous"));
-            columns::forward_eval(&planes(x.array()), mean, var, &op.options(), y.fresh());
+            columns::forward_eval(&planes(x.array()), mean, var, &options, y.fresh());
         }
-        None => columns::forward_train(&planes(x.array()), &op.options(), y.fresh(), &mut stats),
+        None => columns::forward_train(&planes(x.array()), &options, y.fresh(), &mut stats),
     }
     let mut broken = 0;
     if let Some(running) = running
@@ -256,14 +252,14 @@ fn run<T: Float>(
     {
         broken = update(running, &stats, config)?;
     }
-    op.stats = stats;
     let inputs: smallvec::SmallVec<[&Tensor; 3]> = std::iter::once(x).chain(w).chain(b).collect();
-    Ok((Tensor::record(y, &inputs, || op), broken))
+    let op = || BatchNorm { x: x.array().clone(), w: packed_w, b: packed_b, mask, stats, given, eps: config.eps, relu: config.relu };
+    Ok((Tensor::record(y, &inputs, op), broken))
 }
 
-fn check_count(x: &Tensor, mask: Option<&Tensor>) -> Result<()> {
+fn check_count(x: &Tensor, mask: Option<&Array>) -> Result<()> {
     let kept = match mask {
-        Some(mask) => sum(mask, None, false)?.item()? as usize,
+        Some(mask) => mask.as_slice::<bool>().expect("made contiguous").iter().filter(|&&kept| kept).count(),
         None => x.size() / x.shape()[1],
     };
     if kept < 2 {

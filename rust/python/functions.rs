@@ -335,6 +335,7 @@ fn grad(
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     add_binary(m)?;
+    m.add_function(wrap_pyfunction!(super::interop::shared, m)?)?;
     macro_rules! add_all {
         ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
     }

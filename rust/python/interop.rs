@@ -1,14 +1,46 @@
-//! Tensors on their way to Python, NumPy and other libraries: values, printing, copying, pickling.
+//! Tensors on their way to Python, NumPy and other libraries, and in their memory: values, printing, copying, pickling.
 
 use super::convert::{element, numpy, to_numpy};
 use super::tensor::PyTensor;
-use crate::array::DType;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use crate::Tensor;
+use crate::array::{Array, DType};
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// What `Tensor(...)` is called with when a pickle is read: array, element type, requires_grad.
 type Arguments = (Py<PyAny>, &'static str, bool);
+
+/// A tensor in the memory of a NumPy array, which it keeps alive; `None` where a tensor cannot lie so: another element type
+/// (bool as well, since its bytes may hold more than 0 and 1) or byte order, or elements apart by parts of themselves.
+#[pyfunction]
+pub fn shared(array: &Bound<'_, PyAny>) -> PyResult<Option<PyTensor>> {
+    let np = numpy(array.py())?;
+    if !array.is_instance(&np.getattr("ndarray")?)? {
+        return Err(PyTypeError::new_err(format!("shared: expected an array of NumPy, got {}", array.get_type().name()?)));
+    }
+    let interface = array.getattr("__array_interface__")?;
+    let dtype = match interface.get_item("typestr")?.extract::<String>()?.as_str() {
+        "<f4" => DType::F32,
+        "<f8" => DType::F64,
+        "<i8" => DType::I64,
+        "|u1" => DType::U8,
+        _ => return Ok(None),
+    };
+    let shape: Vec<usize> = array.getattr("shape")?.extract()?;
+    let bytes: Vec<isize> = array.getattr("strides")?.extract()?;
+    let size = dtype.size() as isize;
+    let aligned: bool = array.getattr("flags")?.getattr("aligned")?.extract()?;
+    if !aligned || bytes.iter().any(|step| step % size != 0) || cfg!(target_endian = "big") {
+        return Ok(None);
+    }
+    let strides: Vec<isize> = bytes.iter().map(|step| step / size).collect();
+    let (address, _): (usize, bool) = interface.get_item("data")?.extract()?;
+    // SAFETY: NumPy says that its elements of this type lie there, aligned, and the array is kept. That others write to them
+    // only between operations is what the caller of `from_dlpack` answers for; a wrong number is the worst that can come of it.
+    let made = unsafe { Array::borrowed(dtype, &shape, &strides, address as *const u8, Box::new(array.clone().unbind()))? };
+    Ok(Some(PyTensor::new(Tensor::constant(made))))
+}
 
 #[pymethods]
 impl PyTensor {
@@ -55,8 +87,15 @@ impl PyTensor {
     #[pyo3(signature = (**options))]
     fn __dlpack__<'py>(&self, py: Python<'py>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let view = self.numpy(py)?;
-        // Older consumers cannot be told that memory is read-only; they get a copy of their own.
-        view.call_method("__dlpack__", (), options).or_else(|_| view.call_method0("copy")?.call_method("__dlpack__", (), options))
+        let refused = match view.call_method("__dlpack__", (), options) {
+            Err(error) if error.is_instance_of::<PyBufferError>(py) => error,
+            given => return given,
+        };
+        // Older consumers cannot be told that memory is read-only; they get a copy of their own, unless they forbid it.
+        match options.map(|options| options.get_item("copy")).transpose()?.flatten() {
+            Some(copy) if !copy.is_none() && !copy.is_truthy()? => Err(refused),
+            _ => view.call_method0("copy")?.call_method("__dlpack__", (), options),
+        }
     }
     fn __dlpack_device__(&self) -> (i32, i32) {
         (1, 0)

@@ -227,9 +227,9 @@ def test_signature_recompute_moves_statistics_once(momentum: float | None) -> No
 def refuses(bn: nn.BatchNorm1d, x: Any, error: type[Exception], message: str) -> None:
     """Says so in these words, and nothing has moved."""
     before = state(bn)
-    for call in (bn, bn.forward_relu):
+    for options in ({}, {"relu": True}):
         with pytest.raises(error) as caught:
-            call(x)
+            bn(x, **options)
         assert str(caught.value) == message
     assert state(bn) == before
 

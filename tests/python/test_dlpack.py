@@ -193,6 +193,15 @@ def test_other_devices_and_unknown_options_are_refused() -> None:
     for options in ({"nonsense": 1}, {"max_version": 1}):
         with pytest.raises(TypeError):
             tensor.__dlpack__(**options)
+    with pytest.raises(RuntimeError, match="stream"):
+        tensor.__dlpack__(stream=3)
+
+
+def test_an_older_consumer_that_forbids_copies_is_told_why_it_gets_nothing() -> None:
+    tensor = treadle.tensor([1.0])
+    for options in ({}, {"max_version": None}, {"max_version": (0, 8)}):
+        with pytest.raises(BufferError, match="readonly"):
+            tensor.__dlpack__(copy=False, **options)
 
 
 def test_parameters_share_and_updates_do_not_reach_the_consumer() -> None:
@@ -210,28 +219,77 @@ def test_parameters_share_and_updates_do_not_reach_the_consumer() -> None:
 
 @pytest.mark.parametrize("dtype", _CODES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_an_older_producer_is_read_and_told_when_it_is_done(layout: str, dtype: str) -> None:
+def test_an_older_producer_is_shared_until_the_last_view_is_gone(layout: str, dtype: str) -> None:
     producer = OldProducer(LAYOUTS[layout](VALUES.astype(dtype))[...])
     tensor = treadle.from_dlpack(producer)
     assert tensor.dtype == dtype
     np.testing.assert_array_equal(tensor.numpy(), producer.array)
+    shares = dtype != "bool" and producer.array.size > 0
+    gc.collect()
+    assert producer.deleted == (not shares)
+    assert np.shares_memory(tensor.numpy(), producer.array) == shares
+    view = tensor.T
+    del tensor
+    gc.collect()
+    assert producer.deleted == (not shares)
+    np.testing.assert_array_equal((view * 1).numpy(), producer.array.T)
+    del view
+    gc.collect()
+    assert producer.deleted == 1
+
+
+@pytest.mark.parametrize("dtype", _CODES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_copy_is_done_with_its_producer(layout: str, dtype: str) -> None:
+    producer = OldProducer(LAYOUTS[layout](VALUES.astype(dtype))[...])
+    tensor = treadle.from_dlpack(producer, copy=True)
     gc.collect()
     assert producer.deleted == 1
     producer.array[...] = 1
     np.testing.assert_array_equal(tensor.numpy(), LAYOUTS[layout](VALUES.astype(dtype)))
 
 
+def test_memory_of_others_is_never_written() -> None:
+    source = np.arange(4.0)
+    tensor = treadle.from_dlpack(source)
+    assert tensor.numpy().ctypes.data == source.ctypes.data
+    source[0] = 5
+    assert tensor.tolist() == [5, 1, 2, 3]
+    tensor += 1
+    assert source.tolist() == [5, 1, 2, 3]
+    parameter = nn.Parameter(treadle.from_dlpack(source))
+    (parameter * 2).sum().backward()
+    treadle.optim.SGD([parameter], lr=0.5).step()
+    treadle.from_dlpack(source)[0] = 9
+    treadle.from_dlpack(source).copy_(treadle.zeros(4))
+    assert parameter.tolist() == [4, 0, 1, 2]
+    assert source.tolist() == [5, 1, 2, 3]
+
+
+def test_libraries_share_both_ways() -> None:
+    torch = pytest.importorskip("torch")
+    theirs = torch.arange(6, dtype=torch.float32).reshape(2, 3).T
+    ours = treadle.from_dlpack(theirs)
+    assert ours.numpy().ctypes.data == theirs.data_ptr()
+    theirs[2, 1] = 7
+    assert ours.tolist() == [[0, 3], [1, 4], [2, 7]]
+
+
+def test_memory_outlives_the_array_it_came_from() -> None:
+    tensor = treadle.from_dlpack(np.arange(1_000_000.0))
+    gc.collect()
+    np.ones(1_000_000)
+    assert tensor.sum().item() == 499999500000
+
+
 def test_arrays_with_dlpack_come_in() -> None:
     read_only = np.arange(3.0)
     read_only.flags.writeable = False
     for array in (np.arange(3.0), read_only, pa.array([0.0, 1.0, 2.0]), treadle.tensor([0.0, 1.0, 2.0])):
-        tensor = treadle.from_dlpack(array, device="cpu", copy=True)
-        assert isinstance(tensor, Tensor)
-        assert tensor.tolist() == [0, 1, 2]
-    source = np.zeros(2)
-    tensor = treadle.from_dlpack(source)
-    source[0] = 5
-    assert tensor.tolist() == [0, 0]
+        for copy in (None, False, True):
+            tensor = treadle.from_dlpack(array, device="cpu", copy=copy)
+            assert isinstance(tensor, Tensor)
+            assert tensor.tolist() == [0, 1, 2]
     assert treadle.from_dlpack(np.arange(2, dtype=np.float16)).dtype == "float32"
     assert treadle.from_dlpack(np.arange(2, dtype=np.int16)).dtype == "int64"
 
@@ -244,8 +302,9 @@ def test_what_cannot_come_in_is_refused() -> None:
         treadle.from_dlpack(OldProducer(array, (2, 1)))
     with pytest.raises(ValueError, match=r'^from_dlpack: expected device None or "cpu" \(treadle runs on the CPU\), got \'cuda\'$'):
         treadle.from_dlpack(array, device="cuda")
-    with pytest.raises(ValueError, match=r"^from_dlpack: expected copy None or True .*, got False$"):
-        treadle.from_dlpack(array, copy=False)
+    for other in (np.ones(2, bool), np.ones(2, np.float16), np.ones(2, np.int32)):
+        with pytest.raises(ValueError, match=rf"^from_dlpack: expected memory that a tensor can share, got {other.dtype} with"):
+            treadle.from_dlpack(other, copy=False)
     producer = OldProducer(array)
     producer.managed.tensor.code, producer.managed.tensor.bits = 4, 16  # bfloat16
     with pytest.raises(TypeError, match=r"^from_dlpack: expected an element type that NumPy has, got "):

@@ -161,8 +161,8 @@ class Sequential(_Indexed):
             kind = type(module)  # exact types only: a subclass may define another forward
             if norm is not None:
                 if kind is ReLU:
-                    forward, named = norm.forward_relu, calls.named
-                    x, norm = forward(x) if named is None else named(norm, forward, (x,), {}), None
+                    forward, named = norm.forward, calls.named
+                    x, norm = forward(x, None, True) if named is None else named(norm, forward, (x, None, True), {}), None
                     continue
                 x, norm = norm(x), None
             if kind in _FUSED:

@@ -98,15 +98,9 @@ class BatchNorm1d(Module):
             if parameter is not None:
                 parameter.copy_(value)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(N, C) or (N, C, L), of the same shape."""
-        return self._normalise(x, mask, False)
-
-    def forward_relu(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """max(forward(x, mask), 0) in the same sweep; `Sequential` calls it where a ReLU follows."""
-        return self._normalise(x, mask, True)
-
-    def _normalise(self, x: Tensor, mask: Tensor | None, relu: bool) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, relu: bool = False) -> Tensor:
+        """(N, C) or (N, C, L), of the same shape. With `relu`, max(·, 0) in the same sweep: `Sequential` asks for it where a
+        ReLU follows."""
         if self.weight is None and self.running_mean is None:
             channels("batch_norm", x, self.dim)
         return _core.batch_norm(

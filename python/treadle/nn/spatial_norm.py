@@ -26,13 +26,9 @@ class BatchNorm2d(BatchNorm1d):
         (8, 16, 28, 28)
     """
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(N, C, H, W), of the same shape; mask, optional: (N, H, W)."""
-        return super().forward(_planes(x), _flat(mask)).reshape(x.shape)
-
-    def forward_relu(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """max(forward(x, mask), 0) in the same sweep."""
-        return super().forward_relu(_planes(x), _flat(mask)).reshape(x.shape)
+    def forward(self, x: Tensor, mask: Tensor | None = None, relu: bool = False) -> Tensor:
+        """(N, C, H, W), of the same shape; mask, optional: (N, H, W). With `relu`, max(·, 0) in the same sweep."""
+        return super().forward(_planes(x), _flat(mask), relu).reshape(x.shape)
 
 
 def _planes(x: Tensor) -> Tensor:
@@ -79,13 +75,10 @@ class InstanceNorm1d(BatchNorm1d):
     ) -> None:
         super().__init__(dim, eps, momentum, device, dtype, affine=affine, track_running_stats=track_running_stats, unbiased=True)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(N, C, L), of the same shape."""
-        return self._instances(x, mask)
-
-    def forward_relu(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """max(forward(x), 0)."""
-        return self._instances(x, mask).relu()
+    def forward(self, x: Tensor, mask: Tensor | None = None, relu: bool = False) -> Tensor:
+        """(N, C, L), of the same shape. With `relu`, max(·, 0)."""
+        y = self._instances(x, mask)
+        return y.relu() if relu else y
 
     def _instances(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:

@@ -34,11 +34,11 @@ impl<T: Float> Stats<T> {
         Stats { hi: zeros(), lo: zeros(), invstd: zeros(), mean: vec![0.0; c], var: vec![0.0; c], count: 0 }
     }
 
-    /// Given statistics, such as running ones.
+    /// Given statistics, such as running ones, for sweeps: those in float64 stay empty.
     pub fn given(mean: &[T], var: &[T], eps: f64) -> Self {
-        let invstd = var.iter().map(|v| T::from_f64(1.0 / (v.to_f64() + eps).sqrt())).collect();
-        let wide = |v: &[T]| v.iter().map(|v| v.to_f64()).collect();
-        Stats { hi: mean.to_vec(), lo: vec![T::ZERO; mean.len()], invstd, mean: wide(mean), var: wide(var), count: 0 }
+        let mut invstd = var.to_vec();
+        invert(&mut invstd, eps);
+        Stats { hi: mean.to_vec(), lo: vec![T::ZERO; mean.len()], invstd, ..Stats::default() }
     }
 
     /// What sweeps need to know, per column of a matrix with `l` columns per channel.
@@ -192,6 +192,13 @@ pub(super) fn settle<T: Float>(stats: &mut StatsMut<T>, count: usize, eps: f64, 
 }
 
 simd! {
+    /// v ← 1 / sqrt(v + eps).
+    fn invert<T: Float>(v: &mut [T], eps: f64) {
+        for v in v.iter_mut() {
+            *v = T::from_f64(1.0 / (v.to_f64() + eps).sqrt());
+        }
+    }
+
     /// Turns pivots and sums into statistics in place. Returns whether all are finite, and all pivots near their means.
     fn finish<T: Float>(
         count: f64, eps: f64, hi: &mut [T], lo: &mut [T], invstd: &mut [T], mean: &mut [f64], var: &mut [f64],

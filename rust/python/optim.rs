@@ -3,11 +3,11 @@
 //! Invariant: every parameter, gradient and state is checked before the first one changes. States live in lists that run
 //! parallel to the parameters; where one is None it starts at zero and is put into the list.
 
-use super::error::run_short;
+use super::error::{run, run_short};
 use super::tensor::{Guards, PyTensor};
 use crate::array::Array;
 use crate::optim::{self, Adam, RmsProp, Sgd};
-use crate::{Result, Tensor};
+use crate::{Result, Tensor, kernels};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -191,6 +191,18 @@ fn clear_gradients(params: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
+/// Whether all tensors hold neither infinities nor NaNs.
+#[pyfunction]
+fn all_finite(py: Python<'_>, tensors: Params<'_>) -> PyResult<bool> {
+    for tensor in &tensors {
+        let tensor = tensor.get().tensor();
+        if !run(py, tensor.size(), || kernels::reduce::all_finite(tensor.array()))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Takes every gradient out, changes it in place, and puts it back.
 fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -> PyResult<()> {
     for p in params {
@@ -232,6 +244,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add_all {
         ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
     }
-    add_all!(sgd_step, adam_step, rmsprop_step, clear_gradients, clip_grad_norm, clip_grad_value);
+    add_all!(sgd_step, adam_step, rmsprop_step, clear_gradients, all_finite, clip_grad_norm, clip_grad_value);
     Ok(())
 }

@@ -263,7 +263,9 @@ def spoilt(bad: set[int], by: float = math.nan) -> Any:
 
 def test_raise_names_the_epoch_and_keeps_the_good_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
-    with pytest.raises(FloatingPointError, match="fit: expected a finite loss, got nan in epoch 2; lower the learning rate"):
+    with pytest.raises(
+        FloatingPointError, match="fit: expected a finite loss, got nan in epoch 2; scale the inputs or lower the learning rate"
+    ):
         Setting().fit(4, checkpoint=path, loss=spoilt({15}))
     assert load_checkpoint(path)["epoch"] == 1
 
@@ -275,7 +277,7 @@ def test_bad_weights_never_reach_a_checkpoint(tmp_path: Path) -> None:
         if len(history) == 2:
             setting.optimizer.param_groups[0]["lr"] = math.inf
 
-    with pytest.raises(FloatingPointError, match=r"fit: expected finite weights, got others in '.*' in epoch 3; lower"):
+    with pytest.raises(FloatingPointError, match=r"fit: expected finite weights, got others in '.*' in epoch 3; scale"):
         setting.fit(4, checkpoint=path, checkpoint_every=1, callbacks=[ruin], scheduler=None)
     state = load_checkpoint(path)
     assert (state["epoch"], state["within"]["batch"]) == (2, 0)

@@ -110,6 +110,11 @@ def test_early_stopping_restores_the_best_epoch(estimator: Any) -> None:
     best = int(np.argmax(scores))
     assert stopped.n_iter_ == best + 1 + 6 < 300
     assert len(stopped.history_["valid_loss"]) == len(stopped.loss_curve_) == stopped.n_iter_
+    name = "accuracy" if is_classifier(estimator) else "r2"
+    columns = ["epoch", "train_loss", f"train_{name}", "valid_loss", f"valid_{name}", "lr", "seconds"]
+    assert stopped.history_.columns == columns
+    assert stopped.history_["epoch"] == list(range(1, stopped.n_iter_ + 1))
+    assert all(score is not None and score <= 1 for score in stopped.history_[f"train_{name}"])
     fresh = clone(estimator).set_params(**options, max_iter=best + 1).fit(x, y)
     assert np.array_equal(outputs(stopped, x), outputs(fresh, x))
 

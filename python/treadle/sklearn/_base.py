@@ -5,14 +5,13 @@ Invariant: a fit is decided by the parameters, the data and `random_state`; a ro
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.model_selection import train_test_split
@@ -21,15 +20,22 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
-from treadle.optim import AdamW, OneCycleLR, Optimizer, ReduceLROnPlateau
-from treadle.sklearn._loop import Criterion, Progress, Rows, Schedule, choose, make_optimizer, make_schedule, train_epoch
-from treadle.training import History, predict
-from treadle.training.history import Value
-from treadle.training.progress import EpochProgress
+from treadle.optim import AdamW, Optimizer
+from treadle.sklearn._training import (
+    Array,
+    Criterion,
+    Progress,
+    Rows,
+    Schedule,
+    Score,
+    Targets,
+    choose,
+    make_optimizer,
+    make_schedule,
+)
+from treadle.training import History, fit, predict
 
 __all__ = ["Array", "Network"]
-
-Array = npt.NDArray[Any]
 
 _FLOATS = [np.float64, np.float32]
 
@@ -205,44 +211,29 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _run(self, rows: Rows, held_out: Rows | None, incremental: bool) -> None:
         """One epoch, or epochs until there is no more progress."""
-        if held_out is None:
-            progress = Progress("train_loss", self.n_iter_no_change, self.tol, "min", restore_best=False)
-        else:
-            progress = Progress(f"valid_{self._score_name}", self.n_iter_no_change, self.tol, "max", restore_best=True)
-        criterion = self._criterion()
-        self.module_.train()
-        for _ in range(1 if incremental else self.max_iter):
-            row = self._epoch(criterion, rows, held_out)
-            progress.update(row, self.module_)
-            if progress.stopped:
-                if not self._slow_down(self._optimizer):
-                    break
-                progress.go_on()
-        progress.restore(self.module_)
+        column = "train_loss" if held_out is None else f"valid_{self._score_name}"
+        slow_down = partial(self._slow_down, self._optimizer)
+        progress = Progress(column, self.n_iter_no_change, self.tol, slow_down, highest=held_out is not None)
+        rows.size, rows.generator = self._batch_size(len(rows.x)), self._generator if self.shuffle else None
+        fit(
+            self.module_,
+            rows,
+            held_out,
+            loss=self._criterion(),
+            optimizer=self._optimizer,
+            epochs=1 if incremental else self.max_iter,
+            scheduler=self._scheduler,
+            metrics={} if held_out is None else {self._score_name: Score(self._score_outputs)},
+            progress=self.verbose,
+            early_stopping=None if incremental else progress,
+            callbacks=(self._remember,),
+        )
 
-    def _epoch(self, criterion: Criterion, rows: Rows, held_out: Rows | None) -> dict[str, Value]:
-        start, scheduler, optimizer = time.perf_counter(), self._scheduler, self._optimizer
-        rate = float(optimizer.param_groups[0]["lr"])
-        after_batch = scheduler.step if isinstance(scheduler, OneCycleLR) else None
-        generator = self._generator if self.shuffle else None
-        loss = train_epoch(self.module_, optimizer, criterion, rows, self._batch_size(len(rows.x)), generator, after_batch)
-        valid = {} if held_out is None else self._measure(criterion, held_out)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step(valid.get("loss", loss))
-        elif scheduler is not None and after_batch is None:
-            scheduler.step()
-        row: dict[str, Value] = {"epoch": len(self.history_) + 1, "train_loss": loss}
-        row |= {f"valid_{name}": valid.get(name) for name in ("loss", self._score_name)}
-        self.history_.append(row | {"lr": rate, "seconds": time.perf_counter() - start})
-        if self.verbose:
-            EpochProgress(len(self.history_), self.max_iter, None, True).finish({"loss": loss}, valid)
-        return row
-
-    def _measure(self, criterion: Criterion, rows: Rows) -> dict[str, float]:
-        outputs = predict(self.module_, rows.x)
-        weight = None if rows.weight is None else rows.weight.numpy()
-        score = self._score_outputs(outputs, rows.y.numpy(), weight)
-        return {"loss": criterion.value(Tensor(outputs), rows.y, rows.weight), self._score_name: score}
+    def _remember(self, history: History, _: Module) -> None:
+        """Puts the last epoch behind those of earlier calls."""
+        row, score = history.rows[-1], self._score_name
+        columns = ("train_loss", f"train_{score}", "valid_loss", f"valid_{score}", "lr", "seconds")
+        self.history_.append({"epoch": len(self.history_) + 1} | {name: row.get(name) for name in columns})
 
     # What is known afterwards.
 
@@ -309,7 +300,7 @@ def _rows(X: Array, targets: Array, weight: Array, chosen: Array) -> Rows:
         X, targets, weight = X[chosen], targets[chosen], weight[chosen]
     targets = targets.astype(X.dtype) if targets.dtype.kind == "f" else targets
     if weight.min() == weight.max():
-        return Rows(Tensor(X), Tensor(targets))
+        return Rows(Tensor(X), Targets(Tensor(targets), None))
     weight = (weight / weight.mean()).astype(X.dtype)
     spread = weight if targets.ndim == 1 else np.repeat(weight[:, None], targets.shape[1], axis=1)
-    return Rows(Tensor(X), Tensor(targets), Tensor(spread))
+    return Rows(Tensor(X), Targets(Tensor(targets), Tensor(spread)))

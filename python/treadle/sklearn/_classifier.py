@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from treadle import _core
 from treadle._core import Tensor
 from treadle.sklearn._base import Array, Network
-from treadle.sklearn._loop import Criterion
+from treadle.sklearn._training import Criterion
 
 __all__ = ["NetworkClassifier"]
 

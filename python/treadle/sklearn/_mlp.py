@@ -8,9 +8,9 @@ from typing import Any
 from treadle._core import Tensor
 from treadle.optim import Optimizer
 from treadle.sklearn._classifier import NetworkClassifier
-from treadle.sklearn._loop import Schedule
 from treadle.sklearn._perceptron import Perceptron
 from treadle.sklearn._regressor import NetworkRegressor
+from treadle.sklearn._training import Schedule
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

@@ -13,8 +13,8 @@ from treadle.nn import Module
 from treadle.optim import Optimizer
 from treadle.sklearn._base import Network
 from treadle.sklearn._classifier import NetworkClassifier
-from treadle.sklearn._loop import Schedule
 from treadle.sklearn._regressor import NetworkRegressor
+from treadle.sklearn._training import Schedule
 from treadle.training import predict
 
 __all__ = ["ModuleClassifier", "ModuleRegressor"]

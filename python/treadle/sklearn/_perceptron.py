@@ -9,7 +9,7 @@ import numpy as np
 from treadle import init, nn
 from treadle.optim import Optimizer
 from treadle.sklearn._base import Network
-from treadle.sklearn._loop import InverseScalingLR, Schedule, choose
+from treadle.sklearn._training import InverseScalingLR, Schedule, choose
 
 __all__ = ["Perceptron"]
 

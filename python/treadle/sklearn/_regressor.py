@@ -13,7 +13,7 @@ from sklearn.utils import column_or_1d
 from treadle import _core
 from treadle._core import Tensor
 from treadle.sklearn._base import Array, Network
-from treadle.sklearn._loop import Criterion, choose
+from treadle.sklearn._training import Criterion, choose
 
 __all__ = ["NetworkRegressor"]
 

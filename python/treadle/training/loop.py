@@ -121,6 +121,7 @@ def fit(
 
 def _go_through(run: Run, epochs: int, progress: bool, callbacks: Sequence[Callable[[History, Module], object]]) -> None:
     """The epochs that are left, until something ends the run."""
+    run.steps.model.train()
     with run.interruptions():
         while run.epoch < epochs and not (run.stopping and run.stopping.stopped):
             if not run.go_through(epochs, progress):

@@ -21,7 +21,7 @@ from treadle.training.history import History, Value
 from treadle.training.metrics import Metric
 from treadle.training.progress import EpochProgress
 from treadle.training.saved import Checkpoints
-from treadle.training.steps import Steps, check_weights
+from treadle.training.steps import Steps
 from treadle.training.stopping import EarlyStopping
 
 __all__ = ["Run"]
@@ -93,12 +93,15 @@ class Run:
 
     def _train(self, line: EpochProgress, start: float) -> bool:
         """The training batches that are left; False: a bad one ends the run."""
-        self.steps.model.train()
+        if not self.steps.model.training:
+            self.steps.model.train()
         for inputs, targets in self._batches(line):
             try:
                 taken = self.steps.take(inputs, targets)
             except FloatingPointError as error:
-                raise FloatingPointError(f"fit: {error} in epoch {self.epoch + 1}; lower the learning rate") from None
+                raise FloatingPointError(
+                    f"fit: {error} in epoch {self.epoch + 1}; scale the inputs or lower the learning rate"
+                ) from None
             if taken is not None:
                 self.meter.update(taken[0], taken[1], targets)
             elif self.steps.on_nonfinite == "stop":
@@ -149,9 +152,11 @@ class Run:
 
     def _check_weights(self) -> None:
         try:
-            check_weights(self.steps.model)
+            self.steps.check_weights()
         except FloatingPointError as error:
-            raise FloatingPointError(f"fit: {error} in epoch {self.epoch + 1}; lower the learning rate") from None
+            raise FloatingPointError(
+                f"fit: {error} in epoch {self.epoch + 1}; scale the inputs or lower the learning rate"
+            ) from None
 
     # Saving and loading
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
-from treadle._core import Tensor, clip_grad_norm
+from treadle._core import Tensor, all_finite, clip_grad_norm
 from treadle.nn import Module
 from treadle.optim import LRScheduler, Optimizer, ReduceLROnPlateau
 from treadle.training.evaluation import Loss
 
-__all__ = ["NonFinite", "Steps", "check_weights"]
+__all__ = ["NonFinite", "Steps"]
 
 NonFinite: TypeAlias = Literal["raise", "skip", "stop"]
 
@@ -46,7 +44,7 @@ class Steps:
         self._guarded = on_nonfinite != "raise"
         # The joint norm tells whether every gradient is finite; no bound leaves them as they are.
         self._clip_norm = math.inf if clip_norm is None and self._guarded else clip_norm
-        self._clipped = [p for group in optimizer.param_groups for p in group["params"]]
+        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def take(self, inputs: Any, targets: Any) -> tuple[float, Tensor] | None:
         """One step; the batch's loss and the model's outputs, or None when it was not taken.
@@ -79,16 +77,15 @@ class Steps:
         """Clips the gradients; False when they are looked at and not finite."""
         if self._clip_norm is None:
             return True
-        norm = clip_grad_norm(self._clipped, self._clip_norm)
+        norm = clip_grad_norm(self._trained, self._clip_norm)
         return not self._guarded or math.isfinite(float(norm))
 
+    def check_weights(self) -> None:
+        """Looks at every parameter that is trained.
 
-def check_weights(model: Module) -> None:
-    """Looks at every parameter.
-
-    Raises:
-        FloatingPointError: One holds an infinity or NaN.
-    """
-    for name, parameter in model.named_parameters():
-        if not np.isfinite(parameter.numpy()).all():
-            raise FloatingPointError(f"expected finite weights, got others in {name!r}")
+        Raises:
+            FloatingPointError: One holds an infinity or NaN.
+        """
+        if not all_finite(self._trained):
+            bad = [name for name, parameter in self.model.named_parameters() if not all_finite([parameter])]
+            raise FloatingPointError(f"expected finite weights, got others in {', '.join(map(repr, bad))}")

@@ -5,6 +5,7 @@
 
 mod fold;
 
+use super::finite;
 use super::interrupt;
 use super::map::{Plan, cast, contiguous};
 use super::parallel;
@@ -341,5 +342,5 @@ where
 /// Whether every element is finite.
 pub fn all_finite(x: &Array) -> Result<bool> {
     let x = contiguous(x)?;
-    Ok(with_float!(x.dtype(), T => x.as_slice::<T>().expect("made contiguous").iter().all(|x| x.is_finite()), else true))
+    Ok(with_float!(x.dtype(), T => finite::all_finite(x.as_slice::<T>().expect("made contiguous")), else true))
 }

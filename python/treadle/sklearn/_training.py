@@ -1,16 +1,17 @@
-"""The training loop under the estimators, with as few calls per step as there can be, and what they build it from by name.
+"""What the estimators hand to `treadle.training.fit`: rows, losses with weights, scikit-learn's rule for stopping, and
+optimizers and schedules by name.
 
 Invariant: an epoch is decided by the network, the optimizer, the rows and the generator, and by nothing else.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from treadle import _core
 from treadle._core import Generator, Tensor
@@ -20,17 +21,20 @@ from treadle.training import EarlyStopping
 from treadle.training.history import Value
 
 __all__ = [
+    "Array",
     "Criterion",
     "InverseScalingLR",
     "Progress",
     "Rows",
     "Schedule",
+    "Score",
+    "Targets",
     "choose",
     "make_optimizer",
     "make_schedule",
-    "train_epoch",
 ]
 
+Array: TypeAlias = npt.NDArray[Any]
 Function: TypeAlias = Callable[[Tensor, Tensor, str], Tensor]
 Schedule: TypeAlias = LRScheduler | ReduceLROnPlateau
 
@@ -42,91 +46,108 @@ def choose(parameter: str, value: Any, options: Any) -> Any:
     return options[value]
 
 
-@dataclass(slots=True)
+class Targets(NamedTuple):
+    """Targets of some rows, and weights in the shape of the unreduced loss, with mean 1 over all rows; None: all are 1."""
+
+    y: Tensor
+    weight: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
 class Criterion:
-    """A loss: `scale` times the mean of `function(outputs, targets, reduction)` over its elements, weighted by `Rows.weight`."""
+    """A loss: `scale` times the mean of `function(outputs, targets, reduction)` over its elements, weighted by the targets."""
 
-    function: Function
-    scale: float = 1.0
+    def __init__(self, function: Function, scale: float = 1.0) -> None:
+        self.function, self.scale = function, scale
 
-    def value(self, outputs: Tensor, targets: Tensor, weight: Tensor | None) -> float:
-        """The loss, without gradients."""
-        if weight is None:
-            return self.scale * float(self.function(outputs, targets, "mean").item())
-        each = self.function(outputs, targets, "none").numpy()
-        return self.scale * float(np.vdot(each, weight.numpy())) / each.size
+    def __call__(self, outputs: Tensor, targets: Targets) -> Tensor:
+        """The loss of a batch."""
+        if targets.weight is not None:
+            each = self.function(outputs, targets.y, "none")
+            return (each * (targets.weight * (self.scale / each.numel()))).sum()
+        mean = self.function(outputs, targets.y, "mean")
+        return mean if self.scale == 1.0 else mean * self.scale
 
-    def backward(self, outputs: Tensor, targets: Tensor, weight: Tensor | None) -> float:
-        """Leaves gradients with the parameters and gives the loss."""
-        if weight is None:
-            mean = self.function(outputs, targets, "mean")
-            mean.backward(None if self.scale == 1.0 else self.scale)
-            return self.scale * float(mean.item())
-        each = self.function(outputs, targets, "none")
-        share = weight * (self.scale / each.numel())
-        each.backward(share)
-        return float(np.vdot(each.numpy(), share.numpy()))
+
+class Score:
+    """A metric of `fit`: `function(outputs, targets, weight)` over all rows."""
+
+    def __init__(self, function: Callable[[Array, Array, Array | None], float]) -> None:
+        self.function = function
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets every batch seen."""
+        self._seen: list[tuple[Array, Array, Array | None]] = []
+
+    def update(self, outputs: Any, targets: Any) -> None:
+        """Takes in one batch: a Tensor and `Targets`."""
+        weight = None if targets.weight is None else targets.weight.numpy()
+        self._seen.append((outputs.numpy(), targets.y.numpy(), weight))
+
+    def compute(self) -> float:
+        """The score over the batches since `reset`."""
+        outputs, targets, weights = zip(*self._seen, strict=True)
+        weight = None if weights[0] is None else np.concatenate(weights)
+        return self.function(np.concatenate(outputs), np.concatenate(targets), weight)
 
 
 @dataclass(slots=True)
 class Rows:
-    """Inputs, targets, and weights in the shape of the unreduced loss, with mean 1 over the rows; None: all are 1."""
+    """Inputs and targets, in batches of `size` in an order drawn from the generator, or as they are.
+
+    A single row left over goes with the batch before.
+    """
 
     x: Tensor
-    y: Tensor
-    weight: Tensor | None = None
+    targets: Targets
+    size: int = 1024
+    generator: Generator | None = None
 
-    def batches(self, size: int, generator: Generator | None) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Batches in an order drawn from the generator, or as they are; a single row left over goes with the batch before."""
-        n = len(self.x)
-        if size >= n:
-            yield self.x, self.y, self.weight
+    def __len__(self) -> int:
+        return len(self._sizes())
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Targets]]:
+        sizes = self._sizes()
+        if len(sizes) == 1:
+            yield self.x, self.targets
             return
+        n, (y, weight) = len(self.x), self.targets
+        order = _core.arange(n) if self.generator is None else _core.randperm(n, self.generator)
+        for index in order.split(sizes):
+            part = None if weight is None else _core.gather_rows(weight, index)
+            yield _core.gather_rows(self.x, index), Targets(_core.gather_rows(y, index), part)
+
+    def _sizes(self) -> list[int]:
+        n, size = len(self.x), self.size
+        if size >= n:
+            return [n]
         sizes = [size] * (n // size) + ([n % size] if n % size else [])
         if size > 1 and sizes[-1] == 1:
             sizes[-2:] = [sizes[-2] + 1]
-        order = _core.arange(n) if generator is None else _core.randperm(n, generator)
-        for index in order.split(sizes):
-            weight = None if self.weight is None else _core.gather_rows(self.weight, index)
-            yield _core.gather_rows(self.x, index), _core.gather_rows(self.y, index), weight
-
-
-def train_epoch(
-    net: Module,
-    optimizer: Optimizer,
-    criterion: Criterion,
-    rows: Rows,
-    size: int,
-    generator: Generator | None,
-    after_batch: Callable[[], object] | None,
-) -> float:
-    """One pass over the rows by a network in training mode; the mean loss.
-
-    Raises:
-        FloatingPointError: The loss became infinite or NaN.
-    """
-    total = 0.0
-    for x, y, weight in rows.batches(size, generator):
-        outputs = net(x)
-        optimizer.zero_grad()
-        total += criterion.backward(outputs, y, weight) * len(x)
-        optimizer.step()
-        if after_batch is not None:
-            after_batch()
-    if not math.isfinite(total):
-        raise FloatingPointError(f"fit: expected a finite loss, got {total}; scale the data or lower learning_rate_init")
-    return total / len(rows.x)
+        return sizes
 
 
 class Progress(EarlyStopping):
     """scikit-learn's rule: any better value is the best, but only one better by `tol` than the best before it is progress.
 
-    Training has stopped once more than `epochs` epochs in a row were no progress.
+    Training has stopped once more than `epochs` epochs in a row were no progress, and `slow_down` has no lower rate to go on at.
+    With `highest` the highest value is the best, and its weights are the ones to keep.
     """
 
-    def __init__(self, monitor: str, epochs: int, tol: float, mode: Literal["min", "max"], restore_best: bool) -> None:
-        super().__init__(monitor, epochs + 1, 0.0, mode, restore_best)
-        self.tol = tol
+    def __init__(
+        self,
+        monitor: str,
+        epochs: int,
+        tol: float,
+        slow_down: Callable[[], bool],
+        *,
+        highest: bool,
+    ) -> None:
+        super().__init__(monitor, epochs + 1, 0.0, "max" if highest else "min", restore_best=highest)
+        self.tol, self.slow_down = tol, slow_down
 
     def update(self, row: Mapping[str, Value], model: Module) -> None:
         """Takes in an epoch's row of the history."""
@@ -134,10 +155,8 @@ class Progress(EarlyStopping):
         super().update(row, model)
         if self._best > best - self.tol:
             self._waited = waited + 1
-
-    def go_on(self) -> None:
-        """Counts anew; the best stays what it is."""
-        self._waited = 0
+        if self.stopped and self.slow_down():
+            self._waited = 0
 
 
 class InverseScalingLR(LRScheduler):

@@ -56,26 +56,6 @@ impl Array {
         Ok(out)
     }
 
-    /// Memory of others, which `owner` keeps alive: `data` is the address of the first element, strides are in elements.
-    ///
-    /// # Safety
-    /// As for [`Buffer::borrowed`], for every element that the shape and the strides lead to.
-    pub unsafe fn borrowed(dtype: DType, shape: &[usize], strides: &[isize], data: *const u8, owner: Owner) -> Result<Array> {
-        let shape = Dims::new(shape)?;
-        if shape.size()? == 0 {
-            return Array::unfilled(dtype, shape);
-        }
-        let ends = || shape.iter().zip(strides).map(|(&n, &step)| (n as isize - 1) * step);
-        let (before, after): (isize, isize) = (ends().map(|e| e.min(0)).sum(), ends().map(|e| e.max(0)).sum());
-        let layout = Layout::strided(shape, strides, before.unsigned_abs());
-        // SAFETY: the first and the last element belong to the array, and so does what lies between them.
-        let buffer = unsafe {
-            let start = data.wrapping_offset(before * dtype.size() as isize);
-            Buffer::borrowed(dtype, (after - before) as usize + 1, start, owner)?
-        };
-        Ok(Array { buffer, layout })
-    }
-
     #[inline]
     pub fn dtype(&self) -> DType {
         self.buffer.dtype()

@@ -47,7 +47,8 @@ pub fn take(x: &Array, index: &Array, axis: usize) -> Result<Array> {
         let data = x.as_slice::<T>().expect("made contiguous");
         let out = out.fresh::<T>();
         let group = (4096 / inner).max(1) * inner;
-        parallel::for_chunks(out, group, out_work(x.dtype(), data.len().max(rows * inner)), |g, out| {
+        let work = std::mem::size_of_val(out) / 16;
+        parallel::for_chunks(out, group, work, |g, out| {
             for (i, out) in out.chunks_exact_mut(inner).enumerate() {
                 let flat = g * (group / inner) + i;
                 let (o, r) = (flat / rows, flat % rows);
@@ -56,10 +57,6 @@ pub fn take(x: &Array, index: &Array, axis: usize) -> Result<Array> {
         });
     });
     Ok(out)
-}
-
-fn out_work(dtype: DType, elements: usize) -> usize {
-    elements.saturating_mul(dtype.size()) / 16
 }
 
 /// Zeros of shape `shape` with `src` added at `index` along `axis`: the gradient of [`take`].

@@ -84,7 +84,21 @@ fn warn_of_broken(py: Python<'_>, broken: usize, channels: usize) -> PyResult<()
     let message = format!(
         "batch_norm: expected finite batch statistics, got non-finite ones in {broken} of {channels} channels; their running statistics keep their last finite value"
     );
-    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &std::ffi::CString::new(message).expect("no NUL in it"), 1)
+    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &std::ffi::CString::new(message).expect("no NUL in it"), callers_level(py)?)
+}
+
+/// How many frames up the first line is that is not treadle's own: where a warning belongs.
+fn callers_level(py: Python<'_>) -> PyResult<i32> {
+    let mut frame = py.import("sys")?.call_method0("_getframe")?;
+    let mut level = 1;
+    while frame.getattr("f_globals")?.get_item("__name__").and_then(|name| name.extract::<String>()).is_ok_and(|name| name.starts_with("treadle.")) {
+        frame = frame.getattr("f_back")?;
+        if frame.is_none() {
+            break;
+        }
+        level += 1;
+    }
+    Ok(level)
 }
 
 /// Batch normalisation per channel; see `treadle.nn.BatchNorm1d`.

@@ -334,11 +334,12 @@ def test_error_non_finite_batch(shape: tuple[int, ...]) -> None:
     before = state(bn)
     x[2, 1], x[3, 3] = np.nan, np.inf
     with pytest.warns(RuntimeWarning) as caught:
-        y = bn(treadle.tensor(x)).detach().numpy()
+        y = nn.Sequential(bn)(treadle.tensor(x)).detach().numpy()
     assert [str(warning.message) for warning in caught] == [
         "batch_norm: expected finite batch statistics, got non-finite ones in 2 of 4 channels; "
         "their running statistics keep their last finite value"
     ]
+    assert caught[0].filename == __file__
     assert np.isnan(y[:, [1, 3]]).all()
     assert np.isfinite(y[:, [0, 2]]).all()
     after = state(bn)

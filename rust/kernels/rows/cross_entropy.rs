@@ -68,18 +68,23 @@ fn parts_of<T: Float>(c: usize, classes: &Classes<'_, T>) -> (T, T, Option<Vec<T
 simd! {
     fn forward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
         let (keep, share, weights) = parts_of(c, classes);
-        for (r, (loss, stats)) in losses.iter_mut().zip(stats).enumerate() {
-            let (x, target) = (&x[r * c..], classes.target[r]);
-            let (peak, total) = log_sum::<I, T>(c, x);
-            let total = T::from_f64(total);
-            (*stats, *loss) = ([peak, total], T::ZERO);
-            if target != classes.ignore {
-                let log_total = total.log_on::<I>();
-                let own = log_total - (x[target as usize] - peak);
-                *loss = keep * classes.weight_of(target) * own;
-                if let Some(weights) = &weights {
-                    *loss += share * T::from_f64(sum(c, [x, weights], |[x, w]| w * (log_total - (x - peak))));
-                }
+        for (r, stats) in stats.iter_mut().enumerate() {
+            let (peak, total) = log_sum::<I, T>(c, &x[r * c..]);
+            *stats = [peak, T::from_f64(total)];
+        }
+        // All logarithms at once, at full width.
+        for (loss, [_, total]) in losses.iter_mut().zip(stats.iter()) {
+            *loss = total.log_on::<I>();
+        }
+        for (r, (loss, &[peak, _])) in losses.iter_mut().zip(stats.iter()).enumerate() {
+            let (x, target, log_total) = (&x[r * c..], classes.target[r], *loss);
+            if target == classes.ignore {
+                *loss = T::ZERO;
+                continue;
+            }
+            *loss = keep * classes.weight_of(target) * (log_total - (x[target as usize] - peak));
+            if let Some(weights) = &weights {
+                *loss += share * T::from_f64(sum(c, [x, weights], |[x, w]| w * (log_total - (x - peak))));
             }
         }
     }

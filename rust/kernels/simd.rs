@@ -35,16 +35,26 @@ impl Level {
 pub trait Isa: Copy + 'static {
     /// Whether `a * b + c` is one instruction. Without it `mul_add` would be a library call.
     const FMA: bool;
+    /// How many vectors stay at hand at once.
+    const REGISTERS: usize;
 }
 #[derive(Clone, Copy)]
 pub struct Baseline;
 #[derive(Clone, Copy)]
-pub struct Fma;
+pub struct Avx2;
+#[derive(Clone, Copy)]
+pub struct Avx512;
 impl Isa for Baseline {
     const FMA: bool = cfg!(target_arch = "aarch64");
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
 }
-impl Isa for Fma {
+impl Isa for Avx2 {
     const FMA: bool = true;
+    const REGISTERS: usize = 16;
+}
+impl Isa for Avx512 {
+    const FMA: bool = true;
+    const REGISTERS: usize = 32;
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(0);
@@ -116,12 +126,12 @@ macro_rules! simd {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
             fn avx512 $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                body::<$crate::kernels::simd::Fma $(, $($g),+)?>($($arg),*)
+                body::<$crate::kernels::simd::Avx512 $(, $($g),+)?>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2 $(<$($g: $b),+>)? ($($arg: $ty),*) $(-> $ret)? {
-                body::<$crate::kernels::simd::Fma $(, $($g),+)?>($($arg),*)
+                body::<$crate::kernels::simd::Avx2 $(, $($g),+)?>($($arg),*)
             }
             match $crate::kernels::simd::level() {
                 // SAFETY: `level()` answers Avx512 or Avx2 only after `detect` saw those features on this CPU.

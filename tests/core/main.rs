@@ -7,6 +7,7 @@ mod determinism;
 mod gradients;
 mod kernels;
 mod math;
+mod products;
 mod random;
 mod rows;
 mod support;

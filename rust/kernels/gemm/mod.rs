@@ -3,11 +3,14 @@
 //! Invariant: work is split by output columns or rows into blocks that the shape alone decides, never along the inner
 //! dimension, and every block runs on one thread. So bits do not depend on the number of threads.
 
+mod direct;
+
 use super::interrupt;
 use super::parallel::{self, Blocks};
 use super::simd::Float;
 use crate::array::{Array, DType, Dims, Element};
-use crate::{Result, bail, simd};
+use crate::{Result, bail};
+use direct::Target;
 
 /// A strided matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -46,23 +49,23 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// float32 and float64: what the packed product exists for.
-pub trait Gemm: Float {
-    /// `c (m, n) = a·b`, or `c += a·b` with `accumulate`. `c` is addressed from `c` with strides `(row, col)`.
+/// float32 and float64: what the fast products exist for.
+pub trait Gemm: Float + direct::Tiles {
+    /// `c (m, n) = a·b`, or `c += a·b`.
     ///
     /// # Safety
-    /// `c` must be valid for reads and writes at every `row·strides.0 + col·strides.1`; `a` and `b` must have passed `check`.
-    unsafe fn packed(c: *mut Self, strides: (isize, isize), a: Matrix<Self>, b: Matrix<Self>, accumulate: bool) {
+    /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
+    unsafe fn packed(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>) {
         // SAFETY: the caller vouches for `c`; `check` saw that `a` and `b` lie inside their slices. `alpha` scales `c`.
         unsafe {
             gemm::gemm(
                 a.rows,
                 b.cols,
                 a.cols,
-                c,
-                strides.1,
-                strides.0,
-                accumulate,
+                c.start,
+                1,
+                c.stride,
+                c.accumulate,
                 a.data.as_ptr().add(a.offset),
                 a.col_stride,
                 a.row_stride,
@@ -82,60 +85,48 @@ pub trait Gemm: Float {
 impl Gemm for f32 {}
 impl Gemm for f64 {}
 
-simd! {
-    /// `c (m, n) += a·b` for `b` with unit column stride: a few fused rows, for products too small to pack.
-    fn small_rows<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>) {
-        for (i, c) in c.chunks_exact_mut(b.cols).enumerate() {
-            for p in 0..a.cols {
-                let (x, at) = (a.data[a.at(i, p)], b.at(p, 0));
-                for (c, &y) in c.iter_mut().zip(&b.data[at..at + b.cols]) {
-                    *c = x.mul_add_on::<I>(y, *c);
-                }
-            }
-        }
-    }
-}
-
 /// Multiply-adds of one packed product: some 20 ms, after which work may be told to stop.
 const CALL: usize = 1 << 29;
 
 /// Terms of an integer product between two questions whether to stop.
 const UNASKED: usize = 1 << 20;
 
-/// [`Gemm::packed`] in calls of at most [`CALL`] multiply-adds, cut by shape alone, along the inner dimension last.
+/// [`direct::product`] or [`Gemm::packed`] in calls of at most [`CALL`] multiply-adds, cut by shape alone, along the inner dimension last.
 ///
 /// # Safety
 /// As for [`Gemm::packed`].
-unsafe fn packed_calls<T: Gemm>(c: *mut T, strides: (isize, isize), a: Matrix<T>, b: Matrix<T>, accumulate: bool) {
+unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     if m.saturating_mul(k).saturating_mul(n) <= CALL {
         // SAFETY: the caller vouches for it.
-        return unsafe { T::packed(c, strides, a, b, accumulate) };
+        return unsafe {
+            if !direct::product(c, a, b) {
+                T::packed(c, a, b);
+            }
+        };
     }
     if interrupt::stops() {
         return;
     }
     let half = |x: usize| (x / 2).next_multiple_of(64);
+    let from = |skip: isize| Target { start: c.start.wrapping_offset(skip), ..c };
     // SAFETY: both halves lie inside what the caller vouches for, and `c` of the second begins at its first element.
     unsafe {
         if m.max(n) <= 128 {
             let mid = half(k);
-            packed_calls(c, strides, a.part(false, 0, mid), b.part(true, 0, mid), accumulate);
-            packed_calls(c, strides, a.part(false, mid, k), b.part(true, mid, k), true);
+            in_calls(c, a.part(false, 0, mid), b.part(true, 0, mid));
+            in_calls(Target { accumulate: true, ..c }, a.part(false, mid, k), b.part(true, mid, k));
         } else if m >= n {
             let mid = half(m);
-            packed_calls(c, strides, a.part(true, 0, mid), b, accumulate);
-            packed_calls(c.offset(mid as isize * strides.0), strides, a.part(true, mid, m), b, accumulate);
+            in_calls(c, a.part(true, 0, mid), b);
+            in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b);
         } else {
             let mid = half(n);
-            packed_calls(c, strides, a, b.part(false, 0, mid), accumulate);
-            packed_calls(c.offset(mid as isize * strides.1), strides, a, b.part(false, mid, n), accumulate);
+            in_calls(c, a, b.part(false, 0, mid));
+            in_calls(from(mid as isize), a, b.part(false, mid, n));
         }
     }
 }
-
-/// Multiply-adds below which a packed product costs more than it saves.
-const SMALL: usize = 2048;
 
 /// How many parts a product is cut into, by shape alone.
 fn parts(m: usize, k: usize, n: usize) -> usize {
@@ -183,16 +174,11 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
     }
     a.check();
     b.check();
-    if m * n * k <= SMALL && b.col_stride == 1 && n >= 8 {
-        if !accumulate {
-            c.fill(T::ZERO);
-        }
-        return small_rows(c, a, b);
-    }
+    let whole = |start| Target { start, stride: n as isize, accumulate };
     let parts = parts(m, k, n);
     if parts == 1 {
         // SAFETY: `c` is a row-major (m, n) slice; `a` and `b` were checked.
-        return unsafe { packed_calls(c.as_mut_ptr(), (n as isize, 1), a, b, accumulate) };
+        return unsafe { in_calls(whole(c.as_mut_ptr()), a, b) };
     }
     let by_rows = m > n;
     let long = if by_rows { m } else { n };
@@ -209,7 +195,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
             let skip = if by_rows { from * band.width } else { from };
             let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
             // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`.
-            unsafe { packed_calls(band.ptr.add(skip), (band.width as isize, 1), a, b, accumulate) }
+            unsafe { in_calls(whole(band.ptr.add(skip)), a, b) }
         }
     });
 }

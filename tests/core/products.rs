@@ -1,0 +1,46 @@
+//! Matrix products of every shape class, straight from slices: tiles and their last windows, copies, transposes, packed ones.
+
+use crate::support::Noise;
+use treadle::kernels::gemm::{Gemm, Matrix, gemm_into};
+
+/// A matrix, and whether it lies transposed in memory.
+fn matrix<T>(data: &[T], rows: usize, cols: usize, turned: bool) -> Matrix<'_, T> {
+    if turned { Matrix::row_major(data, cols, rows).transposed() } else { Matrix::row_major(data, rows, cols) }
+}
+
+/// The largest error of `c = a·b` and of `c += a·b`, in units of the bound k·Σ|a||b|.
+fn worst<T: Gemm>((m, k, n): (usize, usize, usize), turned: [bool; 2], seed: u64) -> f64 {
+    let mut noise = Noise::new(seed);
+    let mut draw = |len: usize| noise.values(len, -1.0, 1.0).into_iter().map(T::from_f64).collect::<Vec<T>>();
+    let (x, y, before) = (draw(m * k), draw(k * n), draw(m * n));
+    let (a, b) = (matrix(&x, m, k, turned[0]), matrix(&y, k, n, turned[1]));
+    let at = |x: &Matrix<T>, i: usize, j: usize| x.data[(i as isize * x.row_stride + j as isize * x.col_stride) as usize].to_f64();
+    let mut largest = 0.0f64;
+    for accumulate in [false, true] {
+        let mut c = before.clone();
+        gemm_into(&mut c, a, b, accumulate);
+        for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            let old = if accumulate { before[i * n + j].to_f64() } else { 0.0 };
+            let want = (0..k).fold(old, |sum, p| sum + at(&a, i, p) * at(&b, p, j));
+            let bound = (0..k).fold(old.abs(), |sum, p| sum + (at(&a, i, p) * at(&b, p, j)).abs());
+            largest = largest.max((c[i * n + j].to_f64() - want).abs() / (bound * (k + 1) as f64));
+        }
+    }
+    largest
+}
+
+#[test]
+fn of_small_and_thin_matrices() {
+    for (seed, n) in (1..70).chain([100, 300]).enumerate() {
+        for m in [1, 2, 3, 7, 8, 9, 15, 16, 29, 64, 100] {
+            for k in [1, 3, 4, 5, 33] {
+                let turned = [seed % 2 == 1, (seed + m) % 3 == 1];
+                for turned in [turned, [!turned[0], turned[1]], [turned[0], !turned[1]]] {
+                    let (single, double) = (worst::<f32>((m, k, n), turned, seed as u64), worst::<f64>((m, k, n), turned, seed as u64));
+                    assert!(single < f32::EPSILON as f64, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {single}");
+                    assert!(double < f64::EPSILON, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {double}");
+                }
+            }
+        }
+    }
+}

@@ -8,8 +8,9 @@ use crate::array::{Array, Dims};
 use crate::kernels::simd::{Isa, Level, level};
 use crate::simd;
 
-/// Multiply-adds up to which packing costs more than it saves, if the columns fill the tiles.
-const MOST: usize = 1 << 20;
+/// Multiply-adds up to which packing costs more than it saves, if the columns fill the tiles: of few rows, and of many.
+const MOST_OF_FEW_ROWS: usize = 1 << 20;
+const MOST: usize = 1 << 18;
 /// Multiply-adds up to which it does even where the last tile is nearly empty.
 const TINY: usize = 1 << 15;
 /// Elements of an output up to which the packed product is a few inner products, which it does well.
@@ -53,7 +54,8 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Option<Way> {
         return (k <= SHORT && m >= 4 * width).then_some(Way::Copied);
     }
     let filled = n.next_multiple_of(width) * 8 <= n * 9;
-    (work <= TINY || (work <= MOST && filled)).then_some(Way::Rows)
+    let most = if m <= width { MOST_OF_FEW_ROWS } else { MOST };
+    (work <= TINY || (filled && work <= most)).then_some(Way::Rows)
 }
 
 /// `c = a·b`, or `c += a·b`, if that is faster than packing; says whether it is done.
@@ -82,21 +84,12 @@ pub unsafe fn product<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) -> bool
             T::tiles(Target { start: turned.as_mut_ptr(), stride: m as isize, accumulate: false }, b.transposed(), a.transposed());
             for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
                 // SAFETY: an element of the m rows and n columns that the caller vouches for.
-                unsafe { c.put(c.start.offset(i as isize * c.stride + j as isize), turned[j * m + i]) }
+                let at = unsafe { &mut *c.start.offset(i as isize * c.stride + j as isize) };
+                *at = if c.accumulate { *at + turned[j * m + i] } else { turned[j * m + i] };
             }
         }
     }
     true
-}
-
-impl<T: Gemm> Target<T> {
-    /// # Safety
-    /// `at` must be valid for reads and writes.
-    #[inline(always)]
-    unsafe fn put(&self, at: *mut T, x: T) {
-        // SAFETY: the caller vouches for it.
-        unsafe { *at = if self.accumulate { *at + x } else { x } }
-    }
 }
 
 /// Columns of b that a tile is as wide as, and of those the ones it writes.
@@ -107,31 +100,59 @@ struct Window {
     to: usize,
 }
 
-/// `R` rows of a, from row `i` on, times `W` columns of b.
+/// `start` plus `R` rows of a, from row `i` on, times `W` columns of b, from column `j` on. The sums are returned, so that no
+/// index that is not known at compile time keeps them out of registers.
+///
+/// # Safety
+/// Those rows and columns must be there to be read.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops by index are unrolled
+unsafe fn sums<I: Isa, T: Gemm, const R: usize, const W: usize>(start: [[T; W]; R], a: &Matrix<T>, b: &Matrix<T>, i: usize, j: usize) -> [[T; W]; R] {
+    let mut sums = start;
+    let (rows, cols, step) = (a.row_stride, a.col_stride, b.row_stride);
+    // SAFETY: the caller vouches for rows and columns.
+    unsafe {
+        let (x, y) = (a.data.as_ptr().add(a.at(i, 0)), b.data.as_ptr().add(b.at(0, j)));
+        for p in 0..a.cols as isize {
+            let y: &[T; W] = &*y.offset(p * step).cast();
+            for r in 0..R {
+                let x = *x.offset(r as isize * rows + p * cols);
+                for j in 0..W {
+                    sums[r][j] = x.mul_add_on::<I>(y[j], sums[r][j]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// A tile of `R` rows, from row `i` on; `WHOLE` if the window is written whole.
 ///
 /// # Safety
 /// As for [`product`]; rows `i..i + R` must exist, and the window's `W` columns be there to be read in every row of b.
 #[inline(always)]
-unsafe fn tile<I: Isa, T: Gemm, const R: usize, const W: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, i: usize, window: Window) {
-    let mut sums = [[T::ZERO; W]; R];
-    // SAFETY: rows, columns and windows are those that the caller vouches for.
+#[allow(clippy::needless_range_loop)]
+unsafe fn tile<I: Isa, T: Gemm, const R: usize, const W: usize, const WHOLE: bool>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, i: usize, window: Window) {
+    let row = |r: usize| c.start.wrapping_offset((i + r) as isize * c.stride).wrapping_add(window.first);
+    let (from, to) = (window.from, window.to);
+    let mut start = [[T::ZERO; W]; R];
+    // SAFETY: the caller vouches for rows and columns.
     unsafe {
-        let (x, y) = (a.data.as_ptr().add(a.at(i, 0)), b.data.as_ptr().add(b.at(0, window.first)));
-        for p in 0..a.cols as isize {
-            let y: &[T; W] = &*y.offset(p * b.row_stride).cast();
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let x = *x.offset(r as isize * a.row_stride + p * a.col_stride);
-                for (sum, &y) in sums.iter_mut().zip(y) {
-                    *sum = x.mul_add_on::<I>(y, *sum);
+        if c.accumulate {
+            for r in 0..R {
+                if WHOLE {
+                    start[r] = *row(r).cast();
+                } else {
+                    row(r).add(from).copy_to_nonoverlapping(start[r][from..].as_mut_ptr(), to - from);
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            let row = c.start.offset((i + r) as isize * c.stride).add(window.first);
-            if window.to - window.from == W {
-                (0..W).for_each(|j| c.put(row.add(j), sums[j]));
+        let sums = sums::<I, T, R, W>(start, a, b, i, window.first);
+        for r in 0..R {
+            if WHOLE {
+                *row(r).cast() = sums[r];
             } else {
-                (window.from..window.to).for_each(|j| c.put(row.add(j), sums[j]));
+                row(r).add(from).copy_from_nonoverlapping(sums[r][from..].as_ptr(), to - from);
             }
         }
     }
@@ -142,24 +163,24 @@ unsafe fn tile<I: Isa, T: Gemm, const R: usize, const W: usize>(c: Target<T>, a:
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn panel<I: Isa, T: Gemm, const R: usize, const W: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, window: Window) {
+unsafe fn panel<I: Isa, T: Gemm, const R: usize, const W: usize, const WHOLE: bool>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, window: Window) {
     let mut i = 0;
     // SAFETY: rows are counted; the caller vouches for the rest.
     unsafe {
         while i + R <= a.rows {
-            tile::<I, T, R, W>(c, a, b, i, window);
+            tile::<I, T, R, W, WHOLE>(c, a, b, i, window);
             i += R;
         }
         if R > 4 && i + 4 <= a.rows {
-            tile::<I, T, 4, W>(c, a, b, i, window);
+            tile::<I, T, 4, W, WHOLE>(c, a, b, i, window);
             i += 4;
         }
         if i + 2 <= a.rows {
-            tile::<I, T, 2, W>(c, a, b, i, window);
+            tile::<I, T, 2, W, WHOLE>(c, a, b, i, window);
             i += 2;
         }
         if i < a.rows {
-            tile::<I, T, 1, W>(c, a, b, i, window);
+            tile::<I, T, 1, W, WHOLE>(c, a, b, i, window);
         }
     }
 }
@@ -175,14 +196,16 @@ unsafe fn tiles<I: Isa, T: Gemm, const R: usize, const WIDE: usize, const NARROW
     // SAFETY: windows end at column n, or at NARROW where there are fewer; the caller vouches for the rest.
     unsafe {
         while WIDE > NARROW && at + WIDE <= n {
-            panel::<I, T, R, WIDE>(c, a, b, Window { first: at, from: 0, to: WIDE });
+            panel::<I, T, R, WIDE, true>(c, a, b, Window { first: at, from: 0, to: WIDE });
             at += WIDE;
         }
-        while at < n {
-            let first = at.min(n.max(NARROW) - NARROW);
-            let to = n.min(first + NARROW);
-            panel::<I, T, R, NARROW>(c, a, b, Window { first, from: at - first, to: to - first });
-            at = to;
+        while at + NARROW <= n {
+            panel::<I, T, R, NARROW, true>(c, a, b, Window { first: at, from: 0, to: NARROW });
+            at += NARROW;
+        }
+        if at < n {
+            let first = n.max(NARROW) - NARROW;
+            panel::<I, T, R, NARROW, false>(c, a, b, Window { first, from: at - first, to: n - first });
         }
     }
 }

@@ -108,9 +108,6 @@ simd! {
     ) {
         let w = norm.repeated(c, norm.weight, T::ONE);
         let mut gathered = Gathered::new(norm.groups * c, norm.l);
-        if norm.groups == 1 && c >= W {
-            return gathered.add_tiles::<I>(c, x, dy, &w, norm.centred, stats, dx, out);
-        }
         for (r, &stats) in stats.iter().enumerate() {
             let (x, dy, at) = (&x[r * c..], &dy[r * c..], (first + r) % norm.groups * c);
             let [mean, slope] = gathered.add::<I>(at, c, x, dy, &w[at..], stats, out).map(|sum| T::from_f64(sum / c as f64));

@@ -110,11 +110,11 @@ class Rows:
         return len(self._sizes())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Targets]]:
-        sizes = self._sizes()
-        if len(sizes) == 1:
+        n = len(self.x)
+        if self.size >= n:
             yield self.x, self.targets
             return
-        n, (y, weight) = len(self.x), self.targets
+        sizes, (y, weight) = self._sizes(), self.targets
         order = _core.arange(n) if self.generator is None else _core.randperm(n, self.generator)
         for index in order.split(sizes):
             part = None if weight is None else _core.gather_rows(weight, index)

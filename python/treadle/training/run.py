@@ -70,7 +70,7 @@ class Run:
         start = time.perf_counter() - self.seconds
         if self.batch == 0:
             self.rate = float(self.steps.optimizer.param_groups[0]["lr"])
-        line = EpochProgress(self.epoch + 1, epochs, _length(self.train), progress)
+        line = EpochProgress(self.epoch + 1, epochs, _length(self.train) if progress else None, progress)
         try:
             if not self._train(line, start):
                 return False
@@ -123,7 +123,8 @@ class Run:
         """The batches of the epoch under way, but for those that were trained on before."""
         if self.batch == 0:
             self.meter = Meter(self.metrics)
-            self._begun = self._states()
+            if self.saved is not None:
+                self._begun = self._states()
             yield from self.train
             return
         now = self._states()

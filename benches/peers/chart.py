@@ -85,5 +85,5 @@ def draw(results: list[Result], path: Path) -> None:
     handles += [Line2D([], [], color=WON, label="treadle is ahead"), Line2D([], [], color=LOST, label="the peer is ahead")]
     title = "time (or bytes) of the peer's best setting / treadle's default, logarithmic"
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=9, title=title, title_fontsize=10)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=100, bbox_inches="tight")
     plt.close(figure)

@@ -66,7 +66,8 @@ pub unsafe fn product<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) -> bool
     let scratch = |size: usize| Dims::new(&[size]).and_then(|shape| Array::unfilled(T::DTYPE, shape));
     match way(&a, &b) {
         None => return false,
-        Some(Way::Rows) => T::tiles(c, a, b),
+        // SAFETY: rows of b are at least as wide as a tile, and their columns lie side by side; the caller vouches for the rest.
+        Some(Way::Rows) => unsafe { T::tiles(c, a, b) },
         Some(Way::Copied) => {
             let width = b.cols.max(T::NARROW);
             let Ok(mut copy) = scratch(b.rows * width) else { return false };
@@ -75,13 +76,16 @@ pub unsafe fn product<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) -> bool
                 row.fill(T::ZERO);
                 row[..b.cols].iter_mut().enumerate().for_each(|(j, x)| *x = b.data[b.at(p, j)]);
             }
-            T::tiles(c, a, Matrix { cols: b.cols, ..Matrix::row_major(copy, b.rows, width) });
+            // SAFETY: the copy's rows are as wide as a tile at least; the caller vouches for the rest.
+            unsafe { T::tiles(c, a, Matrix { cols: b.cols, ..Matrix::row_major(copy, b.rows, width) }) }
         }
         Some(Way::Transposed) => {
             let (m, n) = (a.rows, b.cols);
             let Ok(mut turned) = scratch(m * n) else { return false };
             let turned = turned.fresh::<T>();
-            T::tiles(Target { start: turned.as_mut_ptr(), stride: m as isize, accumulate: false }, b.transposed(), a.transposed());
+            let out = Target { start: turned.as_mut_ptr(), stride: m as isize, accumulate: false };
+            // SAFETY: `out` is a whole row-major (n, m) matrix; rows of aᵀ are as wide as a tile at least, side by side.
+            unsafe { T::tiles(out, b.transposed(), a.transposed()) }
             for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
                 // SAFETY: an element of the m rows and n columns that the caller vouches for.
                 let at = unsafe { &mut *c.start.offset(i as isize * c.stride + j as isize) };
@@ -214,10 +218,11 @@ macro_rules! tiles_of {
     ($t:ident, $wide:literal, $narrow:literal) => {
         impl Tiles for $t {
             const NARROW: usize = $narrow;
-            fn tiles(c: Target<$t>, a: Matrix<$t>, b: Matrix<$t>) {
+            // SAFETY: what the trait asks for.
+            unsafe fn tiles(c: Target<$t>, a: Matrix<$t>, b: Matrix<$t>) {
                 simd! {
                     fn run(c: Target<$t>, a: &Matrix<'_, $t>, b: &Matrix<'_, $t>) {
-                        // SAFETY: `product` vouches for it.
+                        // SAFETY: nobody else can call `run`, and whoever called `tiles` vouches for it.
                         unsafe {
                             if I::REGISTERS >= 32 {
                                 tiles::<I, $t, 8, $wide, $narrow>(c, a, b);
@@ -239,6 +244,9 @@ tiles_of!(f64, 16, 8);
 pub trait Tiles: Sized {
     /// Elements of the narrow tile.
     const NARROW: usize;
-    /// `c = a·b`, or `c += a·b`, as [`product`] has checked it.
-    fn tiles(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>);
+    /// `c = a·b`, or `c += a·b`.
+    ///
+    /// # Safety
+    /// As for [`tiles`].
+    unsafe fn tiles(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>);
 }

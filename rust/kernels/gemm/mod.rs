@@ -143,7 +143,6 @@ fn parts(m: usize, k: usize, n: usize) -> usize {
 /// A contiguous output cut into bands of rows, or of columns, for threads to own.
 struct Bands<T> {
     ptr: *mut T,
-    width: usize,
     first: usize,
     count: usize,
 }
@@ -184,7 +183,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
     let long = if by_rows { m } else { n };
     // Cuts at multiples of 64 keep the packed kernels on whole tiles.
     let cut = |i: usize| if i == parts { long } else { (long * i / parts).next_multiple_of(64).min(long) };
-    let bands = Bands { ptr: c.as_mut_ptr(), width: n, first: 0, count: parts };
+    let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: parts };
     let work = m * n * k / 60 * (size_of::<T>() / 4);
     parallel::drive(bands, work, |_, band| {
         for i in band.first..band.first + band.count {
@@ -192,7 +191,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
             if from == to {
                 continue;
             }
-            let skip = if by_rows { from * band.width } else { from };
+            let skip = if by_rows { from * n } else { from };
             let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
             // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`.
             unsafe { in_calls(whole(band.ptr.add(skip)), a, b) }

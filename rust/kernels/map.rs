@@ -1,14 +1,15 @@
-//! Element-wise kernels over any layouts: dimensions are merged, then inner loops run on slices.
+//! Element-wise kernels over any layouts, and copies.
 //!
 //! Invariant: the output is fresh and contiguous; each output element depends only on the input elements at its own index,
 //! so neither merging nor threads can change a bit.
 
 use super::parallel;
-use super::simd::Isa;
+use super::plan::Plan;
+use super::simd::{Isa, lanes_only};
+use super::stream::{self, CHUNK};
 use crate::Result;
-use crate::array::{Array, DType, Dims, Element, Layout, MAX_DIMS};
+use crate::array::{Array, DType, Dims, Element};
 use crate::{simd, with_dtype};
-use smallvec::SmallVec;
 
 /// Elements per block of a long inner loop; also the size of the buffers that strided operands are gathered into.
 const BLOCK: usize = 4096;
@@ -27,89 +28,23 @@ pub trait Binary<T: Element, R: Element>: Copy + Sync {
     fn apply<I: Isa>(self, a: T, b: T) -> R;
 }
 
-/// The dimensions of an output merged as far as all operands allow, innermost last.
-pub struct Plan<const K: usize> {
-    /// Sizes of the outer dimensions, then the inner length.
-    sizes: SmallVec<[usize; MAX_DIMS]>,
-    strides: [SmallVec<[isize; MAX_DIMS]>; K],
-    offsets: [usize; K],
+/// A function of two elements of which one is known: the left or the right.
+#[derive(Clone, Copy)]
+struct Left<F, T>(F, T);
+#[derive(Clone, Copy)]
+struct Right<F, T>(F, T);
+impl<T: Element, R: Element, F: Binary<T, R>> Unary<T, R> for Left<F, T> {
+    const COST: usize = F::COST;
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T) -> R {
+        self.0.apply::<I>(self.1, x)
+    }
 }
-
-impl<const K: usize> Plan<K> {
-    /// All layouts must have the same shape.
-    pub fn new(layouts: [&Layout; K]) -> Plan<K> {
-        let shape = layouts[0].shape;
-        let mut plan = Plan { sizes: SmallVec::new(), strides: std::array::from_fn(|_| SmallVec::new()), offsets: layouts.map(|l| l.offset) };
-        for axis in 0..shape.len() {
-            let n = shape[axis];
-            if n == 1 {
-                continue;
-            }
-            let merges = !plan.sizes.is_empty() && (0..K).all(|k| *plan.strides[k].last().unwrap() == layouts[k].strides()[axis] * n as isize);
-            if merges {
-                *plan.sizes.last_mut().unwrap() *= n;
-            } else {
-                plan.sizes.push(n);
-            }
-            for (k, strides) in plan.strides.iter_mut().enumerate() {
-                if merges {
-                    strides.pop();
-                }
-                strides.push(layouts[k].strides()[axis]);
-            }
-        }
-        if plan.sizes.is_empty() {
-            plan.sizes.push(1);
-            plan.strides.iter_mut().for_each(|s| s.push(0));
-        }
-        plan
-    }
-
-    pub fn inner(&self) -> usize {
-        *self.sizes.last().unwrap()
-    }
-
-    pub fn inner_stride(&self, k: usize) -> isize {
-        *self.strides[k].last().unwrap()
-    }
-
-    /// Calls `f(offsets, first, len)` for pieces of inner rows that together are the output range `start..start + len`;
-    /// `first` counts from `start`.
-    pub fn for_range(&self, start: usize, len: usize, mut f: impl FnMut([usize; K], usize, usize)) {
-        self.walk(start, len, |at, first, n| f(at.map(|a| a as usize), first, n));
-    }
-
-    /// Like `for_range`, with offsets that may be negative: those of a layout that is only part of one.
-    pub fn walk(&self, start: usize, len: usize, mut f: impl FnMut([isize; K], usize, usize)) {
-        let (inner, outer) = (self.inner(), self.sizes.len() - 1);
-        let (mut row, mut at) = (start / inner, start % inner);
-        let mut index: SmallVec<[usize; MAX_DIMS]> = SmallVec::from_elem(0, outer);
-        let mut base: [isize; K] = std::array::from_fn(|k| self.offsets[k] as isize);
-        for axis in (0..outer).rev() {
-            index[axis] = row % self.sizes[axis];
-            row /= self.sizes[axis];
-            for (b, strides) in base.iter_mut().zip(&self.strides) {
-                *b += index[axis] as isize * strides[axis];
-            }
-        }
-        let mut done = 0;
-        while done < len {
-            let n = (inner - at).min(len - done);
-            f(std::array::from_fn(|k| base[k] + at as isize * self.inner_stride(k)), done, n);
-            done += n;
-            at = 0;
-            for axis in (0..outer).rev() {
-                index[axis] += 1;
-                let wrap = index[axis] == self.sizes[axis];
-                for (b, strides) in base.iter_mut().zip(&self.strides) {
-                    *b += if wrap { strides[axis] * (1 - self.sizes[axis] as isize) } else { strides[axis] };
-                }
-                if !wrap {
-                    break;
-                }
-                index[axis] = 0;
-            }
-        }
+impl<T: Element, R: Element, F: Binary<T, R>> Unary<T, R> for Right<F, T> {
+    const COST: usize = F::COST;
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T) -> R {
+        self.0.apply::<I>(x, self.1)
     }
 }
 
@@ -126,16 +61,41 @@ simd! {
         }
     }
 
-    fn binary_left_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: T, b: &[T], out: &mut [R]) {
-        for (o, &b) in out.iter_mut().zip(b) {
-            *o = f.apply::<I>(a, b);
+    /// [`unary_run`] past the caches.
+    fn unary_stream_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
+        let ((x, x_rest), (out, rest)) = (x.as_chunks(), out.as_chunks_mut());
+        for (out, x) in out.iter_mut().zip(x) {
+            stream::fetch(x);
+            let mut y = [R::default(); CHUNK];
+            for i in 0..CHUNK {
+                y[i] = f.apply::<I>(x[i]);
+            }
+            stream::put::<I, R>(out, &y);
+            lanes_only();
         }
+        for (o, &x) in rest.iter_mut().zip(x_rest) {
+            *o = f.apply::<I>(x);
+        }
+        stream::fence();
     }
 
-    fn binary_right_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: T, out: &mut [R]) {
-        for (o, &a) in out.iter_mut().zip(a) {
+    /// [`binary_run`] past the caches.
+    fn binary_stream_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
+        let ((a, a_rest), (b, b_rest), (out, rest)) = (a.as_chunks(), b.as_chunks(), out.as_chunks_mut());
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            stream::fetch(a);
+            stream::fetch(b);
+            let mut y = [R::default(); CHUNK];
+            for i in 0..CHUNK {
+                y[i] = f.apply::<I>(a[i], b[i]);
+            }
+            stream::put::<I, R>(out, &y);
+            lanes_only();
+        }
+        for ((o, &a), &b) in rest.iter_mut().zip(a_rest).zip(b_rest) {
             *o = f.apply::<I>(a, b);
         }
+        stream::fence();
     }
 
     fn unary_in_place_run<T: Element, F: Unary<T, T>>(f: F, x: &mut [T]) {
@@ -175,7 +135,8 @@ pub fn unary<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &Array) -> Result<
         if work < parallel::WORTH_SHARING_NS {
             unary_run(f, x, y);
         } else {
-            parallel::for_chunks(y, BLOCK, work, |i, y| unary_run(f, &x[i * BLOCK..i * BLOCK + y.len()], y));
+            let run = if stream::is_for(y.len(), y) { unary_stream_run } else { unary_run };
+            parallel::for_chunks(y, BLOCK, work, |i, y| run(f, &x[i * BLOCK..i * BLOCK + y.len()], y));
         }
         return Ok(out);
     }
@@ -211,14 +172,21 @@ pub fn binary<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &Array, b: &Arra
         if work < parallel::WORTH_SHARING_NS {
             binary_run(f, x, z, y);
         } else {
+            let run = if stream::is_for(y.len(), y) { binary_stream_run } else { binary_run };
             parallel::for_chunks(y, BLOCK, work, |i, y| {
                 let range = i * BLOCK..i * BLOCK + y.len();
-                binary_run(f, &x[range.clone()], &z[range], y);
+                run(f, &x[range.clone()], &z[range], y);
             });
         }
         return Ok(out);
     }
     let shape = a.shape().broadcast(b.shape(), op)?;
+    if b.ndim() == 0 {
+        return unary(Right(f, b.data::<T>()[b.layout().offset]), a);
+    }
+    if a.ndim() == 0 {
+        return unary(Left(f, a.data::<T>()[a.layout().offset]), b);
+    }
     let mut out = Array::unfilled(R::DTYPE, shape)?;
     let y = out.fresh::<R>();
     let plan = Plan::new([&a.layout().broadcast_to(&shape, op)?, &b.layout().broadcast_to(&shape, op)?]);
@@ -237,8 +205,8 @@ fn binary_strided<T: Element, R: Element, F: Binary<T, R>>(f: F, a: Run<T>, b: R
     let n = y.len();
     match (a, b) {
         ((a, i, 1), (b, j, 1)) => binary_run(f, &a[i..i + n], &b[j..j + n], y),
-        ((a, i, 1), (b, j, 0)) => binary_right_run(f, &a[i..i + n], b[j], y),
-        ((a, i, 0), (b, j, 1)) => binary_left_run(f, a[i], &b[j..j + n], y),
+        ((a, i, 1), (b, j, 0)) => unary_run(Right(f, b[j]), &a[i..i + n], y),
+        ((a, i, 0), (b, j, 1)) => unary_run(Left(f, a[i]), &b[j..j + n], y),
         ((a, i, s), (b, j, t)) => {
             let (mut left, mut right) = ([T::default(); GATHER], [T::default(); GATHER]);
             for (k, y) in y.chunks_mut(GATHER).enumerate() {

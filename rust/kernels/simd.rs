@@ -33,6 +33,7 @@ impl Level {
 
 /// Compile-time facts about the instruction set a kernel body is stamped for.
 pub trait Isa: Copy + 'static {
+    const LEVEL: Level;
     /// Whether `a * b + c` is one instruction. Without it `mul_add` would be a library call.
     const FMA: bool;
     /// How many vectors stay at hand at once.
@@ -45,14 +46,17 @@ pub struct Avx2;
 #[derive(Clone, Copy)]
 pub struct Avx512;
 impl Isa for Baseline {
+    const LEVEL: Level = Level::Baseline;
     const FMA: bool = cfg!(target_arch = "aarch64");
     const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
 }
 impl Isa for Avx2 {
+    const LEVEL: Level = Level::Avx2;
     const FMA: bool = true;
     const REGISTERS: usize = 16;
 }
 impl Isa for Avx512 {
+    const LEVEL: Level = Level::Avx512;
     const FMA: bool = true;
     const REGISTERS: usize = 32;
 }

@@ -3,7 +3,8 @@
 use super::shape;
 use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Slice, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
-use crate::kernels::map::{self, Plan};
+use crate::kernels::map;
+use crate::kernels::plan::Plan;
 use crate::kernels::{index as kernel, parallel};
 use crate::{Error, Result, bail, with_dtype};
 use smallvec::SmallVec;

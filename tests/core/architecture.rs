@@ -7,8 +7,16 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&str] = &["array", "kernels", "autograd", "ops", "optim", "python"];
 
 /// The files that may hold `unsafe`, and no others.
-const UNSAFE: &[&str] =
-    &["array/pool.rs", "array/storage.rs", "kernels/gemm/direct.rs", "kernels/gemm/mod.rs", "kernels/parallel.rs", "kernels/simd.rs", "python/interop.rs"];
+const UNSAFE: &[&str] = &[
+    "array/pool.rs",
+    "array/storage.rs",
+    "kernels/gemm/direct.rs",
+    "kernels/gemm/mod.rs",
+    "kernels/parallel.rs",
+    "kernels/simd.rs",
+    "kernels/stream.rs",
+    "python/interop.rs",
+];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -202,3 +202,31 @@ fn promotion_is_numpys() {
         assert_eq!(ops::add(&x, &y).unwrap().dtype(), want, "{dtype} + {scalar:?}");
     }
 }
+
+/// Results that are written past the caches have the bits of those that are not.
+#[test]
+fn large_results_are_the_small_ones_side_by_side() {
+    let n = (9 << 20) + 13;
+    let (x, y) = (uniform(&[n], -4.0, 4.0, 1), uniform(&[n], -4.0, 4.0, 2));
+    let (x, y) = (Tensor::constant(map_cast(&x, DType::F32)), Tensor::constant(map_cast(&y, DType::F32)));
+    let scalar = ops::match_weak(Scalar::Float(0.7), DType::F32).unwrap();
+    type Op<'a> = &'a dyn Fn(&Tensor, &Tensor) -> treadle::Result<Tensor>;
+    let rows: [(&str, Op); 5] = [
+        ("exp", &|x, _| ops::exp(x)),
+        ("add", &ops::add),
+        ("scalar on the right", &|x, _| ops::sub(x, &scalar)),
+        ("scalar on the left", &|x, _| ops::sub(&scalar, x)),
+        ("less", &ops::less),
+    ];
+    for (name, op) in rows {
+        let whole = ops::cast(&op(&x, &y).unwrap(), DType::F32).unwrap();
+        let whole = whole.array().as_slice::<f32>().unwrap();
+        let step = 1 << 20;
+        for from in (0..n).step_by(step) {
+            let part = |x: &Tensor| ops::slice(x, &[Slice { start: from, len: step.min(n - from), step: 1 }]).unwrap();
+            let small = ops::cast(&op(&part(&x), &part(&y)).unwrap(), DType::F32).unwrap();
+            let small = small.array().as_slice::<f32>().unwrap();
+            assert!(whole[from..from + small.len()] == *small, "{name} differs after element {from}");
+        }
+    }
+}

@@ -44,3 +44,14 @@ fn of_small_and_thin_matrices() {
         }
     }
 }
+
+#[test]
+fn of_matrices_that_are_turned_first() {
+    for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101)] {
+        for turned in [[true, false], [true, true]] {
+            let (single, double) = (worst::<f32>((m, k, n), turned, 5), worst::<f64>((m, k, n), turned, 6));
+            assert!(single < f32::EPSILON as f64, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {single}");
+            assert!(double < f64::EPSILON, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {double}");
+        }
+    }
+}

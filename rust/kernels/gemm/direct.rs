@@ -1,6 +1,6 @@
 //! Products of small and thin matrices without packing: tiles of the output stay in registers while the inner dimension goes by.
 //!
-//! Invariant: whether a product is computed here depends on its shape and strides alone, and every element is one chain of
+//! Invariant: whether a product is computed here depends on the shape and strides of the whole alone, and every element is one chain of
 //! multiply-adds in the order of the inner dimension. So neither threads nor the size of the tiles decide a bit.
 
 use super::{Gemm, Matrix};
@@ -27,7 +27,8 @@ pub struct Target<T> {
 }
 
 /// How a product is best computed here.
-enum Way {
+#[derive(Clone, Copy)]
+pub enum Way {
     /// Rows of b are read where they lie.
     Rows,
     /// cᵀ = bᵀ·aᵀ, since aᵀ has rows that fill tiles.
@@ -36,9 +37,10 @@ enum Way {
     Copied,
 }
 
-fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Option<Way> {
+/// How a product is computed here, if that is faster than packing.
+pub fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Option<Way> {
     let (m, k, n, width) = (a.rows, a.cols, b.cols, T::NARROW);
-    let work = m * k * n;
+    let work = m.saturating_mul(k).saturating_mul(n);
     if level() == Level::Baseline {
         return None;
     }
@@ -58,17 +60,17 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Option<Way> {
     (work <= TINY || (filled && work <= most)).then_some(Way::Rows)
 }
 
-/// `c = a·b`, or `c += a·b`, if that is faster than packing; says whether it is done.
+/// `c = a·b`, or `c += a·b`; false, and nothing done, if there is no memory for a copy.
 ///
 /// # Safety
-/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
-pub unsafe fn product<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) -> bool {
+/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`, and be parts, at
+/// least as wide as a tile where the whole is, of what `way` was chosen for.
+pub unsafe fn product<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, way: Way) -> bool {
     let scratch = |size: usize| Dims::new(&[size]).and_then(|shape| Array::unfilled(T::DTYPE, shape));
-    match way(&a, &b) {
-        None => return false,
+    match way {
         // SAFETY: rows of b are at least as wide as a tile, and their columns lie side by side; the caller vouches for the rest.
-        Some(Way::Rows) => unsafe { T::tiles(c, a, b) },
-        Some(Way::Copied) => {
+        Way::Rows => unsafe { T::tiles(c, a, b) },
+        Way::Copied => {
             let width = b.cols.max(T::NARROW);
             let Ok(mut copy) = scratch(b.rows * width) else { return false };
             let copy = copy.fresh::<T>();
@@ -79,7 +81,7 @@ pub unsafe fn product<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) -> bool
             // SAFETY: the copy's rows are as wide as a tile at least; the caller vouches for the rest.
             unsafe { T::tiles(c, a, Matrix { cols: b.cols, ..Matrix::row_major(copy, b.rows, width) }) }
         }
-        Some(Way::Transposed) => {
+        Way::Transposed => {
             let (m, n) = (a.rows, b.cols);
             let Ok(mut turned) = scratch(m * n) else { return false };
             let turned = turned.fresh::<T>();

@@ -1,7 +1,8 @@
 //! Matrix products on any strides, batched and broadcast.
 //!
-//! Invariant: work is split by output columns or rows into blocks that the shape alone decides, never along the inner
-//! dimension, and every block runs on one thread. So bits do not depend on the number of threads.
+//! Invariant: threads own rows or columns of the output, whole. Which way a product is computed and where its inner dimension
+//! is cut depend on its shape and strides alone, and within a piece every element is one chain of multiply-adds. So bits do not
+//! depend on how many threads there are.
 
 mod direct;
 
@@ -10,7 +11,7 @@ use super::parallel::{self, Blocks};
 use super::simd::Float;
 use crate::array::{Array, DType, Dims, Element};
 use crate::{Result, bail};
-use direct::Target;
+use direct::{Target, Way};
 
 /// A strided matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -85,59 +86,71 @@ pub trait Gemm: Float + direct::Tiles {
 impl Gemm for f32 {}
 impl Gemm for f64 {}
 
-/// Multiply-adds of one packed product: some 20 ms, after which work may be told to stop.
+/// Multiply-adds of one call: some 20 ms, after which work may be told to stop.
 const CALL: usize = 1 << 29;
+/// Longest inner dimension of a call to the packed product, which would cut it there anyway, and to a direct one.
+const DEEPEST: (usize, usize) = (512, 1 << 15);
 
 /// Terms of an integer product between two questions whether to stop.
 const UNASKED: usize = 1 << 20;
 
-/// [`direct::product`] or [`Gemm::packed`] in calls of at most [`CALL`] multiply-adds, cut by shape alone, along the inner dimension last.
+/// A product, computed the given way or packed, in calls of at most [`CALL`] multiply-adds.
 ///
 /// # Safety
 /// As for [`Gemm::packed`].
-unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) {
+unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, way: Option<Way>) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
-    if m.saturating_mul(k).saturating_mul(n) <= CALL {
-        // SAFETY: the caller vouches for it.
-        return unsafe {
-            if !direct::product(c, a, b) {
-                T::packed(c, a, b);
-            }
-        };
-    }
-    if interrupt::stops() {
-        return;
-    }
+    let pieces = k.div_ceil(if way.is_some() { DEEPEST.1 } else { DEEPEST.0 });
+    let depth = k.div_ceil(pieces);
     let half = |x: usize| (x / 2).next_multiple_of(64);
     let from = |skip: isize| Target { start: c.start.wrapping_offset(skip), ..c };
-    // SAFETY: both halves lie inside what the caller vouches for, and `c` of the second begins at its first element.
+    // SAFETY: parts lie inside what the caller vouches for, and `c` of the second begins at its first element.
     unsafe {
-        if m.max(n) <= 128 {
-            let mid = half(k);
-            in_calls(c, a.part(false, 0, mid), b.part(true, 0, mid));
-            in_calls(Target { accumulate: true, ..c }, a.part(false, mid, k), b.part(true, mid, k));
-        } else if m >= n {
-            let mid = half(m);
-            in_calls(c, a.part(true, 0, mid), b);
-            in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b);
-        } else {
-            let mid = half(n);
-            in_calls(c, a, b.part(false, 0, mid));
-            in_calls(from(mid as isize), a, b.part(false, mid, n));
+        if m.max(n) > 128 && m.saturating_mul(n).saturating_mul(depth) > CALL {
+            let mid = half(m.max(n));
+            if m >= n {
+                in_calls(c, a.part(true, 0, mid), b, way);
+                return in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b, way);
+            }
+            in_calls(c, a, b.part(false, 0, mid), way);
+            return in_calls(from(mid as isize), a, b.part(false, mid, n), way);
+        }
+        for (i, first) in (0..k).step_by(depth).enumerate() {
+            if m.saturating_mul(n).saturating_mul(k) > CALL && interrupt::stops() {
+                return;
+            }
+            let (c, to) = (Target { accumulate: c.accumulate || i > 0, ..c }, k.min(first + depth));
+            let (a, b) = (a.part(false, first, to), b.part(true, first, to));
+            if !way.is_some_and(|way| direct::product(c, a, b, way)) {
+                T::packed(c, a, b);
+            }
         }
     }
 }
 
-/// How many parts a product is cut into, by shape alone.
-fn parts(m: usize, k: usize, n: usize) -> usize {
-    let (long, work) = (m.max(n), m.saturating_mul(n).saturating_mul(k));
-    match long {
+/// Whether threads share out the rows of an output rather than its columns: whatever lies transposed is packed at a cost, so it
+/// had better not be packed by every thread.
+fn by_rows<T>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
+    let (m, n) = (a.rows, b.cols);
+    match () {
+        _ if b.col_stride != 1 && n >= 128 => false,
+        _ if a.row_stride == 1 && m >= 512 => true,
+        _ => m > n,
+    }
+}
+
+/// How many parts a product of `long` by `short` elements and so many multiply-adds is cut into. Outputs of few elements have a
+/// kernel of their own in the packed product: where a part could be one and the whole is not, the number depends on shape alone.
+fn parts(long: usize, short: usize, work: usize) -> usize {
+    let most = match long {
         _ if work < 1 << 19 => 1,
+        96..128 if work >= 1 << 22 => 2,
         0..128 => 1,
         128..512 => 2,
         512..2048 => 4,
         _ => 8,
-    }
+    };
+    if short <= 8 { most } else { most.min(parallel::num_threads()) }
 }
 
 /// A contiguous output cut into bands of rows, or of columns, for threads to own.
@@ -173,28 +186,29 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
     }
     a.check();
     b.check();
+    let way = direct::way(&a, &b);
     let whole = |start| Target { start, stride: n as isize, accumulate };
-    let parts = parts(m, k, n);
+    let by_rows = by_rows(&a, &b);
+    let (long, short) = if by_rows { (m, n) } else { (n, m) };
+    let parts = parts(long, short, m.saturating_mul(k).saturating_mul(n));
     if parts == 1 {
         // SAFETY: `c` is a row-major (m, n) slice; `a` and `b` were checked.
-        return unsafe { in_calls(whole(c.as_mut_ptr()), a, b) };
+        return unsafe { in_calls(whole(c.as_mut_ptr()), a, b, way) };
     }
-    let by_rows = m > n;
-    let long = if by_rows { m } else { n };
-    // Cuts at multiples of 64 keep the packed kernels on whole tiles.
-    let cut = |i: usize| if i == parts { long } else { (long * i / parts).next_multiple_of(64).min(long) };
+    // Cuts at multiples of 64, the nearest, keep the packed kernels on whole tiles.
+    let edge = |i: usize| if i == parts { long } else { (long * i / parts + 32) / 64 * 64 };
     let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: parts };
     let work = m * n * k / 60 * (size_of::<T>() / 4);
     parallel::drive(bands, work, |_, band| {
         for i in band.first..band.first + band.count {
-            let (from, to) = (cut(i), cut(i + 1));
+            let (from, to) = (edge(i), edge(i + 1));
             if from == to {
                 continue;
             }
             let skip = if by_rows { from * n } else { from };
             let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
             // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`.
-            unsafe { in_calls(whole(band.ptr.add(skip)), a, b) }
+            unsafe { in_calls(whole(band.ptr.add(skip)), a, b, way) }
         }
     });
 }

@@ -7,8 +7,9 @@ mod fold;
 
 use super::finite;
 use super::interrupt;
-use super::map::{Plan, cast, contiguous};
+use super::map::{cast, contiguous};
 use super::parallel;
+use super::plan::Plan;
 use super::simd::Float;
 use crate::array::{Array, DType, Dims, Element, MAX_DIMS};
 use crate::{Result, bail, with_dtype, with_float};

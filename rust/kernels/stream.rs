@@ -1,0 +1,66 @@
+//! Results that are larger than caches are written past them: a plain store first reads the line it writes to, which is a third
+//! of what an element-wise kernel moves. Their sources are asked for ahead, as the processor itself stops at each page.
+//!
+//! Invariant: nobody reads what was written before [`fence`], which every kernel that calls [`put`] ends with.
+
+use super::simd::{Isa, Level};
+use crate::array::Element;
+
+/// Elements that are written at once: one cache line of float32.
+pub const CHUNK: usize = 16;
+/// Bytes of a result from which on it is written past the caches: what reads it next would hardly find it there.
+const LARGE: usize = 32 << 20;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// How far ahead sources are asked for.
+const AHEAD: usize = 4096;
+
+/// Whether a result, of which `y` is a part that begins a line, is to be written past the caches.
+pub fn is_for<T: Element>(whole: usize, y: &[T]) -> bool {
+    cfg!(target_arch = "x86_64") && size_of::<T>() >= 4 && whole.saturating_mul(size_of::<T>()) >= LARGE && y.as_ptr().addr().is_multiple_of(LINE)
+}
+
+/// Asks for what lies [`AHEAD`] of `x`.
+#[inline(always)]
+pub fn fetch<T: Element>(x: &[T; CHUNK]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..size_of_val(x).div_ceil(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing; any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast::<i8>().wrapping_add(AHEAD + line * LINE)) }
+    }
+}
+
+/// Writes a chunk past the caches. `to` must begin a line, as [`is_for`] has seen.
+#[inline(always)]
+pub fn put<I: Isa, T: Element>(to: &mut [T; CHUNK], value: &[T; CHUNK]) {
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<T>() >= 4 {
+        use std::arch::x86_64::{__m128i, __m512i, _mm_loadu_si128, _mm_stream_si128, _mm512_loadu_si512, _mm512_stream_si512};
+        debug_assert!(to.as_ptr().addr().is_multiple_of(LINE));
+        let (to, from) = (to.as_mut_ptr(), value.as_ptr());
+        // SAFETY: both are whole lines, `to` begins one; an instance for AVX-512 runs where there is AVX-512.
+        unsafe {
+            if I::LEVEL as u8 == Level::Avx512 as u8 {
+                for i in 0..size_of_val(value) / LINE {
+                    _mm512_stream_si512(to.cast::<__m512i>().add(i), _mm512_loadu_si512(from.cast::<__m512i>().add(i)));
+                }
+            } else {
+                for i in 0..size_of_val(value) / 16 {
+                    _mm_stream_si128(to.cast::<__m128i>().add(i), _mm_loadu_si128(from.cast::<__m128i>().add(i)));
+                }
+            }
+        }
+        return;
+    }
+    *to = *value;
+}
+
+/// What was put is there for everybody from here on.
+pub fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}

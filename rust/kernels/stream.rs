@@ -12,7 +12,7 @@ pub const CHUNK: usize = 16;
 const LARGE: usize = 32 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// How far ahead sources are asked for.
+/// How far ahead sources are asked for, in bytes.
 const AHEAD: usize = 4096;
 
 /// Whether a result, of which `y` is a part that begins a line, is to be written past the caches.
@@ -20,7 +20,7 @@ pub fn is_for<T: Element>(whole: usize, y: &[T]) -> bool {
     cfg!(target_arch = "x86_64") && size_of::<T>() >= 4 && whole.saturating_mul(size_of::<T>()) >= LARGE && y.as_ptr().addr().is_multiple_of(LINE)
 }
 
-/// Asks for what lies [`AHEAD`] of `x`.
+/// Asks for what lies 4 KiB behind `x`.
 #[inline(always)]
 pub fn fetch<T: Element>(x: &[T; CHUNK]) {
     #[cfg(target_arch = "x86_64")]

@@ -135,7 +135,7 @@ pub fn unary<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &Array) -> Result<
         if work < parallel::WORTH_SHARING_NS {
             unary_run(f, x, y);
         } else {
-            let run = if stream::is_for(y.len(), y) { unary_stream_run } else { unary_run };
+            let run = if stream::is_for(y) { unary_stream_run } else { unary_run };
             parallel::for_chunks(y, BLOCK, work, |i, y| run(f, &x[i * BLOCK..i * BLOCK + y.len()], y));
         }
         return Ok(out);
@@ -172,7 +172,7 @@ pub fn binary<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &Array, b: &Arra
         if work < parallel::WORTH_SHARING_NS {
             binary_run(f, x, z, y);
         } else {
-            let run = if stream::is_for(y.len(), y) { binary_stream_run } else { binary_run };
+            let run = if stream::is_for(y) { binary_stream_run } else { binary_run };
             parallel::for_chunks(y, BLOCK, work, |i, y| {
                 let range = i * BLOCK..i * BLOCK + y.len();
                 run(f, &x[range.clone()], &z[range], y);

@@ -15,12 +15,12 @@ const LINE: usize = 64;
 /// How far ahead sources are asked for, in bytes.
 const AHEAD: usize = 4096;
 
-/// Whether a result, of which `y` is a part that begins a line, is to be written past the caches.
-pub fn is_for<T: Element>(whole: usize, y: &[T]) -> bool {
-    cfg!(target_arch = "x86_64") && size_of::<T>() >= 4 && whole.saturating_mul(size_of::<T>()) >= LARGE && y.as_ptr().addr().is_multiple_of(LINE)
+/// Whether a result is to be written past the caches.
+pub fn is_for<T: Element>(y: &[T]) -> bool {
+    cfg!(target_arch = "x86_64") && size_of::<T>() >= 4 && size_of_val(y) >= LARGE
 }
 
-/// Asks for what lies 4 KiB behind `x`.
+/// Asks for what lies 4 KiB after `x`.
 #[inline(always)]
 pub fn fetch<T: Element>(x: &[T; CHUNK]) {
     #[cfg(target_arch = "x86_64")]
@@ -31,13 +31,12 @@ pub fn fetch<T: Element>(x: &[T; CHUNK]) {
     }
 }
 
-/// Writes a chunk past the caches. `to` must begin a line, as [`is_for`] has seen.
+/// Writes a chunk, past the caches if `to` begins a line, as it does in whole results.
 #[inline(always)]
 pub fn put<I: Isa, T: Element>(to: &mut [T; CHUNK], value: &[T; CHUNK]) {
     #[cfg(target_arch = "x86_64")]
-    if size_of::<T>() >= 4 {
+    if size_of::<T>() >= 4 && to.as_ptr().addr().is_multiple_of(LINE) {
         use std::arch::x86_64::{__m128i, __m512i, _mm_loadu_si128, _mm_stream_si128, _mm512_loadu_si512, _mm512_stream_si512};
-        debug_assert!(to.as_ptr().addr().is_multiple_of(LINE));
         let (to, from) = (to.as_mut_ptr(), value.as_ptr());
         // SAFETY: both are whole lines, `to` begins one; an instance for AVX-512 runs where there is AVX-512.
         unsafe {

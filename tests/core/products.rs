@@ -46,7 +46,7 @@ fn of_small_and_thin_matrices() {
 }
 
 #[test]
-fn of_matrices_that_are_turned_first() {
+fn of_transposed_operands_cut_along_either_side() {
     for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101)] {
         for turned in [[true, false], [true, true]] {
             let (single, double) = (worst::<f32>((m, k, n), turned, 5), worst::<f64>((m, k, n), turned, 6));

@@ -1,7 +1,7 @@
 //! Products of small and thin matrices without packing: tiles of the output stay in registers while the inner dimension goes by.
 //!
-//! Invariant: whether a product is computed here depends on the shape and strides of the whole alone, and every element is one chain of
-//! multiply-adds in the order of the inner dimension. So neither threads nor the size of the tiles decide a bit.
+//! Invariant: whether a product is computed here depends on the shape and strides of the whole alone, and every element is one
+//! chain of multiply-adds in the order of the inner dimension. So neither threads nor the size of the tiles decide a bit.
 
 use super::{Gemm, Matrix};
 use crate::array::{Array, Dims};

@@ -45,6 +45,11 @@ impl<const K: usize> Plan<K> {
         *self.sizes.last().unwrap()
     }
 
+    /// Whether there is nothing outside of the inner loop.
+    pub fn is_one_run(&self) -> bool {
+        self.sizes.len() == 1
+    }
+
     pub fn inner_stride(&self, k: usize) -> isize {
         *self.strides[k].last().unwrap()
     }

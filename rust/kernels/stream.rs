@@ -1,5 +1,6 @@
-//! Results that are larger than caches are written past them: a plain store first reads the line it writes to, which is a third
-//! of what an element-wise kernel moves. Their sources are asked for ahead, as the processor itself stops at each page.
+//! What is larger than caches. Results of element-wise kernels are written past them: a plain store first reads the line it writes
+//! to, which is a third of what such a kernel moves. Sources are asked for ahead, as the processor itself stops at each page.
+//! Kernels that come back to what they wrote ask for the lines of the result instead.
 //!
 //! Invariant: nobody reads what was written before [`fence`], which every kernel that calls [`put`] ends with.
 
@@ -28,6 +29,27 @@ pub fn fetch<T: Element>(x: &[T; CHUNK]) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch reads nothing; any address will do.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast::<i8>().wrapping_add(AHEAD + line * LINE)) }
+    }
+}
+
+/// Asks for the `len` elements that lie `ahead` elements after the first of `x`, whether they are there or not.
+#[inline(always)]
+pub fn ask<T: Element>(x: &[T], ahead: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..len).step_by(LINE / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing; any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().wrapping_add(ahead + at).cast()) }
+    }
+}
+
+/// The same for what is to be written.
+#[inline(always)]
+pub fn claim<T: Element>(y: &[T], ahead: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..len).step_by(LINE / size_of::<T>()) {
+        // SAFETY: a prefetch reads and writes nothing; any address will do. Processors without it take it for a no-op.
+        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) y.as_ptr().wrapping_add(ahead + at), options(nostack, preserves_flags)) }
     }
 }
 

@@ -132,6 +132,24 @@ fold_extreme!(Min, u8, 255, |a, x| a.min(x));
 fold_extreme!(Max, bool, false, |a, x| a | x);
 fold_extreme!(Min, bool, true, |a, x| a & x);
 
+/// Merges lanes, halves first, so that one step need not wait for thirty.
+#[inline(always)]
+fn tree<T: Element, F: Fold<T>>(lanes: [T; LANES]) -> F::Wide {
+    // Through memory, so that the compiler holds what was folded in whole registers.
+    let lanes = std::hint::black_box(lanes);
+    let mut half = [F::wide_id(); LANES / 2];
+    for (i, half) in half.iter_mut().enumerate() {
+        *half = F::merge(F::widen(lanes[i]), F::widen(lanes[i + LANES / 2]));
+    }
+    let mut quarter = [F::wide_id(); LANES / 4];
+    for (i, quarter) in quarter.iter_mut().enumerate() {
+        *quarter = F::merge(half[i], half[i + LANES / 4]);
+    }
+    let [a, b, c, d, e, f, g, h] = quarter;
+    let [a, b, c, d] = [F::merge(a, e), F::merge(b, f), F::merge(c, g), F::merge(d, h)];
+    F::merge(F::merge(a, c), F::merge(b, d))
+}
+
 simd! {
     /// Folds a row over `LANES` lanes, block by block.
     pub fn fold_row<T: Element, F: Fold<T>>(f: F, x: &[T]) -> F::Wide {
@@ -148,9 +166,7 @@ simd! {
             for (a, &x) in lanes.iter_mut().zip(rest) {
                 *a = F::step(*a, x);
             }
-            for a in lanes {
-                total = F::merge(total, F::widen(a));
-            }
+            total = F::merge(total, tree::<T, F>(lanes));
         }
         total
     }

@@ -109,24 +109,22 @@ fn sub_layout(x: &Array, axes: &[usize], with_offset: bool) -> crate::array::Lay
 type Plans<'a> = (&'a Plan<1>, &'a Plan<1>);
 
 fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans, span: usize, y: &mut [T]) {
-    let start = |o: usize| {
-        let mut at = 0;
-        outer.for_range(o, 1, |[a], _, _| at = a);
-        at as isize
-    };
-    let piece = |o: usize, first: usize, len: usize| {
-        let (base, stride) = (start(o), inner.inner_stride(0));
+    let stride = inner.inner_stride(0);
+    let piece = |base: isize, first: usize, len: usize| {
         let (mut total, mut from, end) = (F::wide_id(), first, first + len);
+        let mut run = |at: isize, n: usize| {
+            let part = match stride {
+                1 => fold_row(f, &data[at as usize..at as usize + n]),
+                _ => fold_strided(f, data, at, stride, n),
+            };
+            total = F::merge(total, part);
+        };
         while from < end && (from == first || !interrupt::stops()) {
             let count = UNASKED.min(end - from);
-            inner.walk(from, count, |[at], _, n| {
-                let at = base + at;
-                let part = match stride {
-                    1 => fold_row(f, &data[at as usize..at as usize + n]),
-                    _ => fold_strided(f, data, at, stride, n),
-                };
-                total = F::merge(total, part);
-            });
+            match inner.is_one_run() {
+                true => run(base + from as isize * stride, count),
+                false => inner.walk(from, count, |[at], _, n| run(base + at, n)),
+            }
             from += count;
         }
         total
@@ -137,13 +135,17 @@ fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans,
     if pieces == 1 {
         let group = (SPAN / span).max(1);
         return parallel::for_chunks(y, group, work, |g, y| {
-            y.iter_mut().enumerate().for_each(|(i, y)| *y = F::finish(piece(g * group + i, 0, span)));
+            outer.for_range(g * group, y.len(), |[at], first, n| {
+                for (i, y) in y[first..first + n].iter_mut().enumerate() {
+                    *y = F::finish(piece(at as isize + i as isize * outer.inner_stride(0), 0, span));
+                }
+            });
         });
     }
     let mut parts = vec![F::wide_id(); y.len() * pieces];
     parallel::for_chunks(&mut parts, 1, work, |i, part| {
         let first = i % pieces * length;
-        part[0] = piece(i / pieces, first, length.min(span - first));
+        outer.for_range(i / pieces, 1, |[at], _, _| part[0] = piece(at as isize, first, length.min(span - first)));
     });
     for (y, parts) in y.iter_mut().zip(parts.chunks(pieces)) {
         *y = F::finish(parts.iter().copied().fold(F::wide_id(), F::merge));
@@ -312,24 +314,20 @@ pub fn arg_extreme(x: &Array, axis: usize, keepdims: bool, largest: bool) -> Res
         parallel::for_chunks(out.fresh::<i64>(), group, data.len(), |g, out| {
             for (i, out) in out.iter_mut().enumerate() {
                 let row = &data[(g * group + i) * n..][..n];
-                *out = first_extreme(row, largest) as i64;
+                *out = if largest { first_extreme(Max, row) } else { first_extreme(Min, row) } as i64;
             }
         });
     });
     Ok(out)
 }
 
-fn first_extreme<T: Element>(row: &[T], largest: bool) -> usize {
-    let mut best = 0;
-    for (i, x) in row.iter().enumerate().skip(1) {
-        let held = &row[best];
-        #[allow(clippy::eq_op)]
-        let (held_nan, x_nan) = (held != held, x != x);
-        if !held_nan && (x_nan || if largest { x > held } else { x < held }) {
-            best = i;
-        }
-    }
-    best
+/// Where the first element lies that equals the fold of them all, or the first NaN if that is one.
+fn first_extreme<T: Element, F: Fold<T>>(f: F, row: &[T]) -> usize {
+    let best = F::finish(fold_row(f, row));
+    #[allow(clippy::eq_op)]
+    let is_nan = |x: &T| x != x;
+    let found = if is_nan(&best) { row.iter().position(is_nan) } else { row.iter().position(|x| *x == best) };
+    found.expect("a fold to one of the elements")
 }
 
 /// Sum of all elements in float64, for norms and checks.

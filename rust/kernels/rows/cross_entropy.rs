@@ -7,11 +7,12 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::softmax::log_sum;
-use super::{map, rows_per_part, shared, sum};
+use super::softmax::log_sums;
+use super::{groups, map, reach, rows_per_part, shared, sum};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
 use crate::kernels::simd::Float;
+use crate::kernels::stream;
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond.
@@ -66,11 +67,14 @@ fn parts_of<T: Float>(c: usize, classes: &Classes<'_, T>) -> (T, T, Option<Vec<T
 }
 
 simd! {
-    fn forward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+    fn forward_part<T: Math>(c: usize, reach: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
         let (keep, share, weights) = parts_of(c, classes);
-        for (r, stats) in stats.iter_mut().enumerate() {
-            let (peak, total) = log_sum::<I, T>(c, &x[r * c..]);
-            *stats = [peak, T::from_f64(total)];
+        for group in groups(c, stats.len()) {
+            let ahead = group.len() * c;
+            let (peaks, totals) = log_sums::<I, T>(c, x, group.clone(), |r| stream::ask(&x[r * c..], ahead, reach));
+            for ((stats, peak), total) in stats[group].iter_mut().zip(peaks).zip(totals) {
+                *stats = [peak, T::from_f64(total)];
+            }
         }
         // All logarithms at once, at full width.
         for (loss, [_, total]) in losses.iter_mut().zip(stats.iter()) {
@@ -119,11 +123,11 @@ pub fn cross_entropy<T: Math>(x: &[T], c: usize, classes: &Classes<'_, T>, losse
     if x.is_empty() {
         return;
     }
-    let chunk = rows_per_part(c);
+    let (chunk, reach) = (rows_per_part(c), reach::<T>(c, x.len()));
     let parts = (Chunks { slice: losses, chunk }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST) / 10, |first, (losses, stats)| {
         let (first, n) = (first * chunk, losses.slice.len());
-        forward_part(c, &x[first * c..][..n * c], &classes.rows(first, n), losses.slice, stats.slice);
+        forward_part(c, reach, &x[first * c..][..n * c], &classes.rows(first, n), losses.slice, stats.slice);
     });
 }
 

@@ -9,10 +9,11 @@
 //! pivot + rest, to twice the precision of the elements.
 
 use super::gathered::Gathered;
-use super::{W, map, pieces, rows_per_part, shared, sum, sums};
+use super::{GROUP, NEAR, W, groups, map, pieces, reach, rows_per_part, shared, sum, sums, tree};
 use crate::kernels::columns::expand;
 use crate::kernels::parallel::{Chunks, drive};
 use crate::kernels::simd::Float;
+use crate::kernels::stream;
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond: forward and backward.
@@ -64,25 +65,47 @@ impl<T: Float> Norm<'_, T> {
     }
 }
 
-/// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of a row.
+/// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of every row of a group, in one pass after the other over the rows. `touch`
+/// is called at each row of the longest.
 #[inline(always)]
-pub(super) fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>) -> [T; 3] {
-    if !norm.centred {
-        let square = sum(c, [x], |[x]| x * x) / c as f64;
-        return [T::ZERO, T::ZERO, T::from_f64(1.0 / (square + norm.eps).sqrt())];
+pub(super) fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>, stats: &mut [[T; 3]], touch: impl Fn(usize)) {
+    let mut found = [[0.0; 2]; GROUP];
+    let row = |r: usize| &x[r * c..];
+    if norm.centred {
+        for (r, stats) in stats.iter_mut().enumerate() {
+            stats[0] = beginning(c, row(r));
+        }
+        for (r, (found, stats)) in found.iter_mut().zip(stats.iter_mut()).enumerate() {
+            touch(r);
+            *found = moments(c, row(r), stats[0]);
+            if found[0] * found[0] > 0.5 * found[1] {
+                // The row begins far from its mean.
+                stats[0] += T::from_f64(found[0]);
+                *found = moments(c, row(r), stats[0]);
+            }
+        }
+    } else {
+        for (r, (found, stats)) in found.iter_mut().zip(stats.iter_mut()).enumerate() {
+            touch(r);
+            stats[0] = T::ZERO;
+            found[1] = sum(c, [row(r)], |[x]| x * x) / c as f64;
+        }
     }
-    let n = c.min(W);
-    let mut pivot = T::from_f64(sum(n, [x], |[x]| x) / n as f64);
-    let [mut first, mut second] = moments(c, x, pivot);
-    if first * first > 0.5 * second {
-        // The row begins far from its mean.
-        pivot += T::from_f64(first);
-        [first, second] = moments(c, x, pivot);
+    for (&[first, second], stats) in found.iter().zip(stats) {
+        let var = second - first * first;
+        // Not `max`, which would answer 0 for NaN.
+        let var = if var < 0.0 { 0.0 } else { var };
+        (stats[1], stats[2]) = (T::from_f64(first), T::from_f64(1.0 / (var + norm.eps).sqrt()));
     }
-    let var = second - first * first;
-    // Not `max`, which would answer 0 for NaN.
-    let var = if var < 0.0 { 0.0 } else { var };
-    [pivot, T::from_f64(first), T::from_f64(1.0 / (var + norm.eps).sqrt())]
+}
+
+/// The mean of the first elements of a row.
+#[inline(always)]
+fn beginning<T: Float>(c: usize, x: &[T]) -> T {
+    match x.first_chunk::<W>() {
+        Some(&lanes) if c >= W => tree(lanes, |a, b| a + b) / T::from_f64(W as f64),
+        _ => x[..c].iter().copied().sum::<T>() / T::from_f64(c as f64),
+    }
 }
 
 /// The means of x − pivot and of its square.
@@ -95,11 +118,16 @@ fn moments<T: Float>(c: usize, x: &[T], pivot: T) -> [f64; 2] {
 simd! {
     fn forward_part<T: Float>(first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
         let (w, b) = (norm.repeated(c, norm.weight, T::ONE), norm.repeated(c, norm.bias, T::ZERO));
-        for (r, stats) in stats.iter_mut().enumerate() {
-            let x = &x[r * c..];
-            *stats = measure(c, x, norm);
-            let ([pivot, rest, scale], at) = (*stats, (first + r) % norm.groups * c);
-            map(c, [x, &w[at..], &b[at..]], &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
+        let reach = reach::<T>(c, x.len());
+        for group in groups(c, stats.len()) {
+            let (x, y, stats) = (&x[group.start * c..], &mut y[group.start * c..], &mut stats[group.clone()]);
+            measure(c, x, norm, stats, |r| stream::claim(&y[r * c..], 0, reach));
+            let ahead = group.len() * c;
+            for (r, &[pivot, rest, scale]) in stats.iter().enumerate() {
+                let (x, at) = (&x[r * c..], (first + group.start + r) % norm.groups * c);
+                stream::ask(x, ahead, reach);
+                map(c, [x, &w[at..], &b[at..]], &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
+            }
         }
     }
 
@@ -108,12 +136,16 @@ simd! {
     ) {
         let w = norm.repeated(c, norm.weight, T::ONE);
         let mut gathered = Gathered::new(norm.groups * c, norm.l);
+        let reach = reach::<T>(c, x.len());
         for (r, &stats) in stats.iter().enumerate() {
-            let (x, dy, at) = (&x[r * c..], &dy[r * c..], (first + r) % norm.groups * c);
+            let (x, dy, dx, at) = (&x[r * c..], &dy[r * c..], &mut dx[r * c..], (first + r) % norm.groups * c);
+            stream::ask(x, NEAR, reach);
+            stream::ask(dy, NEAR, reach);
+            stream::claim(dx, NEAR, reach);
             let [mean, slope] = gathered.add::<I>(at, c, x, dy, &w[at..], stats, out).map(|sum| T::from_f64(sum / c as f64));
             let mean = if norm.centred { mean } else { T::ZERO };
             let [pivot, rest, scale] = stats;
-            map(c, [x, dy, &w[at..]], &mut dx[r * c..], |[x, dy, w]| (dy * w - mean - (x - pivot - rest) * scale * slope) * scale);
+            map(c, [x, dy, &w[at..]], dx, |[x, dy, w]| (dy * w - mean - (x - pivot - rest) * scale * slope) * scale);
         }
         gathered.flush(out);
     }

@@ -3,7 +3,7 @@
 //! Invariant: sums run over each piece by itself and are added up in float64 in the order of pieces.
 
 use super::norm::{Norm, measure};
-use super::{map, sums};
+use super::{groups, map, sums};
 use crate::kernels::simd::Float;
 use crate::simd;
 
@@ -15,13 +15,15 @@ simd! {
     /// See [`super::norm()`]; `first` is the number of the first row.
     pub(super) fn forward_part<T: Float>(first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
         let (l, pieces) = (norm.l, c / norm.l);
-        for (r, stats) in stats.iter_mut().enumerate() {
-            *stats = measure(c, &x[r * c..], norm);
-            let ([pivot, rest, scale], channel) = (*stats, (first + r) % norm.groups * pieces);
-            for i in 0..pieces {
-                let (w, b) = (at(norm.weight, channel + i, T::ONE), at(norm.bias, channel + i, T::ZERO));
-                let here = r * c + i * l;
-                map(l, [&x[here..]], &mut y[here..], |[x]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
+        for group in groups(c, stats.len()) {
+            measure(c, &x[group.start * c..], norm, &mut stats[group.clone()], |_| ());
+            for r in group {
+                let ([pivot, rest, scale], channel) = (stats[r], (first + r) % norm.groups * pieces);
+                for i in 0..pieces {
+                    let (w, b) = (at(norm.weight, channel + i, T::ONE), at(norm.bias, channel + i, T::ZERO));
+                    let here = r * c + i * l;
+                    map(l, [&x[here..]], &mut y[here..], |[x]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
+                }
             }
         }
     }

@@ -3,56 +3,104 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{Live, TALL, W, after, each, last_windows, map, peak, put, rows_per_part, sum, totals, tree, whole_windows, windows};
+use std::ops::Range;
+
+use super::{GROUP, Live, TALL, W, after, each, groups, last_windows, map, peak, put, reach, rows_per_part, sum, totals, tree, whole_windows, windows};
 use crate::kernels::math::Math;
-use crate::kernels::parallel;
 use crate::kernels::simd::{Float, Isa, lanes_only};
+use crate::kernels::{parallel, stream};
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond.
 const COST: usize = 6;
 
-/// The largest element m of a row and Σe^(x − m).
+/// The largest elements m of a group's rows and Σe^(x − m), in one pass after the other over the rows. `touch` is called at each
+/// row of the longest.
 #[inline(always)]
-pub(super) fn log_sum<I: Isa, T: Math>(c: usize, x: &[T]) -> (T, f64) {
-    let peak = peak(c, x);
-    (peak, sum(c, [x], |[x]| (x - peak).exp_down_on::<I>()))
+pub(super) fn log_sums<I: Isa, T: Math>(c: usize, x: &[T], group: Range<usize>, touch: impl Fn(usize)) -> ([T; GROUP], [f64; GROUP]) {
+    let (peaks, mut totals) = (peaks(c, x, group.clone()), [0.0; GROUP]);
+    for ((r, &peak), total) in group.zip(&peaks).zip(&mut totals) {
+        touch(r);
+        *total = sum(c, [&x[r * c..]], |[x]| (x - peak).exp_down_on::<I>());
+    }
+    (peaks, totals)
+}
+
+#[inline(always)]
+fn peaks<T: Float>(c: usize, x: &[T], group: Range<usize>) -> [T; GROUP] {
+    let mut peaks = [T::ZERO; GROUP];
+    for (r, top) in group.zip(&mut peaks) {
+        *top = peak(c, &x[r * c..]);
+    }
+    peaks
 }
 
 simd! {
-    fn softmax_part<T: Math>(c: usize, x: &[T], y: &mut [T]) {
-        for at in (0..x.len()).step_by(c) {
-            let (x, y) = (&x[at..], &mut y[at..]);
-            let total = exponentials::<I, T>(c, x, peak(c, x), y);
-            let scale = T::from_f64(1.0 / total);
-            for y in &mut y[..c] {
-                *y *= scale;
+    fn softmax_part<T: Math>(c: usize, reach: usize, x: &[T], y: &mut [T]) {
+        for group in groups(c, x.len() / c) {
+            let (peaks, mut totals, ahead) = (peaks(c, x, group.clone()), [0.0; GROUP], group.len() * c);
+            for ((r, &peak), total) in group.clone().zip(&peaks).zip(&mut totals) {
+                let (x, y) = (&x[r * c..], &mut y[r * c..]);
+                stream::ask(x, ahead, reach);
+                stream::claim(y, ahead, reach);
+                *total = exponentials::<I, T>(c, x, peak, y);
+            }
+            for (r, total) in group.zip(totals) {
+                let scale = T::from_f64(1.0 / total);
+                for y in &mut y[r * c..][..c] {
+                    *y *= scale;
+                }
             }
         }
     }
 
-    fn log_softmax_part<T: Math>(c: usize, x: &[T], y: &mut [T]) {
-        for at in (0..x.len()).step_by(c) {
-            let (x, y) = (&x[at..], &mut y[at..]);
-            let (peak, total) = log_sum::<I, T>(c, x);
-            let log_total = T::from_f64(total).log_on::<I>();
-            map(c, [x], y, |[x]| x - peak - log_total);
+    fn log_softmax_part<T: Math>(c: usize, reach: usize, x: &[T], y: &mut [T]) {
+        for group in groups(c, x.len() / c) {
+            let ahead = group.len() * c;
+            let (peaks, totals) = log_sums::<I, T>(c, x, group.clone(), |r| {
+                stream::ask(&x[r * c..], ahead, reach);
+                stream::claim(&y[r * c..], 0, reach);
+            });
+            // All logarithms at once, at full width.
+            let mut logs = [T::ZERO; GROUP];
+            for (log, total) in logs.iter_mut().zip(totals) {
+                *log = T::from_f64(total).log_on::<I>();
+            }
+            for ((r, peak), log) in group.zip(peaks).zip(logs) {
+                map(c, [&x[r * c..]], &mut y[r * c..], |[x]| x - peak - log);
+            }
         }
     }
 
-    fn softmax_backward_part<T: Float>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
-        for at in (0..y.len()).step_by(c) {
-            let (y, dy) = (&y[at..], &dy[at..]);
-            let dot = T::from_f64(sum(c, [y, dy], |[y, dy]| y * dy));
-            map(c, [y, dy], &mut dx[at..], |[y, dy]| y * (dy - dot));
+    fn softmax_backward_part<T: Float>(c: usize, reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        for group in groups(c, y.len() / c) {
+            let (mut dots, ahead) = ([T::ZERO; GROUP], group.len() * c);
+            for (r, dot) in group.clone().zip(&mut dots) {
+                stream::claim(&dx[r * c..], 0, reach);
+                *dot = T::from_f64(sum(c, [&y[r * c..], &dy[r * c..]], |[y, dy]| y * dy));
+            }
+            for (r, dot) in group.zip(dots) {
+                let (y, dy) = (&y[r * c..], &dy[r * c..]);
+                stream::ask(y, ahead, reach);
+                stream::ask(dy, ahead, reach);
+                map(c, [y, dy], &mut dx[r * c..], |[y, dy]| y * (dy - dot));
+            }
         }
     }
 
-    fn log_softmax_backward_part<T: Math>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
-        for at in (0..y.len()).step_by(c) {
-            let (y, dy) = (&y[at..], &dy[at..]);
-            let total = T::from_f64(sum(c, [dy], |[dy]| dy));
-            map(c, [y, dy], &mut dx[at..], |[y, dy]| dy - y.exp_down_on::<I>() * total);
+    fn log_softmax_backward_part<T: Math>(c: usize, reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        for group in groups(c, y.len() / c) {
+            let (mut totals, ahead) = ([T::ZERO; GROUP], group.len() * c);
+            for (r, total) in group.clone().zip(&mut totals) {
+                stream::claim(&dx[r * c..], 0, reach);
+                *total = T::from_f64(sum(c, [&dy[r * c..]], |[dy]| dy));
+            }
+            for (r, total) in group.zip(totals) {
+                let (y, dy, dx) = (&y[r * c..], &dy[r * c..], &mut dx[r * c..]);
+                stream::ask(y, ahead, reach);
+                stream::ask(dy, ahead, reach);
+                map(c, [y, dy], dx, |[y, dy]| dy - y.exp_down_on::<I>() * total);
+            }
         }
     }
 }
@@ -72,22 +120,22 @@ fn exponentials<I: Isa, T: Math>(c: usize, x: &[T], peak: T, y: &mut [T]) -> f64
     total
 }
 
-fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(usize, &[T], &mut [T])) {
+fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(usize, usize, &[T], &mut [T])) {
     if y.is_empty() {
         return;
     }
-    let chunk = rows_per_part(c) * c;
-    parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(c, &x[i * chunk..][..y.len()], y));
+    let (chunk, reach) = (rows_per_part(c) * c, reach::<T>(c, x.len()));
+    parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(c, reach, &x[i * chunk..][..y.len()], y));
 }
 
-fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize, &[T], &[T], &mut [T])) {
+fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize, usize, &[T], &[T], &mut [T])) {
     if dx.is_empty() {
         return;
     }
-    let chunk = rows_per_part(c) * c;
+    let (chunk, reach) = (rows_per_part(c) * c, reach::<T>(c, y.len()));
     parallel::for_chunks(dx, chunk, y.len().saturating_mul(COST) / 10, |i, dx| {
         let at = i * chunk..i * chunk + dx.len();
-        part(c, &y[at.clone()], &dy[at], dx);
+        part(c, reach, &y[at.clone()], &dy[at], dx);
     });
 }
 

@@ -4,11 +4,11 @@
 mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
-use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
 use support::random;
 use treadle::autograd::no_grad;
+use treadle::kernels::parallel;
 use treadle::ops::{self, BatchNormConfig};
 use treadle::{Result, Tensor};
 
@@ -72,8 +72,12 @@ fn copy(source: &[f32], target: &mut [f32], repeats: usize) {
 
 /// Every thread copies its part over and over, without waiting for the others.
 fn copy_all(source: &[f32], target: &mut [f32], repeats: usize) {
-    let part = source.len().div_ceil(rayon::current_num_threads());
-    target.par_chunks_mut(part).zip(source.par_chunks(part)).for_each(|(target, source)| copy(source, target, repeats));
+    let part = source.len().div_ceil(parallel::num_threads());
+    std::thread::scope(|scope| {
+        for (target, source) in target.chunks_mut(part).zip(source.chunks(part)) {
+            scope.spawn(move || copy(source, target, repeats));
+        }
+    });
 }
 
 /// Medians over rounds of every work by turns, the table's row for one shape.

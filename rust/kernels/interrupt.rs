@@ -81,8 +81,8 @@ impl Watched {
     }
 
     /// Waits until `done`, asking meanwhile. Whoever is done unparks this thread.
-    pub fn wait(&self, done: &AtomicBool) {
-        while !done.load(std::sync::atomic::Ordering::Acquire) {
+    pub fn wait(&self, done: impl Fn() -> bool) {
+        while !done() {
             std::thread::park_timeout(PAUSE);
             self.stops();
         }

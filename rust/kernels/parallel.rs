@@ -1,40 +1,25 @@
-//! Work over threads: fork-join over blocks that are fixed by shape, in a pool of our own.
+//! Work over threads: fork-join over blocks that are fixed by shape.
 //!
 //! Invariant: how blocks are shared out never decides a bit of the result. A block's work depends on its index alone,
 //! and partial results are merged in index order by the caller.
 //!
-//! The pool is built at the first work that is worth it, and the thread that builds it is one of its workers.
-//! A forked child has no worker threads, so it runs on one thread and can never wait for one that does not exist.
+//! A forked child has none of its parent's threads, so it runs on one and can never wait for one that does not exist.
 
 use super::interrupt::Watched;
-use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::cell::Cell;
+use super::workers;
+use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, Once};
 
-/// Work below this many nanoseconds (as the caller estimates it) stays on the calling thread: waking a sleeping
-/// worker costs 10–30 µs, so less work than this would only be delayed.
-pub const WORTH_SHARING_NS: usize = 40_000;
+/// Work below this many nanoseconds (as the caller estimates it) stays on the calling thread: to share takes 2 µs where helpers
+/// are awake, and as much to call for one that sleeps, which then finds nothing left to do.
+pub const WORTH_SHARING_NS: usize = 16_000;
 
-/// How long a worker stays awake after a region.
-const LINGER: Duration = Duration::from_micros(200);
-
-/// The number of the latest region.
-static REGION: AtomicUsize = AtomicUsize::new(0);
-/// Workers that stay awake.
-static LINGERING: AtomicUsize = AtomicUsize::new(0);
 static WANTED: AtomicUsize = AtomicUsize::new(0);
-static POOL: Mutex<Option<(usize, Arc<ThreadPool>)>> = Mutex::new(None);
 static FORKED: AtomicBool = AtomicBool::new(false);
 static WATCH_FORK: Once = Once::new();
-
-thread_local! {
-    /// Set while this thread is inside a parallel region: inner regions then split inside the same pool.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
 
 fn available() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
@@ -64,27 +49,6 @@ extern "C" fn after_fork_in_child() {
     FORKED.store(true, Ordering::Relaxed);
 }
 
-/// The pool for `threads` threads, built (or rebuilt after `set_num_threads`) on demand; `None` if the system gives none.
-fn pool(threads: usize) -> Option<Arc<ThreadPool>> {
-    let mut slot = POOL.lock().unwrap_or_else(|e| e.into_inner());
-    if let Some((n, pool)) = slot.as_ref()
-        && *n == threads
-    {
-        return Some(pool.clone());
-    }
-    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-    WATCH_FORK.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(after_fork_in_child));
-    });
-    let named = |i| format!("treadle-{i}");
-    let first = ThreadPoolBuilder::new().num_threads(threads).thread_name(named).use_current_thread().build();
-    // A thread can belong to one pool only; one that already does gets a pool it enters from outside.
-    let built = first.or_else(|_| ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build()).ok()?;
-    let built = Arc::new(built);
-    *slot = Some((threads, built.clone()));
-    Some(built)
-}
-
 /// A set of numbered blocks that can be cut in two: what a parallel loop runs over.
 pub trait Blocks: Send + Sized {
     fn count(&self) -> usize;
@@ -111,50 +75,38 @@ fn share<B: Blocks>(blocks: B, work_ns: usize, watched: &Watched, f: &(impl Fn(u
     if threads < 2 || work_ns < WORTH_SHARING_NS {
         return in_turn(blocks, pieces, f);
     }
+    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+    WATCH_FORK.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(after_fork_in_child));
+    });
     // Two parts per thread even out blocks of unequal cost without many hand-overs.
     let parts = (2 * threads).min(work_ns / (WORTH_SHARING_NS / 4)).max(pieces).clamp(2, count);
-    if INSIDE.get() {
-        return halve(blocks, 0, parts, watched, f);
-    }
-    let Some(pool) = pool(num_threads()) else {
-        return in_turn(blocks, pieces, f);
-    };
-    let region = REGION.fetch_add(1, Ordering::Relaxed) + 1;
-    enter(&pool, watched, pieces, || {
-        watched.inside(|| {
-            INSIDE.set(true);
-            let _leave = Leave;
-            halve(blocks, 0, parts, watched, f);
-        });
-        if LINGERING.load(Ordering::Relaxed) + 1 < threads {
-            LINGERING.fetch_add(1, Ordering::Relaxed);
-            rayon::spawn(move || linger(region));
+    let parts = cut(blocks, parts);
+    workers::run(threads - 1, watched, &|thread| {
+        // Every thread begins at a place of its own, the same each time: what it wrote last time is in its cache.
+        let own = thread % threads * parts.len() / threads;
+        for part in parts[own..].iter().chain(&parts[..own]) {
+            let taken = part.lock().unwrap_or_else(|e| e.into_inner()).take();
+            if let Some((first, blocks)) = taken {
+                f(first, blocks);
+            }
         }
     });
 }
 
-/// Runs `work` in the pool. A thread that is not of the pool would only wait: where work is watched, it asks meanwhile.
-fn enter(pool: &ThreadPool, watched: &Watched, pieces: usize, work: impl FnOnce() + Send) {
-    if pieces < 2 || pool.current_thread_index().is_some() {
-        return pool.install(work);
-    }
-    let (done, caller) = (AtomicBool::new(false), std::thread::current());
-    pool.in_place_scope(|scope| {
-        scope.spawn(|_| {
-            let _done = Done(&done, &caller);
-            work();
-        });
-        watched.wait(&done);
-    });
-}
+/// What threads take for themselves: the number of its first block, and the blocks.
+type Part<B> = Mutex<Option<(usize, B)>>;
 
-/// Says that a job is over, also when it panics.
-struct Done<'a>(&'a AtomicBool, &'a std::thread::Thread);
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-        self.1.unpark();
+fn cut<B: Blocks>(blocks: B, parts: usize) -> SmallVec<[Part<B>; 8]> {
+    let (count, mut rest, mut first) = (blocks.count(), blocks, 0);
+    let mut out = SmallVec::new();
+    for end in (1..parts).map(|i| count * i / parts) {
+        let (part, others) = rest.split_at(end - first);
+        out.push(Mutex::new(Some((first, part))));
+        (first, rest) = (end, others);
     }
+    out.push(Mutex::new(Some((first, rest))));
+    out
 }
 
 /// Runs all blocks on this thread, in as many pieces as can be looked between.
@@ -169,42 +121,6 @@ fn in_turn<B: Blocks>(blocks: B, pieces: usize, f: &(impl Fn(usize, B) + Sync)) 
     if count > 0 {
         f(first, rest);
     }
-}
-
-/// Keeps a worker awake until the next region begins, or for [`LINGER`]: to wake one takes longer than many a region does.
-fn linger(region: usize) {
-    let start = Instant::now();
-    while REGION.load(Ordering::Relaxed) == region && start.elapsed() < LINGER {
-        for _ in 0..64 {
-            std::hint::spin_loop();
-        }
-        // Whoever else waits for this processor goes first.
-        std::thread::yield_now();
-    }
-    LINGERING.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// Leaves the parallel region even when a block panics.
-struct Leave;
-impl Drop for Leave {
-    fn drop(&mut self) {
-        INSIDE.set(false);
-    }
-}
-
-fn halve<B: Blocks>(blocks: B, first: usize, parts: usize, watched: &Watched, f: &(impl Fn(usize, B) + Sync)) {
-    let count = blocks.count();
-    if watched.stops() {
-        return;
-    }
-    if parts < 2 || count < 2 {
-        return f(first, blocks);
-    }
-    let left_parts = parts.div_ceil(2);
-    let mid = (count * left_parts / parts).clamp(1, count - 1);
-    let (left, right) = blocks.split_at(mid);
-    let job = |blocks, first, parts| watched.inside(|| halve(blocks, first, parts, watched, f));
-    rayon::join(|| job(left, first, left_parts), || job(right, first + mid, parts - left_parts));
 }
 
 /// Block numbers alone, for work that writes nothing or through atomics.

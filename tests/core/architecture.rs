@@ -15,6 +15,7 @@ const UNSAFE: &[&str] = &[
     "kernels/parallel.rs",
     "kernels/simd.rs",
     "kernels/stream.rs",
+    "kernels/workers.rs",
     "python/interop.rs",
 ];
 

@@ -12,3 +12,4 @@ mod random;
 mod rows;
 mod support;
 mod tape;
+mod threads;

@@ -1,0 +1,52 @@
+//! Work over threads: every block once, from wherever it is asked for, and a panic reaches whoever asked.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use treadle::kernels::parallel::{Count, drive, for_chunks};
+
+/// Enough to be shared, whatever it is.
+const LONG: usize = 10_000_000;
+
+fn counts(n: usize) -> Vec<usize> {
+    let mut counts = vec![0; n];
+    for_chunks(&mut counts, 3, LONG, |i, part| part.iter_mut().enumerate().for_each(|(j, c)| *c += 3 * i + j + 1));
+    counts
+}
+
+#[test]
+fn every_block_is_worked_on_once() {
+    for n in [1, 2, 3, 7, 100, 1000] {
+        assert_eq!(counts(n), (1..=n).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn regions_within_regions_and_of_many_callers_end() {
+    let total = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    drive(Count(5), LONG, |_, outer| {
+                        for _ in 0..outer.0 {
+                            drive(Count(7), LONG, |_, inner| drop(total.fetch_add(inner.0, Relaxed)));
+                        }
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(total.into_inner(), 8 * 200 * 5 * 7);
+}
+
+#[test]
+fn a_panic_reaches_the_caller_and_leaves_the_threads_at_work() {
+    for bad in 0..64 {
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            drive(Count(64), LONG, |first, part| assert!(!(first..first + part.0).contains(&bad), "block {bad}"));
+        }));
+        let panic = caught.expect_err("a block panicked");
+        assert_eq!(panic.downcast_ref::<String>(), Some(&format!("block {bad}")));
+        assert_eq!(counts(100), (1..=100).collect::<Vec<_>>());
+    }
+}

@@ -97,23 +97,26 @@ fn list(region: &Arc<Region>, helpers: usize) {
 
 /// What a helper does for ever.
 fn help(number: usize) {
+    let mut seen = 0;
     loop {
-        next().help(number);
+        next(&mut seen).help(number);
     }
 }
 
-/// The next region that this thread has entered.
-fn next() -> Arc<Region> {
-    let mut listed = LISTED.load(Ordering::Acquire);
+/// The next region that this thread has entered; `seen` is how many it has looked among. It looks only where there is a new one: a
+/// caller that ends takes the lock at the very moment its helpers do.
+fn next(seen: &mut usize) -> Arc<Region> {
     loop {
-        if let Some(region) = team().enter() {
+        let listed = LISTED.load(Ordering::Acquire);
+        if std::mem::replace(seen, listed) != listed
+            && let Some(region) = team().enter()
+        {
             return region;
         }
         AWAKE.fetch_add(1, Ordering::Relaxed);
         let more = linger(|| LISTED.load(Ordering::Acquire) != listed);
         AWAKE.fetch_sub(1, Ordering::Relaxed);
         if more {
-            listed = LISTED.load(Ordering::Acquire);
             continue;
         }
         let mut team = team();

@@ -29,7 +29,9 @@ fn regions_within_regions_and_of_many_callers_end() {
                 for _ in 0..200 {
                     drive(Count(5), LONG, |_, outer| {
                         for _ in 0..outer.0 {
-                            drive(Count(7), LONG, |_, inner| drop(total.fetch_add(inner.0, Relaxed)));
+                            drive(Count(7), LONG, |_, inner| {
+                                total.fetch_add(inner.0, Relaxed);
+                            });
                         }
                     });
                 }

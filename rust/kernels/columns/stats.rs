@@ -59,7 +59,9 @@ impl<T: Float> Stats<T> {
 
 /// Every value `l` times over.
 pub(in crate::kernels) fn expand<T: Copy>(v: &[T], l: usize) -> Vec<T> {
-    v.iter().flat_map(|&v| std::iter::repeat_n(v, l)).collect()
+    let mut out = Vec::with_capacity(v.len() * l);
+    v.iter().for_each(|&v| out.extend(std::iter::repeat_n(v, l)));
+    out
 }
 
 /// Values per column, on the stack where columns are few.

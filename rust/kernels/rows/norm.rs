@@ -15,6 +15,7 @@ use crate::kernels::parallel::{Chunks, drive};
 use crate::kernels::simd::Float;
 use crate::kernels::stream;
 use crate::simd;
+use std::borrow::Cow;
 
 /// Rough cost of one element in tenths of a nanosecond: forward and backward.
 const COST: (usize, usize) = (4, 6);
@@ -59,9 +60,11 @@ impl<T: Float> Norm<'_, T> {
     }
 
     /// Weight, bias or another vector of parameters, for every element of the rows of all groups.
-    fn repeated(&self, c: usize, parameters: Option<&[T]>, value: T) -> Vec<T> {
-        let each = parameters.map(|p| expand(p, self.l));
-        shared(self.groups * c, each.as_deref(), value)
+    fn repeated<'p>(&self, c: usize, parameters: Option<&'p [T]>, value: T) -> Cow<'p, [T]> {
+        match parameters {
+            Some(p) if p.len() == self.groups * c && c >= W => Cow::Borrowed(p),
+            _ => Cow::Owned(shared(self.groups * c, parameters.map(|p| expand(p, self.l)).as_deref(), value)),
+        }
     }
 }
 
@@ -116,8 +119,7 @@ fn moments<T: Float>(c: usize, x: &[T], pivot: T) -> [f64; 2] {
 }
 
 simd! {
-    fn forward_part<T: Float>(first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
-        let (w, b) = (norm.repeated(c, norm.weight, T::ONE), norm.repeated(c, norm.bias, T::ZERO));
+    fn forward_part<T: Float>(first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, w: &[T], b: &[T], y: &mut [T], stats: &mut [[T; 3]]) {
         let reach = reach::<T>(c, x.len());
         for group in groups(c, stats.len()) {
             let (x, y, stats) = (&x[group.start * c..], &mut y[group.start * c..], &mut stats[group.clone()]);
@@ -132,9 +134,8 @@ simd! {
     }
 
     fn backward_part<T: Float>(
-        first: usize, c: usize, x: &[T], dy: &[T], norm: &Norm<'_, T>, stats: &[[T; 3]], dx: &mut [T], out: &mut [f64],
+        first: usize, c: usize, x: &[T], dy: &[T], norm: &Norm<'_, T>, w: &[T], stats: &[[T; 3]], dx: &mut [T], out: &mut [f64],
     ) {
-        let w = norm.repeated(c, norm.weight, T::ONE);
         let mut gathered = Gathered::new(norm.groups * c, norm.l);
         let reach = reach::<T>(c, x.len());
         for (r, &stats) in stats.iter().enumerate() {
@@ -156,12 +157,16 @@ pub fn norm<T: Float>(x: &[T], c: usize, how: &Norm<'_, T>, y: &mut [T], stats: 
     if x.is_empty() {
         return;
     }
+    // Once for all parts: threads that ask for memory wait for one another.
+    let (w, b) = if how.in_pieces() { Default::default() } else { (how.repeated(c, how.weight, T::ONE), how.repeated(c, how.bias, T::ZERO)) };
     let chunk = rows_per_part(c);
     let parts = (Chunks { slice: y, chunk: chunk * c }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST.0) / 10, |first, (y, stats)| {
         let x = &x[first * chunk * c..][..y.slice.len()];
-        let forward = if how.in_pieces() { pieces::forward_part } else { forward_part };
-        forward(first * chunk, c, x, how, y.slice, stats.slice);
+        match how.in_pieces() {
+            true => pieces::forward_part(first * chunk, c, x, how, y.slice, stats.slice),
+            false => forward_part(first * chunk, c, x, how, &w, &b, y.slice, stats.slice),
+        }
     });
 }
 
@@ -176,12 +181,16 @@ pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, s
     let width = if with_sums { 2 * parameters } else { 0 };
     let mut partials = vec![vec![0.0; width]; stats.len().div_ceil(rows)];
     let parts = (Chunks { slice: dx, chunk: rows * c }, Chunks { slice: &mut partials, chunk: 1 });
-    let backward = if how.in_pieces() { pieces::backward_part } else { backward_part };
+    let w = if how.in_pieces() { Cow::default() } else { how.repeated(c, how.weight, T::ONE) };
     drive(parts, x.len().saturating_mul(COST.1) / 10, |first, (dx, partials)| {
         for (i, (dx, out)) in dx.slice.chunks_mut(rows * c).zip(partials.slice).enumerate() {
             let row = (first + i) * rows;
             let stats = &stats[row..][..dx.len() / c];
-            backward(row, c, &x[row * c..][..dx.len()], &dy[row * c..][..dx.len()], how, stats, dx, out);
+            let (x, dy) = (&x[row * c..][..dx.len()], &dy[row * c..][..dx.len()]);
+            match how.in_pieces() {
+                true => pieces::backward_part(row, c, x, dy, how, stats, dx, out),
+                false => backward_part(row, c, x, dy, how, &w, stats, dx, out),
+            }
         }
     });
     for block in partials.iter().filter(|_| with_sums) {

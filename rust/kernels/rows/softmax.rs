@@ -3,13 +3,12 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use std::ops::Range;
-
 use super::{GROUP, Live, TALL, W, after, each, groups, last_windows, map, peak, put, reach, rows_per_part, sum, totals, tree, whole_windows, windows};
 use crate::kernels::math::Math;
 use crate::kernels::simd::{Float, Isa, lanes_only};
 use crate::kernels::{parallel, stream};
 use crate::simd;
+use std::ops::Range;
 
 /// Rough cost of one element in tenths of a nanosecond.
 const COST: usize = 6;

@@ -88,20 +88,42 @@ impl Gemm for f64 {}
 
 /// Multiply-adds of one call: some 20 ms, after which work may be told to stop.
 const CALL: usize = 1 << 29;
-/// Longest inner dimension of a call to the packed product, which would cut it there anyway, and to a direct one.
-const DEEPEST: (usize, usize) = (512, 1 << 15);
+/// Longest inner dimension of a call to the packed product, which would cut it there anyway; of one to a direct product; and of one
+/// by a single row or column, which nobody packs.
+const DEEPEST: usize = 512;
+const DEEPEST_DIRECT: usize = 1 << 15;
+const DEEPEST_VECTOR: usize = 1 << 20;
 
 /// Terms of an integer product between two questions whether to stop.
 const UNASKED: usize = 1 << 20;
 
-/// A product, computed the given way or packed, in calls of at most [`CALL`] multiply-adds.
+/// How a product is computed: the direct way or packed, and the longest inner dimension of a call.
+#[derive(Clone, Copy)]
+struct Plan {
+    way: Option<Way>,
+    deepest: usize,
+}
+
+impl Plan {
+    /// By the shape and strides of the whole alone.
+    fn of<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Plan {
+        let way = direct::way(a, b);
+        let deepest = match way {
+            Some(_) => DEEPEST_DIRECT,
+            None if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
+            None => DEEPEST,
+        };
+        Plan { way, deepest }
+    }
+}
+
+/// A product, computed as planned, in calls of at most [`CALL`] multiply-adds.
 ///
 /// # Safety
 /// As for [`Gemm::packed`].
-unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, way: Option<Way>) {
+unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
-    let pieces = k.div_ceil(if way.is_some() { DEEPEST.1 } else { DEEPEST.0 });
-    let depth = k.div_ceil(pieces);
+    let depth = k.div_ceil(k.div_ceil(plan.deepest));
     let half = |x: usize| (x / 2).next_multiple_of(64);
     let from = |skip: isize| Target { start: c.start.wrapping_offset(skip), ..c };
     // SAFETY: parts lie inside what the caller vouches for, and `c` of the second begins at its first element.
@@ -109,11 +131,11 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, way: Optio
         if m.max(n) > 128 && m.saturating_mul(n).saturating_mul(depth) > CALL {
             let mid = half(m.max(n));
             if m >= n {
-                in_calls(c, a.part(true, 0, mid), b, way);
-                return in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b, way);
+                in_calls(c, a.part(true, 0, mid), b, plan);
+                return in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b, plan);
             }
-            in_calls(c, a, b.part(false, 0, mid), way);
-            return in_calls(from(mid as isize), a, b.part(false, mid, n), way);
+            in_calls(c, a, b.part(false, 0, mid), plan);
+            return in_calls(from(mid as isize), a, b.part(false, mid, n), plan);
         }
         for (i, first) in (0..k).step_by(depth).enumerate() {
             if m.saturating_mul(n).saturating_mul(k) > CALL && interrupt::stops() {
@@ -121,7 +143,7 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, way: Optio
             }
             let (c, to) = (Target { accumulate: c.accumulate || i > 0, ..c }, k.min(first + depth));
             let (a, b) = (a.part(false, first, to), b.part(true, first, to));
-            if !way.is_some_and(|way| direct::product(c, a, b, way)) {
+            if !plan.way.is_some_and(|way| direct::product(c, a, b, way)) {
                 T::packed(c, a, b);
             }
         }
@@ -186,14 +208,14 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
     }
     a.check();
     b.check();
-    let way = direct::way(&a, &b);
+    let plan = Plan::of(&a, &b);
     let whole = |start| Target { start, stride: n as isize, accumulate };
     let by_rows = by_rows(&a, &b);
     let (long, short) = if by_rows { (m, n) } else { (n, m) };
     let parts = parts(long, short, m.saturating_mul(k).saturating_mul(n));
     if parts == 1 {
         // SAFETY: `c` is a row-major (m, n) slice; `a` and `b` were checked.
-        return unsafe { in_calls(whole(c.as_mut_ptr()), a, b, way) };
+        return unsafe { in_calls(whole(c.as_mut_ptr()), a, b, plan) };
     }
     // Cuts at multiples of 64, the nearest, keep the packed kernels on whole tiles.
     let edge = |i: usize| if i == parts { long } else { (long * i / parts + 32) / 64 * 64 };
@@ -208,7 +230,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
             let skip = if by_rows { from * n } else { from };
             let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
             // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`.
-            unsafe { in_calls(whole(band.ptr.add(skip)), a, b, way) }
+            unsafe { in_calls(whole(band.ptr.add(skip)), a, b, plan) }
         }
     });
 }

@@ -8,6 +8,18 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// Sets how many threads kernels may use. Results do not depend on it.
+///
+/// Threads start at the first work worth sharing, stay awake for 200 µs after the last, and on Linux keep off the processor of the
+/// thread that calls.
+///
+/// Args:
+///     n: The calling thread and its helpers, in [1, 1024]. At first as many as the process may use processors.
+///
+/// Raises:
+///     ValueError: n is out of range.
+///
+/// Example:
+///     >>> treadle.set_num_threads(1)
 #[pyfunction]
 fn set_num_threads(n: isize) -> PyResult<()> {
     if !(1..=1024).contains(&n) {

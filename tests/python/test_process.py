@@ -96,6 +96,20 @@ def test_a_forked_child_computes_the_same() -> None:
     assert float(os.read(reader, 100)) == want
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="processors are not chosen here")
+def test_helpers_keep_off_the_processor_of_their_caller() -> None:
+    code = """
+import os, treadle
+from pathlib import Path
+treadle.set_num_threads(2)
+treadle.rand(2_000_000).exp()
+names = {task: (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+helpers = [int(task.name) for task, name in names.items() if name.startswith("treadle-")]
+print(len(helpers), *(len(os.sched_getaffinity(0)) - len(os.sched_getaffinity(helper)) for helper in helpers))
+"""
+    assert run(code).split() == ["1", "1"]
+
+
 def test_a_fork_before_any_work_leaves_both_with_threads_of_their_own() -> None:
     code = """
 import os, treadle

@@ -96,7 +96,9 @@ def test_a_forked_child_computes_the_same() -> None:
     assert float(os.read(reader, 100)) == want
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="processors are not chosen here")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="processors are not chosen here"
+)
 def test_helpers_keep_off_the_processor_of_their_caller() -> None:
     code = """
 import os, treadle

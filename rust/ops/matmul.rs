@@ -142,14 +142,10 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
 fn forward<T: Gemm>(x: &Array, w: &Array, b: Option<&Array>) -> Result<Array> {
     let (n, out) = (x.shape()[0], w.shape()[0]);
     let mut y = Array::unfilled(T::DTYPE, Dims::new(&[n, out])?)?;
-    let rows = y.fresh::<T>();
-    if let Some(b) = b {
-        let b = map::contiguous(b)?;
-        let b = b.as_slice::<T>().expect("made contiguous");
-        if out > 0 {
-            rows.chunks_exact_mut(out).for_each(|row| row.copy_from_slice(b));
-        }
+    let (rows, x, w) = (y.fresh::<T>(), as_matrix(x), as_matrix(w).transposed());
+    match b.map(map::contiguous).transpose()? {
+        Some(b) => gemm::gemm_onto_row(rows, x, w, b.as_slice().expect("made contiguous")),
+        None => gemm::gemm_into(rows, x, w, false),
     }
-    gemm::gemm_into(rows, as_matrix(x), as_matrix(w).transposed(), b.is_some());
     Ok(y)
 }

@@ -195,15 +195,26 @@ impl<T: Send> Blocks for Bands<T> {
 
 /// `c (m, n), row-major = a·b`, or `c += a·b` with `accumulate`. Panics if the sizes do not agree.
 pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool) {
+    if a.cols == 0 && !accumulate {
+        c.fill(T::ZERO);
+    }
+    product(c, a, b, accumulate, None);
+}
+
+/// `c (m, n), row-major = a·b + row` for every row. Whoever computes a part writes the row into it first, so that it lies in the cache
+/// of the right processor. Panics if the sizes do not agree.
+pub fn gemm_onto_row<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, row: &[T]) {
+    assert!(row.len() == b.cols, "matrix product of sizes that do not agree");
+    if a.cols == 0 && !row.is_empty() {
+        c.chunks_exact_mut(row.len()).for_each(|c| c.copy_from_slice(row));
+    }
+    product(c, a, b, true, Some(row));
+}
+
+fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert!(b.rows == k && c.len() == m * n, "matrix product of sizes that do not agree");
-    if m * n == 0 {
-        return;
-    }
-    if k == 0 {
-        if !accumulate {
-            c.fill(T::ZERO);
-        }
+    if m * n == 0 || k == 0 {
         return;
     }
     a.check();
@@ -214,6 +225,9 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
     let (long, short) = if by_rows { (m, n) } else { (n, m) };
     let parts = parts(long, short, m.saturating_mul(k).saturating_mul(n));
     if parts == 1 {
+        if let Some(row) = row {
+            c.chunks_exact_mut(n).for_each(|c| c.copy_from_slice(row));
+        }
         // SAFETY: `c` is a row-major (m, n) slice; `a` and `b` were checked.
         return unsafe { in_calls(whole(c.as_mut_ptr()), a, b, plan) };
     }
@@ -229,8 +243,16 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
             }
             let skip = if by_rows { from * n } else { from };
             let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
-            // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`.
-            unsafe { in_calls(whole(band.ptr.add(skip)), a, b, plan) }
+            let row = row.map(|row| if by_rows { row } else { &row[from..to] });
+            // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`; a row is as long as
+            // the band is wide.
+            unsafe {
+                let start = band.ptr.add(skip);
+                if let Some(row) = row {
+                    (0..a.rows).for_each(|i| start.add(i * n).copy_from_nonoverlapping(row.as_ptr(), b.cols));
+                }
+                in_calls(whole(start), a, b, plan);
+            }
         }
     });
 }

@@ -63,9 +63,9 @@ simd! {
 
     /// [`unary_run`] past the caches.
     fn unary_stream_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
-        let ((x, x_rest), (out, rest)) = (x.as_chunks(), out.as_chunks_mut());
+        let ((x, x_rest), (out, rest)) = (x.as_chunks::<CHUNK>(), out.as_chunks_mut());
         for (out, x) in out.iter_mut().zip(x) {
-            stream::fetch(x);
+            stream::ask(x, stream::ahead::<T>(), CHUNK);
             let mut y = [R::default(); CHUNK];
             for i in 0..CHUNK {
                 y[i] = f.apply::<I>(x[i]);
@@ -81,10 +81,10 @@ simd! {
 
     /// [`binary_run`] past the caches.
     fn binary_stream_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
-        let ((a, a_rest), (b, b_rest), (out, rest)) = (a.as_chunks(), b.as_chunks(), out.as_chunks_mut());
+        let ((a, a_rest), (b, b_rest), (out, rest)) = (a.as_chunks::<CHUNK>(), b.as_chunks::<CHUNK>(), out.as_chunks_mut());
         for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-            stream::fetch(a);
-            stream::fetch(b);
+            stream::ask(a, stream::ahead::<T>(), CHUNK);
+            stream::ask(b, stream::ahead::<T>(), CHUNK);
             let mut y = [R::default(); CHUNK];
             for i in 0..CHUNK {
                 y[i] = f.apply::<I>(a[i], b[i]);

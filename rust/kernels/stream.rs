@@ -13,23 +13,14 @@ pub const CHUNK: usize = 16;
 const LARGE: usize = 32 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// How far ahead sources are asked for, in bytes.
-const AHEAD: usize = 4096;
+/// How far ahead element-wise kernels ask for their sources, in elements of `T`: 4 KiB.
+pub const fn ahead<T>() -> usize {
+    4096 / size_of::<T>()
+}
 
 /// Whether a result is to be written past the caches.
 pub fn is_for<T: Element>(y: &[T]) -> bool {
     cfg!(target_arch = "x86_64") && size_of::<T>() >= 4 && size_of_val(y) >= LARGE
-}
-
-/// Asks for what lies 4 KiB after `x`.
-#[inline(always)]
-pub fn fetch<T: Element>(x: &[T; CHUNK]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..size_of_val(x).div_ceil(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing; any address will do.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().cast::<i8>().wrapping_add(AHEAD + line * LINE)) }
-    }
 }
 
 /// Asks for the `len` elements that lie `ahead` elements after the first of `x`, whether they are there or not.

@@ -288,8 +288,7 @@ fn infinities_and_nan_stay_in_their_row() {
         let x = Tensor::from_slice(&[4, c], &values).unwrap();
         let p = elements(ops::softmax(&x, 1).unwrap().array());
         assert_close("a masked class", &p[..c], &[vec![0.0], vec![1.0 / (c - 1) as f64; c - 1]].concat(), 1e-15);
-        assert!(p[c].is_nan() && p[c + 1..2 * c].iter().all(|&p| p == 0.0), "an infinite logit");
-        assert!(p[2 * c..].iter().all(|p| p.is_nan()), "NaN, and rows of nothing but -inf");
+        assert!(p[c..].iter().all(|p| p.is_nan()), "an infinite logit, NaN, and rows of nothing but -inf");
         let target = Tensor::from_slice(&[4], &[1i64, -1, -1, -1]).unwrap();
         let how = ClassLoss { reduction: Reduction::Sum, label_smoothing: 0.0, ignore_index: -1 };
         let leaf = x.requiring_grad().unwrap();

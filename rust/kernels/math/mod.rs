@@ -17,7 +17,7 @@ use super::simd::{Float, Isa};
 pub trait Math: Float {
     /// eˣ, within 1 ulp.
     fn exp_on<I: Isa>(self) -> Self;
-    /// eˣ of numbers not above zero, within 1 ulp, in four fifths of the work; +∞ and NaN stay what they are.
+    /// eˣ of numbers not above zero, within 1 ulp, in three quarters of the work; NaN stays NaN.
     fn exp_down_on<I: Isa>(self) -> Self;
     /// eˣ − 1, within 2 ulp.
     fn expm1_on<I: Isa>(self) -> Self;
@@ -39,17 +39,20 @@ pub trait Math: Float {
     fn pow_on<I: Isa>(self, e: Self) -> Self;
 }
 
-/// 1/(k + 2)!: the series of (eʳ − 1 − r)/r².
-const EXPM1: [f64; 14] = {
-    let mut series = [0.0; 14];
-    let (mut k, mut factorial) = (0, 2.0);
-    while k < 14 {
-        series[k] = 1.0 / factorial;
-        factorial *= (k + 3) as f64;
-        k += 1;
-    }
-    series
-};
+/// (eʳ − 1 − r − ½r²)/r³ for |r| ≤ ½·ln 2: fits that leave eʳ less than a tenth of its last place.
+const EXPM1: [f64; 10] = [
+    0.1666666666666667,
+    0.04166666666666667,
+    0.008333333333326132,
+    0.0013888888888883746,
+    0.00019841269874827454,
+    2.4801587325552618e-05,
+    2.755725539154403e-06,
+    2.7557273636924405e-07,
+    2.5105220609870554e-08,
+    2.0914689542549555e-09,
+];
+const EXPM1_F32: [f32; 5] = [0.16666663, 0.04166654, 0.008334298, 0.0013923629, 0.00019293788];
 /// 2/(2k + 3): the series of (2·artanh(s) − 2s)/s³ in s².
 const ARTANH: [f64; 10] = {
     let mut series = [0.0; 10];
@@ -60,8 +63,6 @@ const ARTANH: [f64; 10] = {
     }
     series
 };
-/// (eʳ − 1 − r)/r² for |r| ≤ ½·ln 2: a fit, one term shorter than the series of that precision.
-const EXPM1_F32: [f32; 6] = [0.5, 0.166666672, 0.041666355, 0.00833327323, 0.00139410212, 0.000199141883];
 const fn narrow<const N: usize>(series: &[f64]) -> [f32; N] {
     let mut out = [0.0; N];
     let mut k = 0;
@@ -71,13 +72,21 @@ const fn narrow<const N: usize>(series: &[f64]) -> [f32; N] {
     }
     out
 }
+/// Σ cₖ·xᵏ of at least two terms. Even and odd powers are summed apart: a processor holds so few operations that wait that a loop
+/// is bound by how long its chains are.
 #[inline(always)]
-fn horner<T: Math, I: Isa>(x: T, series: &[T]) -> T {
-    let mut sum = series[series.len() - 1];
-    for &c in series[..series.len() - 1].iter().rev() {
-        sum = sum.mul_add_on::<I>(x, c);
+fn polynomial<T: Math, I: Isa>(x: T, series: &[T]) -> T {
+    let z = x * x;
+    let (pairs, last) = series.as_chunks::<2>();
+    let (&[mut even, mut odd], pairs) = pairs.split_last().expect("two terms");
+    if let [last] = last {
+        even = last.mul_add_on::<I>(z, even);
     }
-    sum
+    for &[c, d] in pairs.iter().rev() {
+        even = even.mul_add_on::<I>(z, c);
+        odd = odd.mul_add_on::<I>(z, d);
+    }
+    odd.mul_add_on::<I>(x, even)
 }
 
 macro_rules! math {
@@ -88,7 +97,7 @@ macro_rules! math {
      erf $erf:expr, sin $sin:expr, cos $cos:expr, pow $pow:expr) => {
         /// Arithmetic of one element type.
         mod $module {
-            use super::{Float, Isa, horner};
+            use super::{Float, Isa, polynomial};
 
             /// ln 2 in two parts; the first has so few bits that a multiple by an exponent is exact.
             const LN2_HIGH: $t = $ln2_high;
@@ -98,78 +107,69 @@ macro_rules! math {
             const SERIES_EXPM1: [$t; $expm1_len] = $expm1;
             const SERIES_ARTANH: [$t; $artanh_len] = $artanh;
 
-            /// 2ⁿ for n within the normal exponents.
-            #[inline(always)]
-            fn power_of_two(n: $int) -> $t {
-                $t::from_bits(((n + $bias) << $mantissa) as $bits)
-            }
+            /// How many powers of two a result is held too large or too small by, so that 2ⁿ is normal even where the result is not.
+            const LIFT: $t = 64.0;
+            const LIFTED: $t = (1u128 << 64) as $t;
 
             /// eʳ − 1 for |r| ≤ ½·ln 2.
             #[inline(always)]
-            fn expm1_of<I: Isa>(r: $t) -> $t {
-                (r * r).mul_add_on::<I>(horner::<$t, I>(r, &SERIES_EXPM1), r)
+            pub fn expm1_of<I: Isa>(r: $t) -> $t {
+                let half = r.mul_add_on::<I>(polynomial::<$t, I>(r, &SERIES_EXPM1), 0.5);
+                (r * r).mul_add_on::<I>(half, r)
             }
 
-            /// 2ⁿ·eʳ for |r| ≤ ½·ln 2 and n up to twice the normal exponents.
+            /// Added to a number, it rounds that to an integer n and leaves the biased exponent of 2ⁿ⁺ˡⁱᶠᵗ in the low bits.
             #[inline(always)]
-            pub fn exp_of<I: Isa>(n: $int, r: $t) -> $t {
-                // In two factors, so that neither leaves the normal numbers.
-                let half = n >> 1;
-                (expm1_of::<I>(r) + 1.0) * power_of_two(half) * power_of_two(n - half)
+            pub fn rounder(lift: $t) -> $t {
+                ROUND + ($bias as $t + lift)
             }
 
-            /// (n, r) with x = n·ln 2 + r and |r| ≤ ½·ln 2.
+            /// The power of two whose exponent a [`rounder`] left in the low bits.
             #[inline(always)]
-            fn reduced<I: Isa>(x: $t) -> ($int, $t) {
-                let shifted = x.mul_add_on::<I>(std::$t::consts::LOG2_E, ROUND);
-                let n = shifted - ROUND;
+            pub fn power_of_two(rounded: $t) -> $t {
+                $t::from_bits(rounded.to_bits() << $mantissa)
+            }
+
+            /// (2ⁿ⁺ˡⁱᶠᵗ, eʳ − 1) with x = n·ln 2 + r and |r| ≤ ½·ln 2.
+            #[inline(always)]
+            fn reduced<I: Isa>(x: $t, lift: $t) -> ($t, $t) {
+                let rounder = rounder(lift);
+                let rounded = x.mul_add_on::<I>(std::$t::consts::LOG2_E, rounder);
+                let n = rounded - rounder;
                 let r = n.mul_add_on::<I>(-LN2_LOW, n.mul_add_on::<I>(-LN2_HIGH, x));
-                ((shifted.to_bits() as $int).wrapping_sub(ROUND.to_bits() as $int), r)
+                (power_of_two(rounded), expm1_of::<I>(r))
             }
 
             #[inline(always)]
             pub fn exp<I: Isa>(x: $t) -> $t {
                 let held = if x < $low { $low } else { x };
                 let held = if held > $high { $high } else { held };
-                let (n, r) = reduced::<I>(held);
-                exp_of::<I>(n, r)
+                let (lift, lower) = if x < 0.0 { (LIFT, 1.0 / LIFTED) } else { (-LIFT, LIFTED) };
+                let (power, e) = reduced::<I>(held, lift);
+                e.mul_add_on::<I>(power, power) * lower
             }
 
-            /// 2ⁿ·y, where y and that are normal.
-            #[inline(always)]
-            fn scaled(y: $t, n: $int) -> $t {
-                $t::from_bits((y.to_bits() as $int).wrapping_add(n << $mantissa) as $bits)
-            }
-
-            /// eˣ where that is normal, for finite x.
-            #[inline(always)]
-            pub fn exp_normal<I: Isa>(x: $t) -> $t {
-                let (n, r) = reduced::<I>(x);
-                scaled(expm1_of::<I>(r) + 1.0, n)
-            }
-
-            /// eˣ for x ≤ 0. 2ⁿ goes straight into the exponent; where the result would be subnormal, lifted and lowered again.
             #[inline(always)]
             pub fn exp_down<I: Isa>(x: $t) -> $t {
                 let held = if x < $low { $low } else { x };
-                let (n, r) = reduced::<I>(held);
-                let deep = n < 3 - $bias;
-                let lifted = if deep { n + $mantissa + 41 } else { n };
-                let y = scaled(expm1_of::<I>(r) + 1.0, lifted);
-                let y = y * if deep { power_of_two(-$mantissa - 41) } else { 1.0 };
-                // Adding to its bits makes numbers of NaNs; +∞ stays what it is.
-                if x <= 0.0 { y } else { x }
+                let (power, e) = reduced::<I>(held, LIFT);
+                e.mul_add_on::<I>(power, power) * (1.0 / LIFTED)
+            }
+
+            /// ½·(eˣ − 1), for x not above the logarithm of the largest number and not so close to zero that half of it is subnormal.
+            #[inline(always)]
+            fn half_expm1<I: Isa>(x: $t) -> $t {
+                // ½·(eˣ − 1) = 2ⁿ⁻¹·(eʳ − 1) + (2ⁿ⁻¹ − ½).
+                let (half, e) = reduced::<I>(x, -1.0);
+                e.mul_add_on::<I>(half, half - 0.5)
             }
 
             #[inline(always)]
             pub fn expm1<I: Isa>(x: $t) -> $t {
-                let held = if x < $low { $low } else { x };
+                // Long before -50 the answer is −1.
+                let held = if x < -50.0 { -50.0 } else { x };
                 let held = if held > $high { $high } else { held };
-                let (n, r) = reduced::<I>(held);
-                // eˣ − 1 = 2ⁿ·(eʳ − 1) + (2ⁿ − 1), of half the size first. Below the last place of 1 the answer is −1.
-                let n = if n < -100 { -100 } else { n };
-                let half = power_of_two(n - 1);
-                let y = 2.0 * expm1_of::<I>(r).mul_add_on::<I>(half, half - 0.5);
+                let y = 2.0 * half_expm1::<I>(held);
                 // Where the product loses the sign of zero or the subnormals, x itself is the answer.
                 if x.abs() < $t::MIN_POSITIVE { x } else { y }
             }
@@ -193,7 +193,7 @@ macro_rules! math {
                 let f = m - 1.0;
                 let s = f / (f + 2.0);
                 let z = s * s;
-                let rest = z * horner::<$t, I>(z, &SERIES_ARTANH);
+                let rest = z * polynomial::<$t, I>(z, &SERIES_ARTANH);
                 let square = 0.5 * f * f;
                 let low = s.mul_add_on::<I>(square + rest, exponent * LN2_LOW);
                 let y = exponent.mul_add_on::<I>(LN2_HIGH, -((square - low) - f));
@@ -215,11 +215,11 @@ macro_rules! math {
 
             #[inline(always)]
             pub fn tanh<I: Isa>(x: $t) -> $t {
-                // tanh |x| = e/(e + 2) with e = exp(2|x|) − 1; beyond 20 it is 1.
-                let a = x.abs();
-                let a = if a > 20.0 { 20.0 } else { a };
-                let e = expm1::<I>(2.0 * a);
-                (e / (e + 2.0)).copysign(x)
+                // tanh a = h/(h + 1) with h = ½·(e²ᵃ − 1); from 20 on it is 1.
+                let twice = (x + x).abs();
+                let held = if twice > 40.0 { 40.0 } else { twice };
+                let h = half_expm1::<I>(held);
+                (h / (h + 1.0)).copysign(x)
             }
 
             #[inline(always)]
@@ -282,11 +282,11 @@ macro_rules! math {
 
 math!(f32 in single, u32, i32,
     mantissa 23, bias 127, low -104.0, high 89.0, round 12_582_912.0,
-    expm1 6 super::EXPM1_F32, artanh 4 super::narrow(&super::ARTANH),
+    expm1 5 super::EXPM1_F32, artanh 4 super::narrow(&super::ARTANH),
     ln2 0.693_359_375, -2.121_944_4e-4, sqrt_half 0x3F35_04F3,
     erf erf::single::<I>, sin trig::sin::<I>, cos trig::cos::<I>, pow power::pow::<I>);
 math!(f64 in double, u64, i64,
     mantissa 52, bias 1023, low -746.0, high 710.0, round 6_755_399_441_055_744.0,
-    expm1 14 super::EXPM1, artanh 10 super::ARTANH,
+    expm1 10 super::EXPM1, artanh 10 super::ARTANH,
     ln2 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, sqrt_half 0x3FE6_A09E_667F_3BCD,
     erf erf::double::<I>, sin f64::sin, cos f64::cos, pow f64::powf);

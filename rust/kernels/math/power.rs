@@ -3,13 +3,11 @@
 //! Invariant: the special cases are those of IEEE 754's pow, each settled by a select, so that loops stay vector code.
 
 use super::super::simd::{Float, Isa};
-use super::{ARTANH, horner, single};
+use super::{ARTANH, double, polynomial, single};
 use std::f64::consts::{LN_2, LOG2_E};
 
 /// Terms of the logarithm: it is right to 2⁻³⁴ of itself, because an exponent may enlarge its error a hundredfold.
 const TERMS: usize = 5;
-/// 1.5·2^52: adding it rounds to an integer, which then stands in the low bits.
-const ROUND: f64 = 6_755_399_441_055_744.0;
 /// 2^23: from here on every float32 is an integer, and adding it to less rounds to an integer, which then stands in the low bits.
 const WHOLE: f32 = 8_388_608.0;
 
@@ -20,7 +18,7 @@ fn log2<I: Isa>(x: f32) -> f64 {
     let f = m as f64 - 1.0;
     let s = f / (f + 2.0);
     let z = s * s;
-    let artanh = z.mul_add_on::<I>(horner::<f64, I>(z, &ARTANH[..TERMS]), 2.0);
+    let artanh = z.mul_add_on::<I>(polynomial::<f64, I>(z, &ARTANH[..TERMS]), 2.0);
     (s * LOG2_E).mul_add_on::<I>(artanh, exponent as f64)
 }
 
@@ -28,8 +26,10 @@ fn log2<I: Isa>(x: f32) -> f64 {
 fn exp2<I: Isa>(x: f64) -> f32 {
     let held = if x < -160.0 { -160.0 } else { x };
     let held = if held > 129.0 { 129.0 } else { held };
-    let shifted = held + ROUND;
-    single::exp_of::<I>(shifted.to_bits() as i32, ((held - (shifted - ROUND)) * LN_2) as f32)
+    let rounder = double::rounder(0.0);
+    let rounded = held + rounder;
+    let e = single::expm1_of::<I>(((held - (rounded - rounder)) * LN_2) as f32);
+    ((e + 1.0) as f64 * double::power_of_two(rounded)) as f32
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 //! of π/2. A branch for large arguments would keep loops scalar; a table lookup by exponent does not.
 
 use super::super::simd::{Float, Isa};
-use super::horner;
+use super::polynomial;
 use std::f64::consts::FRAC_PI_2;
 
 /// The first 256 bits of 2/π.
@@ -62,8 +62,8 @@ fn reduced<I: Isa>(x: f32) -> (u32, f32) {
 #[inline(always)]
 fn quadrant<I: Isa>(q: u32, r: f32) -> f32 {
     let z = r * r;
-    let sin = (r * z).mul_add_on::<I>(horner::<f32, I>(z, &SIN), r);
-    let cos = z.mul_add_on::<I>(horner::<f32, I>(z, &COS), 1.0);
+    let sin = (r * z).mul_add_on::<I>(polynomial::<f32, I>(z, &SIN), r);
+    let cos = z.mul_add_on::<I>(polynomial::<f32, I>(z, &COS), 1.0);
     let y = if q & 1 == 0 { sin } else { cos };
     f32::from_bits(y.to_bits() ^ (q & 2) << 30)
 }

@@ -7,6 +7,7 @@ use super::parallel;
 use super::plan::Plan;
 use super::simd::{Isa, lanes_only};
 use super::stream::{self, CHUNK};
+use super::turn::{Rows, turn};
 use crate::Result;
 use crate::array::{Array, DType, Dims, Element};
 use crate::{simd, with_dtype};
@@ -306,7 +307,7 @@ pub fn copy_into<T: Element>(x: &Array, y: &mut [T]) {
         return parallel::for_chunks(y, BLOCK, work, |i, y| y.copy_from_slice(&x[i * BLOCK..i * BLOCK + y.len()]));
     }
     let (plan, data) = (Plan::new([x.layout()]), x.data::<T>());
-    if plan.sizes.len() >= 2 && plan.inner_stride(0) != 1 && plan.strides[0][plan.sizes.len() - 2] == 1 {
+    if plan.sizes.len() >= 2 && plan.inner_stride(0) > 1 && plan.strides[0][plan.sizes.len() - 2] == 1 {
         return copy_transposed(&plan, data, y);
     }
     parallel::for_chunks(y, BLOCK, work.saturating_mul(3), |i, y| {
@@ -316,28 +317,21 @@ pub fn copy_into<T: Element>(x: &Array, y: &mut [T]) {
     });
 }
 
-/// A copy whose last two merged axes are stored the other way round: tile by tile, so that both sides use whole cache lines.
+/// A copy whose last two merged axes are stored the other way round, the last with a stride above one.
 fn copy_transposed<T: Element>(plan: &Plan<1>, data: &[T], y: &mut [T]) {
-    const TILE: usize = 16;
+    const BAND: usize = 16;
     let (rows, cols) = (plan.sizes[plan.sizes.len() - 2], plan.inner());
-    let stride = plan.inner_stride(0);
+    let stride = plan.inner_stride(0) as usize;
     let work = nanoseconds(y.len(), 10);
-    let bands = rows.div_ceil(TILE);
+    let bands = rows.div_ceil(BAND);
     let outer = y.len() / (rows * cols);
     for plane in 0..outer {
         let mut base = 0;
         plan.for_range(plane * rows * cols, 1, |[at], _, _| base = at);
         let y = &mut y[plane * rows * cols..(plane + 1) * rows * cols];
-        parallel::for_chunks(y, TILE * cols, if bands > 1 { work / outer } else { 0 }, |band, y| {
-            for (left, tile) in (0..cols).step_by(TILE).map(|left| (left, (cols - left).min(TILE))) {
-                for c in left..left + tile {
-                    let from = (base as isize + c as isize * stride) as usize + band * TILE;
-                    let height = y.len() / cols;
-                    for (r, &x) in data[from..from + height].iter().enumerate() {
-                        y[r * cols + c] = x;
-                    }
-                }
-            }
+        parallel::for_chunks(y, BAND * cols, if bands > 1 { work / outer } else { 0 }, |band, y| {
+            let x = Rows { data, from: base + band * BAND, stride, rows: cols, cols: y.len() / cols };
+            turn(x, y, cols, cols);
         });
     }
 }

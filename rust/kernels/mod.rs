@@ -15,4 +15,5 @@ pub mod reduce;
 pub mod rows;
 pub mod simd;
 pub mod stream;
+pub mod turn;
 mod workers;

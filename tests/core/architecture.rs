@@ -12,9 +12,11 @@ const UNSAFE: &[&str] = &[
     "array/storage.rs",
     "kernels/gemm/direct.rs",
     "kernels/gemm/mod.rs",
+    "kernels/gemm/panels.rs",
     "kernels/parallel.rs",
     "kernels/simd.rs",
     "kernels/stream.rs",
+    "kernels/turn.rs",
     "kernels/workers.rs",
     "python/interop.rs",
 ];

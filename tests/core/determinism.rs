@@ -8,7 +8,7 @@ use treadle::kernels::{parallel, simd};
 use treadle::{Result, Tensor, autograd, ops};
 
 /// Settings are global: tests that change them run one at a time.
-static SETTINGS: Mutex<()> = Mutex::new(());
+pub static SETTINGS: Mutex<()> = Mutex::new(());
 
 fn f32(shape: &[usize], seed: u64) -> Tensor {
     ops::cast(&uniform(shape, -1.0, 1.0, seed), DType::F32).unwrap()

@@ -2,8 +2,9 @@
 
 use crate::support::{assert_close, broadcast_element, elements, indices, relaid, uniform};
 use proptest::prelude::*;
-use treadle::array::{DType, Scalar, Slice};
-use treadle::kernels::map;
+use treadle::array::{DType, Element, Scalar, Slice};
+use treadle::kernels::turn::{Rows, turn};
+use treadle::kernels::{map, simd};
 use treadle::{Tensor, ops};
 
 /// Shapes with zeros and ones among the sizes.
@@ -228,5 +229,36 @@ fn large_results_are_the_small_ones_side_by_side() {
             let small = small.array().as_slice::<f32>().unwrap();
             assert!(whole[from..from + small.len()] == *small, "{name} differs after element {from}");
         }
+    }
+}
+
+#[test]
+fn matrices_are_turned_and_nothing_else_is_written() {
+    fn check<T: Element + PartialEq + std::fmt::Debug>() {
+        for (rows, cols) in [(1, 1), (3, 5), (4, 16), (10, 64), (16, 16), (17, 33), (32, 20), (50, 100), (64, 7)] {
+            for (gap, free, width) in [(0, 0, rows), (3, 5, rows), (3, 40, rows + 20)] {
+                let (stride, from) = (cols + gap, 2);
+                let data: Vec<T> = (0..from + rows * stride).map(|i| T::from_f64((i % 251) as f64)).collect();
+                let (mark, step) = (T::from_f64(253.0), rows + free);
+                let mut y = vec![mark; cols * step];
+                turn(Rows { data: &data, from, stride, rows, cols }, &mut y, step, width);
+                for (c, y) in y.chunks(step).enumerate() {
+                    for (r, &y) in y.iter().enumerate().filter(|&(r, _)| r < rows || r >= width) {
+                        let want = if r < rows { data[from + r * stride + c] } else { mark };
+                        assert_eq!(y, want, "row {r}, column {c} of ({rows}, {cols}), {gap} and {free} elements apart");
+                    }
+                }
+            }
+        }
+    }
+    let _alone = crate::determinism::SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    for level in [simd::Level::Avx512, simd::Level::Baseline] {
+        let best = simd::level();
+        simd::limit_level(level);
+        check::<f32>();
+        check::<f64>();
+        check::<u8>();
+        check::<i64>();
+        simd::limit_level(best);
     }
 }

@@ -47,11 +47,32 @@ fn of_small_and_thin_matrices() {
 
 #[test]
 fn of_transposed_operands_cut_along_either_side() {
-    for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101)] {
-        for turned in [[true, false], [true, true]] {
+    for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101), (110, 530, 1041), (13, 1030, 47)] {
+        for turned in [[true, false], [true, true], [false, true]] {
             let (single, double) = (worst::<f32>((m, k, n), turned, 5), worst::<f64>((m, k, n), turned, 6));
             assert!(single < f32::EPSILON as f64, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {single}");
             assert!(double < f64::EPSILON, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {double}");
+        }
+    }
+}
+
+#[test]
+fn of_parts_of_larger_matrices() {
+    let (m, k, n, wide) = (29, 21, 43, 64);
+    let mut noise = Noise::new(3);
+    let x: Vec<f32> = noise.values(wide * wide, -1.0, 1.0).into_iter().map(|v| v as f32).collect();
+    let part = |rows, cols, turned| {
+        let part = Matrix { data: &x[..], offset: 5, rows, cols, row_stride: wide as isize, col_stride: 1 };
+        if turned { Matrix { rows: cols, cols: rows, ..part }.transposed() } else { part }
+    };
+    for turned in [[false, false], [false, true], [true, false], [true, true]] {
+        let (a, b) = (part(m, k, turned[0]), part(k, n, turned[1]));
+        let at = |x: &Matrix<f32>, i: usize, j: usize| x.data[x.offset + i * x.row_stride as usize + j * x.col_stride as usize];
+        let mut c = vec![f32::NAN; m * n];
+        gemm_into(&mut c, a, b, false);
+        for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            let want: f64 = (0..k).map(|p| at(&a, i, p) as f64 * at(&b, p, j) as f64).sum();
+            assert!((c[i * n + j] as f64 - want).abs() < 1e-5, "element ({i}, {j}), transposed {turned:?}: got {}, expected {want}", c[i * n + j]);
         }
     }
 }

@@ -15,6 +15,8 @@ const MOST: usize = 1 << 18;
 const TINY: usize = 1 << 15;
 /// Elements of an output up to which the packed product is a few inner products, which it does well.
 const FEW: usize = 256;
+/// Rows and inner dimension from which on a b that lies transposed is packed into panels.
+const PANELS: usize = 12;
 /// Longest inner dimension of an output that is worth a copy of b that lies transposed.
 const SHORT: usize = 4;
 
@@ -35,6 +37,8 @@ pub enum Way {
     Transposed,
     /// Rows of b are copied, and made as wide as a tile.
     Copied,
+    /// Columns of b, which lie in one piece each, are packed into panels.
+    Panels,
 }
 
 /// How a product is computed here, if that is faster than packing.
@@ -43,6 +47,10 @@ pub fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Option<Way> {
     let work = m.saturating_mul(k).saturating_mul(n);
     if level() == Level::Baseline {
         return None;
+    }
+    let lie = a.col_stride == 1 && b.row_stride == 1 && b.col_stride > 1;
+    if lie && T::has_panels() && m.min(k) >= PANELS && n > 1 && m * n > FEW {
+        return Some(Way::Panels);
     }
     if n < width {
         return match () {
@@ -70,6 +78,8 @@ pub unsafe fn product<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, way: Wa
     match way {
         // SAFETY: rows of b are at least as wide as a tile, and their columns lie side by side; the caller vouches for the rest.
         Way::Rows => unsafe { T::tiles(c, a, b) },
+        // SAFETY: `way` saw how a and b lie, and that there are panels; the caller vouches for the rest.
+        Way::Panels => return unsafe { T::panels(c, a, b) },
         Way::Copied => {
             let width = b.cols.max(T::NARROW);
             let Ok(mut copy) = scratch(b.rows * width) else { return false };

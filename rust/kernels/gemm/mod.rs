@@ -5,10 +5,12 @@
 //! depend on how many threads there are.
 
 mod direct;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 
 use super::interrupt;
 use super::parallel::{self, Blocks};
-use super::simd::Float;
+use super::simd::{self, Float};
 use crate::array::{Array, DType, Dims, Element};
 use crate::{Result, bail};
 use direct::{Target, Way};
@@ -82,9 +84,33 @@ pub trait Gemm: Float + direct::Tiles {
             );
         }
     }
+
+    /// Whether there are [`Gemm::panels`].
+    fn has_panels() -> bool {
+        false
+    }
+
+    /// The same for a `b` that lies transposed; false, and nothing done, if there is no memory.
+    ///
+    /// # Safety
+    /// As for `panels::product`.
+    unsafe fn panels(_c: Target<Self>, _a: Matrix<Self>, _b: Matrix<Self>) -> bool {
+        false
+    }
 }
-impl Gemm for f32 {}
 impl Gemm for f64 {}
+impl Gemm for f32 {
+    #[cfg(target_arch = "x86_64")]
+    fn has_panels() -> bool {
+        simd::level() == simd::Level::Avx512
+    }
+    // SAFETY: what the trait asks for.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn panels(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>) -> bool {
+        // SAFETY: the caller vouches for everything.
+        unsafe { panels::product(c, a, b) }
+    }
+}
 
 /// Multiply-adds of one call: some 20 ms, after which work may be told to stop.
 const CALL: usize = 1 << 29;
@@ -109,6 +135,7 @@ impl Plan {
     fn of<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Plan {
         let way = direct::way(a, b);
         let deepest = match way {
+            Some(Way::Panels) => DEEPEST,
             Some(_) => DEEPEST_DIRECT,
             None if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
             None => DEEPEST,

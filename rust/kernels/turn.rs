@@ -1,0 +1,104 @@
+//! Matrices turned over, y = xᵀ, by whole cache lines on both sides.
+
+use super::simd::{Level, level};
+use crate::array::Element;
+use std::ops::Range;
+
+/// A matrix inside a slice: its first row begins at `from`, the others `stride` elements apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, T> {
+    pub data: &'a [T],
+    pub from: usize,
+    pub stride: usize,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// Rows and columns of a block that is turned at once: a line of float32.
+const BLOCK: usize = 16;
+/// Rows and columns that compilers make shuffles of.
+const QUAD: usize = 4;
+
+/// Writes column `c` of `x` to `y[c * stride..][..x.rows]`. What is beyond it, up to `width`, may be written over with anything.
+/// Panics if one reaches outside its slice, or columns overlap.
+pub fn turn<T: Element>(x: Rows<T>, y: &mut [T], stride: usize, width: usize) {
+    if x.rows * x.cols == 0 {
+        return;
+    }
+    assert!(x.rows <= width && width <= stride, "columns overlap");
+    assert!(x.from + (x.rows - 1) * x.stride + x.cols <= x.data.len(), "matrix reaches outside its slice");
+    assert!((x.cols - 1) * stride + width <= y.len(), "turned matrix reaches outside its slice");
+    let (rows, cols) = blocks(x, y, stride, width);
+    plain(x, rows..x.rows, 0..cols, y, stride);
+    plain(x, 0..x.rows, cols..x.cols, y, stride);
+}
+
+/// Turns the blocks that there is an instruction set for. Returns how many rows and columns they were.
+fn blocks<T: Element>(x: Rows<T>, y: &mut [T], stride: usize, width: usize) -> (usize, usize) {
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<T>() == 4 && level() == Level::Avx512 {
+        // Rows up to a multiple of a block, if what is beyond the last may be written.
+        let rows = x.rows.next_multiple_of(BLOCK);
+        let (rows, cols) = (if rows <= width { rows } else { rows - BLOCK }, x.cols / BLOCK * BLOCK);
+        for (r, c) in (0..rows).step_by(BLOCK).flat_map(|r| (0..cols).step_by(BLOCK).map(move |c| (r, c))) {
+            let (from, to) = (&x.data[x.from + r * x.stride + c..], &mut y[c * stride + r..]);
+            // SAFETY: there is AVX-512; what is read lies inside `x`, what is written inside `y`, as `turn` saw; elements have 4 bytes.
+            unsafe { block(from.as_ptr().cast(), x.stride, BLOCK.min(x.rows - r), to.as_mut_ptr().cast(), stride) }
+        }
+        return (rows.min(x.rows), cols);
+    }
+    (0, x.cols)
+}
+
+/// A block of 4-byte elements, of which `rows` rows are there; the last stands for those that are not. Quarters of rows that are four
+/// apart fill the lanes of a register, so that turning four by four inside the lanes leaves columns in order.
+///
+/// # Safety
+/// The processor must have AVX-512; `rows` rows of 16 elements must be there to be read from `x` on, and 16 to be written from `y` on.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn block(x: *const f32, x_stride: usize, rows: usize, y: *mut f32, y_stride: usize) {
+    use std::arch::x86_64::*;
+    let mut quarters = [[_mm512_setzero_ps(); QUAD]; BLOCK / QUAD];
+    // SAFETY: the caller vouches for rows and columns.
+    unsafe {
+        for r in 0..QUAD {
+            let row = |l: usize| x.add((QUAD * l + r).min(rows - 1) * x_stride);
+            let four = [row(0), row(1), row(2), row(3)];
+            for (q, quarters) in quarters.iter_mut().enumerate() {
+                let at = |l: usize| _mm_loadu_ps(four[l].add(QUAD * q));
+                let two = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(at(0)), at(1));
+                quarters[r] = _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(two, at(2)), at(3));
+            }
+        }
+        for (q, [a, b, c, d]) in quarters.into_iter().enumerate() {
+            let pairs = |x, y| (_mm512_castps_pd(_mm512_unpacklo_ps(x, y)), _mm512_castps_pd(_mm512_unpackhi_ps(x, y)));
+            let ((ab, ab2), (cd, cd2)) = (pairs(a, b), pairs(c, d));
+            let columns = [_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd), _mm512_unpacklo_pd(ab2, cd2), _mm512_unpackhi_pd(ab2, cd2)];
+            for (j, column) in columns.into_iter().enumerate() {
+                _mm512_storeu_pd(y.add((QUAD * q + j) * y_stride).cast(), column);
+            }
+        }
+    }
+}
+
+/// Those rows and columns, four by four.
+fn plain<T: Element>(x: Rows<T>, rows: Range<usize>, cols: Range<usize>, y: &mut [T], stride: usize) {
+    for band in rows.clone().step_by(BLOCK).map(|top| top..rows.end.min(top + BLOCK)) {
+        for (c, r) in cols.clone().step_by(QUAD).flat_map(|c| band.clone().step_by(QUAD).map(move |r| (c, r))) {
+            let row = |i: usize| &x.data[x.from + (r + i) * x.stride + c..];
+            if r + QUAD <= band.end && c + QUAD <= cols.end {
+                let quad: [[T; QUAD]; QUAD] = std::array::from_fn(|i| *row(i).first_chunk().expect("four columns"));
+                for j in 0..QUAD {
+                    y[(c + j) * stride + r..][..QUAD].copy_from_slice(&quad.map(|row| row[j]));
+                }
+                continue;
+            }
+            for i in 0..QUAD.min(band.end - r) {
+                for (j, &value) in row(i)[..QUAD.min(cols.end - c)].iter().enumerate() {
+                    y[(c + j) * stride + r + i] = value;
+                }
+            }
+        }
+    }
+}

@@ -11,6 +11,7 @@ use super::turn::{Rows, turn};
 use crate::Result;
 use crate::array::{Array, DType, Dims, Element};
 use crate::{simd, with_dtype};
+use std::borrow::Cow;
 
 /// Elements per block of a long inner loop; also the size of the buffers that strided operands are gathered into.
 const BLOCK: usize = 4096;
@@ -287,7 +288,16 @@ pub fn cast(x: &Array, dtype: DType) -> Result<Array> {
 
 /// The same values in row-major order; shares storage when they already lie so.
 pub fn contiguous(x: &Array) -> Result<Array> {
-    if x.is_contiguous() { Ok(x.clone()) } else { copy(x) }
+    Ok(dense(x, x.dtype())?.into_owned())
+}
+
+/// The same values in row-major order, as an element type: `x` itself where it lies so and is of it.
+pub fn dense(x: &Array, dtype: DType) -> Result<Cow<'_, Array>> {
+    match () {
+        _ if x.dtype() != dtype => Ok(Cow::Owned(contiguous(&cast(x, dtype)?)?)),
+        _ if x.is_contiguous() => Ok(Cow::Borrowed(x)),
+        _ => Ok(Cow::Owned(copy(x)?)),
+    }
 }
 
 /// A copy in storage of its own, in row-major order.

@@ -12,9 +12,10 @@ use super::{shape, unary};
 use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear, mode};
 use crate::kernels::columns::{self, Gradients, Options, Planes, Stats};
-use crate::kernels::map::{cast, contiguous, writable};
+use crate::kernels::map::{dense, writable};
 use crate::kernels::simd::Float;
 use crate::{Result, bail, with_float};
+use std::borrow::Cow;
 
 /// What a layer was configured to do.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +51,8 @@ struct BatchNorm<T> {
     relu: bool,
 }
 
-fn slice<T: Float>(x: &Option<Array>) -> Option<&[T]> {
-    x.as_ref().map(|x| x.as_slice::<T>().expect("made contiguous"))
+fn slice<T: Float>(x: Option<&Array>) -> Option<&[T]> {
+    x.map(|x| x.as_slice::<T>().expect("made contiguous"))
 }
 
 /// x as (N, C, L) planes; two dimensions have L = 1.
@@ -61,14 +62,14 @@ fn planes<T: Float>(x: &Array) -> Planes<'_, T> {
     Planes { data: x.data(), n: shape[0], c: shape[1], l, strides: [strides[0], strides[1], step], offset: x.layout().offset }
 }
 
-fn options<'a, T: Float>(w: &'a Option<Array>, b: &'a Option<Array>, mask: &'a Option<Array>, eps: f64, relu: bool) -> Options<'a, T> {
-    let mask = mask.as_ref().map(|m| m.as_slice::<bool>().expect("made contiguous"));
+fn options<'a, T: Float>([w, b, mask]: [Option<&'a Array>; 3], eps: f64, relu: bool) -> Options<'a, T> {
+    let mask = mask.map(|m| m.as_slice::<bool>().expect("made contiguous"));
     Options { weight: slice(w), bias: slice(b), eps, mask, relu }
 }
 
 impl<T: Float> BatchNorm<T> {
     fn options(&self) -> Options<'_, T> {
-        options(&self.w, &self.b, &self.mask, self.eps, self.relu)
+        options([&self.w, &self.b, &self.mask].map(Option::as_ref), self.eps, self.relu)
     }
 
     fn fused(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
@@ -215,28 +216,28 @@ pub fn batch_norm(
     with_float!(dtype, T => run::<T>(x, w, b, running, mask, config), else bail!(Type, "batch_norm: expected float parameters, got {dtype}"))
 }
 
-fn run<T: Float>(
+fn run<'a, T: Float>(
     x: &Tensor,
-    w: Option<&Tensor>,
-    b: Option<&Tensor>,
+    w: Option<&'a Tensor>,
+    b: Option<&'a Tensor>,
     running: Option<Running<'_>>,
-    mask: Option<&Tensor>,
+    mask: Option<&'a Tensor>,
     config: BatchNormConfig,
 ) -> Result<(Tensor, usize)> {
     let c = x.shape()[1];
-    let packed = |t: Option<&Tensor>| t.map(|t| contiguous(t.array())).transpose();
     let batch_statistics = config.training || running.is_none();
-    let given = match &running {
-        Some(r) if !batch_statistics => Some((contiguous(&cast(r.mean, T::DTYPE)?)?, contiguous(&cast(r.var, T::DTYPE)?)?)),
-        _ => None,
+    let (given, running) = match running {
+        Some(Running { mean, var, .. }) if !batch_statistics => (Some((dense(mean, T::DTYPE)?, dense(var, T::DTYPE)?)), None),
+        running => (None, running),
     };
+    let packed = |t: Option<&'a Tensor>| t.map(|t| dense(t.array(), t.dtype())).transpose();
     let (packed_w, packed_b, mask) = (packed(w)?, packed(b)?, packed(mask)?);
     if batch_statistics && x.size() > 0 {
-        check_count(x, mask.as_ref())?;
+        check_count(x, mask.as_deref())?;
     }
     let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
     let mut stats = Stats::<T>::new(if batch_statistics { c } else { 0 });
-    let options = options(&packed_w, &packed_b, &mask, config.eps, config.relu);
+    let options = options([&packed_w, &packed_b, &mask].map(|x| x.as_deref()), config.eps, config.relu);
     match &given {
         Some((mean, var)) => {
             let (mean, var) = (mean.as_slice().expect("made contiguous"), var.as_slice().expect("made contiguous"));
@@ -253,7 +254,12 @@ fn run<T: Float>(
         broken = update(running, &stats, config)?;
     }
     let inputs: smallvec::SmallVec<[&Tensor; 3]> = std::iter::once(x).chain(w).chain(b).collect();
-    let op = || BatchNorm { x: x.array().clone(), w: packed_w, b: packed_b, mask, stats, given, eps: config.eps, relu: config.relu };
+    let op = || {
+        let owned = |x: Option<Cow<'_, Array>>| x.map(Cow::into_owned);
+        let given = given.map(|(mean, var)| (mean.into_owned(), var.into_owned()));
+        let (w, b, mask) = (owned(packed_w), owned(packed_b), owned(mask));
+        BatchNorm { x: x.array().clone(), w, b, mask, stats, given, eps: config.eps, relu: config.relu }
+    };
     Ok((Tensor::record(y, &inputs, op), broken))
 }
 

@@ -72,7 +72,7 @@ impl Op for Linear {
             let saved: Vec<&Array> = [&self.x, &self.w].into_iter().chain(&self.b).collect();
             return dx.give_through(dy, &saved, |i| composed(&i[0], &i[1], i.get(2)));
         }
-        let dy = map::contiguous(dy.array())?;
+        let dy = map::dense(dy.array(), dy.dtype())?;
         with_float!(dy.dtype(), T => self.gradients::<T>(&dy, dx), else unreachable!("only floats are recorded"))
     }
 }
@@ -143,7 +143,7 @@ fn forward<T: Gemm>(x: &Array, w: &Array, b: Option<&Array>) -> Result<Array> {
     let (n, out) = (x.shape()[0], w.shape()[0]);
     let mut y = Array::unfilled(T::DTYPE, Dims::new(&[n, out])?)?;
     let (rows, x, w) = (y.fresh::<T>(), as_matrix(x), as_matrix(w).transposed());
-    match b.map(map::contiguous).transpose()? {
+    match b.map(|b| map::dense(b, b.dtype())).transpose()? {
         Some(b) => gemm::gemm_onto_row(rows, x, w, b.as_slice().expect("made contiguous")),
         None => gemm::gemm_into(rows, x, w, false),
     }

@@ -123,6 +123,7 @@ class ModuleDict(_Container):
 
 
 _FUSED = (BatchNorm1d, BatchNorm2d)
+_CALL = Module.__call__
 
 
 class Sequential(_Indexed):
@@ -157,16 +158,18 @@ class Sequential(_Indexed):
     def forward(self, x: Tensor) -> Tensor:
         """What the last module makes of it."""
         norm: BatchNorm1d | BatchNorm2d | None = None  # one that waits for the next module: together with a ReLU it is one kernel
+        named = calls.named
         for module in tuple(self._items.values()):
             kind = type(module)  # exact types only: a subclass may define another forward
             if norm is not None:
                 if kind is ReLU:
-                    forward, named = norm.forward, calls.named
-                    x, norm = forward(x, None, True) if named is None else named(norm, forward, (x, None, True), {}), None
+                    x, norm = norm.forward(x, None, True) if named is None else named(norm, norm.forward, (x, None, True), {}), None
                     continue
                 x, norm = norm(x), None
             if kind in _FUSED:
                 norm = cast("BatchNorm1d | BatchNorm2d", module)
+            elif named is None and kind.__call__ is _CALL:
+                x = module.forward(x)  # what a call would do, without one
             else:
                 x = module(x)
         return x if norm is None else norm(x)

@@ -135,17 +135,18 @@ fold_extreme!(Min, bool, true, |a, x| a & x);
 /// Merges lanes, halves first, so that one step need not wait for thirty.
 #[inline(always)]
 fn tree<T: Element, F: Fold<T>>(lanes: [T; LANES]) -> F::Wide {
-    // Through memory, so that the compiler holds what was folded in whole registers.
+    // Through memory, so that the compiler holds what was folded in whole registers, here and in the next two steps.
     let lanes = std::hint::black_box(lanes);
     let mut half = [F::wide_id(); LANES / 2];
     for (i, half) in half.iter_mut().enumerate() {
         *half = F::merge(F::widen(lanes[i]), F::widen(lanes[i + LANES / 2]));
     }
+    let half = std::hint::black_box(half);
     let mut quarter = [F::wide_id(); LANES / 4];
     for (i, quarter) in quarter.iter_mut().enumerate() {
         *quarter = F::merge(half[i], half[i + LANES / 4]);
     }
-    let [a, b, c, d, e, f, g, h] = quarter;
+    let [a, b, c, d, e, f, g, h] = std::hint::black_box(quarter);
     let [a, b, c, d] = [F::merge(a, e), F::merge(b, f), F::merge(c, g), F::merge(d, h)];
     F::merge(F::merge(a, c), F::merge(b, d))
 }
@@ -163,8 +164,19 @@ simd! {
                     *a = F::step(*a, x);
                 }
             }
-            for (a, &x) in lanes.iter_mut().zip(rest) {
-                *a = F::step(*a, x);
+            match block.last_chunk::<LANES>() {
+                Some(_) if rest.is_empty() => {}
+                // The last window ends where the block does: an index that is not known would keep the lanes out of registers.
+                Some(window) => {
+                    for (l, (a, &x)) in lanes.iter_mut().zip(window).enumerate() {
+                        *a = F::step(*a, if l >= LANES - rest.len() { x } else { F::id() });
+                    }
+                }
+                None => {
+                    for (a, &x) in lanes.iter_mut().zip(rest) {
+                        *a = F::step(*a, x);
+                    }
+                }
             }
             total = F::merge(total, tree::<T, F>(lanes));
         }
@@ -174,12 +186,49 @@ simd! {
     /// Steps a row of accumulators with `n` rows of elements, `stride` apart from `at` on.
     pub fn fold_columns<T: Element, F: Fold<T>>(f: F, acc: &mut [T], x: &[T], at: isize, stride: isize, n: usize) {
         let _ = f;
+        // What comes from memory comes fastest as it lies, row by row; what is near, to accumulators that stay in registers.
         let width = acc.len();
-        for i in 0..n {
-            let at = (at + i as isize * stride) as usize;
-            for (a, &x) in acc.iter_mut().zip(&x[at..at + width]) {
+        if size_of_val(x) > FAR && width > LANES {
+            for at in (0..n).map(|i| (at + i as isize * stride) as usize) {
+                for (a, &x) in acc.iter_mut().zip(&x[at..at + width]) {
+                    *a = F::step(*a, x);
+                }
+            }
+            return;
+        }
+        for first in (0..n).step_by(NEAR) {
+            let (at, n) = (at + first as isize * stride, NEAR.min(n - first));
+            let (wide, rest) = acc.as_chunks_mut::<WIDE>();
+            let at = fold_lanes::<T, F, WIDE>(wide, x, at, stride, n);
+            let (some, rest) = rest.as_chunks_mut::<LANES>();
+            let at = fold_lanes::<T, F, LANES>(some, x, at, stride, n);
+            let (few, rest) = rest.as_chunks_mut::<FEW>();
+            let at = fold_lanes::<T, F, FEW>(few, x, at, stride, n);
+            fold_lanes::<T, F, 1>(rest.as_chunks_mut().0, x, at, stride, n);
+        }
+    }
+}
+
+/// Columns whose accumulators stay in registers together, and of narrow rests.
+const WIDE: usize = 128;
+const FEW: usize = 8;
+/// Rows that go by before the next columns of them are read.
+const NEAR: usize = 16;
+/// Bytes beyond which an array does not lie in the second-level cache.
+const FAR: usize = 4 << 20;
+
+/// Steps accumulators that stay in registers while the rows go by. Returns where the columns after them begin.
+#[inline(always)]
+fn fold_lanes<T: Element, F: Fold<T>, const W: usize>(acc: &mut [[T; W]], x: &[T], at: isize, stride: isize, n: usize) -> isize {
+    for (i, acc) in acc.iter_mut().enumerate() {
+        let mut lanes = *acc;
+        for r in 0..n {
+            let at = (at + r as isize * stride) as usize + i * W;
+            for (a, &x) in lanes.iter_mut().zip(&x[at..at + W]) {
                 *a = F::step(*a, x);
             }
         }
+        *acc = lanes;
     }
+    at + (acc.len() * W) as isize
 }

@@ -338,6 +338,16 @@ def test_sequential_is_its_modules_one_after_another():
         assert np.array_equal(nn.Sequential(*modules)(x).detach().numpy(), want.detach().numpy())
 
 
+def test_sequential_calls_a_module_that_has_a_call_of_its_own():
+    class Doubled(nn.Linear):
+        def __call__(self, x):
+            return 2 * super().__call__(x)
+
+    layer = Doubled(3, 2)
+    x = treadle.randn(4, 3)
+    np.testing.assert_array_equal(nn.Sequential(layer)(x).numpy(), 2 * layer.forward(x).numpy())
+
+
 def test_sequential_of_a_dict_names_its_modules():
     m = nn.Sequential({"body": nn.Linear(2, 3), "act": nn.ReLU(), "head": nn.Linear(3, 1)})
     assert list(m.state_dict()) == ["body.weight", "body.bias", "head.weight", "head.bias"]

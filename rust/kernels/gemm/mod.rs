@@ -188,11 +188,15 @@ fn by_rows<T>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
     }
 }
 
+/// Multiply-adds, some 25 µs, from which on a product is shared: what one of fewer gains, the operations around it lose to lines that
+/// lie in the other processor's cache.
+const SHARED: usize = 1 << 21;
+
 /// How many parts a product of `long` by `short` elements and so many multiply-adds is cut into. Outputs of few elements have a
 /// kernel of their own in the packed product: where a part could be one and the whole is not, the number depends on shape alone.
 fn parts(long: usize, short: usize, work: usize) -> usize {
     let most = match long {
-        _ if work < 1 << 19 => 1,
+        _ if work < SHARED => 1,
         96..128 if work >= 1 << 22 => 2,
         0..128 => 1,
         128..512 => 2,

@@ -3,7 +3,7 @@
 //! Invariant: whether a product is computed here depends on the shape and strides of the whole alone, and every element is one
 //! chain of multiply-adds in the order of the inner dimension. So neither threads nor the size of the tiles decide a bit.
 
-use super::{Gemm, Matrix};
+use super::{Gemm, Matrix, SHARED};
 use crate::array::{Array, Dims};
 use crate::kernels::simd::{Isa, Level, level};
 use crate::simd;
@@ -15,7 +15,8 @@ const MOST: usize = 1 << 18;
 const TINY: usize = 1 << 15;
 /// Elements of an output up to which the packed product is a few inner products, which it does well.
 const FEW: usize = 256;
-/// Rows and inner dimension from which on a b that lies transposed is packed into panels.
+/// Rows and inner dimension from which on a b that lies transposed is packed into panels, if one thread computes the product: that
+/// the memory of panels is there does then not depend on which thread got which part before.
 const PANELS: usize = 12;
 /// Longest inner dimension of an output that is worth a copy of b that lies transposed.
 const SHORT: usize = 4;
@@ -49,7 +50,7 @@ pub fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Option<Way> {
         return None;
     }
     let lie = a.col_stride == 1 && b.row_stride == 1 && b.col_stride > 1;
-    if lie && T::has_panels() && m.min(k) >= PANELS && n > 1 && m * n > FEW {
+    if lie && T::has_panels() && m.min(k) >= PANELS && n > 1 && m * n > FEW && work < SHARED {
         return Some(Way::Panels);
     }
     if n < width {

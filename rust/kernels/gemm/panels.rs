@@ -1,4 +1,4 @@
-//! Products of float32 by a matrix that lies transposed, as a layer's weight does, where there is AVX-512: b is packed into panels,
+//! Products of float32 by a matrix that lies transposed, as a layer's weight does, where there is AVX-512: b is packed panel by panel,
 //! turned on the way, and a is read where it lies.
 //!
 //! Invariant: every element is one chain of multiply-adds over the inner dimension of the call, added to c at the end.
@@ -11,10 +11,6 @@ use std::arch::x86_64::*;
 
 /// Columns of a panel: two registers.
 const WIDE: usize = 32;
-/// Columns of c whose panels are packed at a time, and rows of a that pass by all of them before the next: so that both stay in the
-/// second-level cache.
-const COLUMNS: usize = 512;
-const ROWS: usize = 96;
 /// Columns of one register.
 const LANES: usize = 16;
 /// Rows of a tile. With two registers for each, and those of b, they fill the register file.
@@ -24,43 +20,30 @@ const FEW: usize = 4;
 /// Steps along the inner dimension between two looks at where it ends.
 const UNROLLED: usize = 4;
 
-/// `c = a·b`, or `c += a·b`; false, and nothing done, if there is no memory for the panels.
+/// `c = a·b`, or `c += a·b`; false, and nothing done, if there is no memory for a panel.
 ///
 /// # Safety
 /// The processor must have AVX-512. Rows of a, and columns of b, must lie in one piece each, columns of b one after another; `c` must
 /// be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
 pub unsafe fn product(c: Target<f32>, a: Matrix<f32>, b: Matrix<f32>) -> bool {
-    let (m, k, n) = (a.rows, a.cols, b.cols);
-    let panels = Dims::new(&[n.min(COLUMNS).next_multiple_of(WIDE) * k]).and_then(|shape| Array::unfilled(DType::F32, shape));
-    let Ok(mut panels) = panels else { return false };
-    let panels = panels.fresh::<f32>();
-    for left in (0..n).step_by(COLUMNS) {
-        let cols = COLUMNS.min(n - left);
-        pack(b, left, cols, panels);
-        for top in (0..m).step_by(ROWS) {
-            let a = a.part(true, top, m.min(top + ROWS));
-            for (i, panel) in panels.chunks_exact(WIDE * k).take(cols.div_ceil(WIDE)).enumerate() {
-                let start = c.start.wrapping_offset(top as isize * c.stride).wrapping_add(left + i * WIDE);
-                // SAFETY: the panel's columns and these rows are part of `c`; the caller vouches for the rest.
-                unsafe {
-                    match WIDE.min(cols - i * WIDE) {
-                        cols @ ..=LANES => band::<1>(Target { start, ..c }, &a, panel, cols),
-                        cols => band::<2>(Target { start, ..c }, &a, panel, cols),
-                    }
-                }
+    let (k, n) = (a.cols, b.cols);
+    let panel = Dims::new(&[WIDE * k]).and_then(|shape| Array::unfilled(DType::F32, shape));
+    let Ok(mut panel) = panel else { return false };
+    let panel = panel.fresh::<f32>();
+    for left in (0..n).step_by(WIDE) {
+        let cols = WIDE.min(n - left);
+        let width = cols.next_multiple_of(LANES);
+        turn(Rows { data: b.data, from: b.at(0, left), stride: b.col_stride as usize, rows: cols, cols: k }, panel, width, width);
+        let c = Target { start: c.start.wrapping_add(left), ..c };
+        // SAFETY: the panel's columns are part of `c`; the caller vouches for the rest.
+        unsafe {
+            match width {
+                LANES => band::<1>(c, &a, panel, cols),
+                _ => band::<2>(c, &a, panel, cols),
             }
         }
     }
     true
-}
-
-/// Columns of b, from `left` on, in panels of [`WIDE`] or, the last, [`LANES`].
-fn pack(b: Matrix<f32>, left: usize, cols: usize, panels: &mut [f32]) {
-    for (i, panel) in panels.chunks_exact_mut(WIDE * b.rows).take(cols.div_ceil(WIDE)).enumerate() {
-        let here = WIDE.min(cols - i * WIDE);
-        let width = here.next_multiple_of(LANES);
-        turn(Rows { data: b.data, from: b.at(0, left + i * WIDE), stride: b.col_stride as usize, rows: here, cols: b.rows }, panel, width, width);
-    }
 }
 
 /// All rows of a times a panel of `V` registers, of which `cols` columns are there.

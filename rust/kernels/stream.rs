@@ -4,6 +4,8 @@
 //!
 //! Invariant: nobody reads what was written before [`fence`], which every kernel that calls [`put`] ends with.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(unused))]
+
 use super::simd::{Isa, Level};
 use crate::array::Element;
 

@@ -1,5 +1,7 @@
 //! Matrices turned over, y = xᵀ, by whole cache lines on both sides.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(unused))]
+
 use super::simd::{Level, level};
 use crate::array::Element;
 use std::ops::Range;

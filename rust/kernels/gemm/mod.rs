@@ -5,15 +5,16 @@
 //! depend on how many threads there are.
 
 mod direct;
-#[cfg(target_arch = "x86_64")]
 mod panels;
+mod plan;
 
 use super::interrupt;
-use super::parallel::{self, Blocks};
+use super::parallel::{self, Blocks, Chunks};
 use super::simd::{self, Float};
 use crate::array::{Array, DType, Dims, Element};
 use crate::{Result, bail};
-use direct::{Target, Way};
+use direct::Target;
+use plan::{Cut, Plan, Way};
 
 /// A strided matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -85,72 +86,44 @@ pub trait Gemm: Float + direct::Tiles {
         }
     }
 
-    /// Whether there are [`Gemm::panels`].
+    /// Whether there are [`Gemm::panels`] for this processor.
     fn has_panels() -> bool {
         false
     }
 
-    /// The same for a `b` that lies transposed; false, and nothing done, if there is no memory.
+    /// The same, of operands that lie as `panels::product` wants them.
     ///
     /// # Safety
     /// As for `panels::product`.
-    unsafe fn panels(_c: Target<Self>, _a: Matrix<Self>, _b: Matrix<Self>) -> bool {
-        false
+    unsafe fn panels(_c: Target<Self>, _a: Matrix<Self>, _b: Matrix<Self>, _scratch: &mut [Self]) {
+        unreachable!("planned only where there are panels")
     }
 }
 impl Gemm for f64 {}
 impl Gemm for f32 {
-    #[cfg(target_arch = "x86_64")]
     fn has_panels() -> bool {
-        simd::level() == simd::Level::Avx512
+        cfg!(target_arch = "x86_64") && simd::level() == simd::Level::Avx512
     }
     // SAFETY: what the trait asks for.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn panels(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>) -> bool {
+    unsafe fn panels(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>, scratch: &mut [Self]) {
         // SAFETY: the caller vouches for everything.
-        unsafe { panels::product(c, a, b) }
+        unsafe { panels::product(c, a, b, scratch) }
     }
 }
 
 /// Multiply-adds of one call: some 20 ms, after which work may be told to stop.
 const CALL: usize = 1 << 29;
-/// Longest inner dimension of a call to the packed product, which would cut it there anyway; of one to a direct product; and of one
-/// by a single row or column, which nobody packs.
-const DEEPEST: usize = 512;
-const DEEPEST_DIRECT: usize = 1 << 15;
-const DEEPEST_VECTOR: usize = 1 << 20;
 
 /// Terms of an integer product between two questions whether to stop.
 const UNASKED: usize = 1 << 20;
 
-/// How a product is computed: the direct way or packed, and the longest inner dimension of a call.
-#[derive(Clone, Copy)]
-struct Plan {
-    way: Option<Way>,
-    deepest: usize,
-}
-
-impl Plan {
-    /// By the shape and strides of the whole alone.
-    fn of<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Plan {
-        let way = direct::way(a, b);
-        let deepest = match way {
-            Some(Way::Panels) => DEEPEST,
-            Some(_) => DEEPEST_DIRECT,
-            None if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
-            None => DEEPEST,
-        };
-        Plan { way, deepest }
-    }
-}
-
 /// A product, computed as planned, in calls of at most [`CALL`] multiply-adds.
 ///
 /// # Safety
-/// As for [`Gemm::packed`].
-unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan) {
-    let (m, k, n) = (a.rows, a.cols, b.cols);
-    let depth = k.div_ceil(k.div_ceil(plan.deepest));
+/// As for [`Gemm::packed`]; `scratch` must be as large as the plan says.
+unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan, scratch: &mut [T]) {
+    let (m, k, n, depth) = (a.rows, a.cols, b.cols, plan.depth);
     let half = |x: usize| (x / 2).next_multiple_of(64);
     let from = |skip: isize| Target { start: c.start.wrapping_offset(skip), ..c };
     // SAFETY: parts lie inside what the caller vouches for, and `c` of the second begins at its first element.
@@ -158,11 +131,11 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
         if m.max(n) > 128 && m.saturating_mul(n).saturating_mul(depth) > CALL {
             let mid = half(m.max(n));
             if m >= n {
-                in_calls(c, a.part(true, 0, mid), b, plan);
-                return in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b, plan);
+                in_calls(c, a.part(true, 0, mid), b, plan, scratch);
+                return in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b, plan, scratch);
             }
-            in_calls(c, a, b.part(false, 0, mid), plan);
-            return in_calls(from(mid as isize), a, b.part(false, mid, n), plan);
+            in_calls(c, a, b.part(false, 0, mid), plan, scratch);
+            return in_calls(from(mid as isize), a, b.part(false, mid, n), plan, scratch);
         }
         for (i, first) in (0..k).step_by(depth).enumerate() {
             if m.saturating_mul(n).saturating_mul(k) > CALL && interrupt::stops() {
@@ -170,40 +143,15 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
             }
             let (c, to) = (Target { accumulate: c.accumulate || i > 0, ..c }, k.min(first + depth));
             let (a, b) = (a.part(false, first, to), b.part(true, first, to));
-            if !plan.way.is_some_and(|way| direct::product(c, a, b, way)) {
-                T::packed(c, a, b);
+            match plan.way {
+                Way::Rows => direct::rows(c, a, b),
+                Way::Transposed => direct::transposed(c, a, b, scratch),
+                Way::Copied => direct::copied(c, a, b, scratch),
+                Way::Panels => T::panels(c, a, b, scratch),
+                Way::Crate => T::packed(c, a, b),
             }
         }
     }
-}
-
-/// Whether threads share out the rows of an output rather than its columns: whatever lies transposed is packed at a cost, so it
-/// had better not be packed by every thread.
-fn by_rows<T>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
-    let (m, n) = (a.rows, b.cols);
-    match () {
-        _ if b.col_stride != 1 && n >= 128 => false,
-        _ if a.row_stride == 1 && m >= 512 => true,
-        _ => m > n,
-    }
-}
-
-/// Multiply-adds, some 25 µs, from which on a product is shared: what one of fewer gains, the operations around it lose to lines that
-/// lie in the other processor's cache.
-const SHARED: usize = 1 << 21;
-
-/// How many parts a product of `long` by `short` elements and so many multiply-adds is cut into. Outputs of few elements have a
-/// kernel of their own in the packed product: where a part could be one and the whole is not, the number depends on shape alone.
-fn parts(long: usize, short: usize, work: usize) -> usize {
-    let most = match long {
-        _ if work < SHARED => 1,
-        96..128 if work >= 1 << 22 => 2,
-        0..128 => 1,
-        128..512 => 2,
-        512..2048 => 4,
-        _ => 8,
-    };
-    if short <= 8 { most } else { most.min(parallel::num_threads()) }
 }
 
 /// A contiguous output cut into bands of rows, or of columns, for threads to own.
@@ -250,40 +198,43 @@ fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, r
     }
     a.check();
     b.check();
-    let plan = Plan::of(&a, &b);
-    let whole = |start| Target { start, stride: n as isize, accumulate };
-    let by_rows = by_rows(&a, &b);
-    let (long, short) = if by_rows { (m, n) } else { (n, m) };
-    let parts = parts(long, short, m.saturating_mul(k).saturating_mul(n));
-    if parts == 1 {
-        if let Some(row) = row {
-            c.chunks_exact_mut(n).for_each(|c| c.copy_from_slice(row));
+    let (cut, mut plan) = (Cut::of(&a, &b), Plan::of(&a, &b));
+    let each = plan.scratch(&a, &b, cut.largest(m, n));
+    // One array for all parts, so that what is asked of the pool does not depend on which thread gets which part.
+    let mut memory = (each > 0).then(|| Dims::new(&[each * cut.parts]).and_then(|size| Array::unfilled(T::DTYPE, size)));
+    let scratch = match &mut memory {
+        None => &mut [][..],
+        Some(Ok(array)) => array.fresh::<T>(),
+        Some(Err(_)) => {
+            plan = Plan::without_scratch(&a, &b);
+            &mut []
         }
-        // SAFETY: `c` is a row-major (m, n) slice; `a` and `b` were checked.
-        return unsafe { in_calls(whole(c.as_mut_ptr()), a, b, plan) };
+    };
+    // `c`, or a part of it that begins at `start`.
+    let run = |start: *mut T, a: Matrix<T>, b: Matrix<T>, row: Option<&[T]>, scratch: &mut [T]| {
+        if let Some(row) = row {
+            // SAFETY: the part's rows are as wide as `row`, and lie `n` apart in the row-major `c`.
+            (0..a.rows).for_each(|i| unsafe { start.add(i * n).copy_from_nonoverlapping(row.as_ptr(), row.len()) });
+        }
+        // SAFETY: `start` begins a.rows rows of b.cols elements of `c`; `a` and `b` were checked; `scratch` is as the plan says.
+        unsafe { in_calls(Target { start, stride: n as isize, accumulate }, a, b, plan, scratch) }
+    };
+    if cut.parts == 1 {
+        return run(c.as_mut_ptr(), a, b, row, scratch);
     }
-    // Cuts at multiples of 64, the nearest, keep the packed kernels on whole tiles.
-    let edge = |i: usize| if i == parts { long } else { (long * i / parts + 32) / 64 * 64 };
-    let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: parts };
+    let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: cut.parts };
     let work = m * n * k / 60 * (size_of::<T>() / 4);
-    parallel::drive(bands, work, |_, band| {
+    parallel::drive((bands, Chunks { slice: scratch, chunk: each.max(1) }), work, |_, (band, scratch)| {
         for i in band.first..band.first + band.count {
-            let (from, to) = (edge(i), edge(i + 1));
+            let (from, to) = (cut.edge(i), cut.edge(i + 1));
             if from == to {
                 continue;
             }
-            let skip = if by_rows { from * n } else { from };
-            let (a, b) = if by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
-            let row = row.map(|row| if by_rows { row } else { &row[from..to] });
-            // SAFETY: bands are disjoint rows or columns of the row-major `c`, whose borrow outlives `drive`; a row is as long as
-            // the band is wide.
-            unsafe {
-                let start = band.ptr.add(skip);
-                if let Some(row) = row {
-                    (0..a.rows).for_each(|i| start.add(i * n).copy_from_nonoverlapping(row.as_ptr(), b.cols));
-                }
-                in_calls(whole(start), a, b, plan);
-            }
+            let skip = if cut.by_rows { from * n } else { from };
+            let (a, b) = if cut.by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
+            let row = row.map(|row| if cut.by_rows { row } else { &row[from..to] });
+            // Bands are disjoint rows or columns of `c`, whose borrow outlives `drive`.
+            run(band.ptr.wrapping_add(skip), a, b, row, &mut *scratch.slice);
         }
     });
 }

@@ -1,119 +1,232 @@
-//! Products of float32 by a matrix that lies transposed, as a layer's weight does, where there is AVX-512: b is packed panel by panel,
-//! turned on the way, and a is read where it lies.
+//! Products of float32 by packed panels, where there is AVX-512: columns of b are packed, by the first rows of a that need them where
+//! they can, and a is read where it lies. Columns are taken as many at a time as the second-level cache holds, and rows so that every
+//! panel reads their part of a from there.
 //!
 //! Invariant: every element is one chain of multiply-adds over the inner dimension of the call, added to c at the end.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(unused))]
+
 use super::Matrix;
 use super::direct::Target;
-use crate::array::{Array, DType, Dims};
+use super::plan::CLOSE;
 use crate::kernels::turn::{Rows, turn};
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-/// Columns of a panel: two registers.
-const WIDE: usize = 32;
 /// Columns of one register.
 const LANES: usize = 16;
+/// Columns of a panel: two registers.
+const WIDE: usize = 2 * LANES;
 /// Rows of a tile. With two registers for each, and those of b, they fill the register file.
-const TALL: usize = 12;
+pub const TALL: usize = 12;
 /// Rows of the tiles that are left when those do not fit.
 const FEW: usize = 4;
 /// Steps along the inner dimension between two looks at where it ends.
 const UNROLLED: usize = 4;
+/// Columns of b that are packed at once: one megabyte of the longest.
+const COLUMNS: usize = 512;
+/// Rows of a that meet every panel before the next rows do.
+const ROWS: usize = 8 * TALL;
+/// Columns of an `a` that lies transposed are read where they lie if they are no further apart: from some kilobytes on, they meet in
+/// the same few sets of the first-level cache.
+const NEAR: isize = 256;
+/// Pointers to rows that a tile keeps, each of which serves three: one for every row would not fit the registers.
+const POINTERS: usize = TALL / 3;
 
-/// `c = a·b`, or `c += a·b`; false, and nothing done, if there is no memory for a panel.
+/// How the operands of a call are packed, and the elements that it works in.
+struct Packing {
+    /// Whether a, which then lies transposed, is copied, [`ROWS`] at a time.
+    copied: bool,
+    /// Whether rows of b are packed before the first tile needs them.
+    ahead: bool,
+    /// Columns whose panels are kept for the next rows.
+    kept: usize,
+}
+
+impl Packing {
+    fn of<T>(a: &Matrix<T>, b: &Matrix<T>, depth: usize, (rows, cols): (usize, usize)) -> Packing {
+        let copied = a.col_stride != 1 && !(0..=NEAR).contains(&a.col_stride);
+        let ahead = b.row_stride != 1 && depth * b.row_stride.unsigned_abs() > CLOSE;
+        Packing { copied, ahead, kept: if rows > ROWS || ahead { cols.min(COLUMNS) } else { WIDE } }
+    }
+}
+
+/// Elements that [`product`] works in, for at most so many rows and columns and an inner dimension of `depth`.
+pub fn scratch<T>(a: &Matrix<T>, b: &Matrix<T>, depth: usize, output: (usize, usize)) -> usize {
+    let packing = Packing::of(a, b, depth, output);
+    depth * (packing.kept.next_multiple_of(LANES) + if packing.copied { ROWS } else { 0 })
+}
+
+/// `c = a·b`, or `c += a·b`. Panics if there are fewer rows than [`TALL`] and b does not lie transposed.
 ///
 /// # Safety
-/// The processor must have AVX-512. Rows of a, and columns of b, must lie in one piece each, columns of b one after another; `c` must
-/// be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
-pub unsafe fn product(c: Target<f32>, a: Matrix<f32>, b: Matrix<f32>) -> bool {
-    let (k, n) = (a.cols, b.cols);
-    let panel = Dims::new(&[WIDE * k]).and_then(|shape| Array::unfilled(DType::F32, shape));
-    let Ok(mut panel) = panel else { return false };
-    let panel = panel.fresh::<f32>();
-    for left in (0..n).step_by(WIDE) {
-        let cols = WIDE.min(n - left);
-        let width = cols.next_multiple_of(LANES);
-        turn(Rows { data: b.data, from: b.at(0, left), stride: b.col_stride as usize, rows: cols, cols: k }, panel, width, width);
-        let c = Target { start: c.start.wrapping_add(left), ..c };
-        // SAFETY: the panel's columns are part of `c`; the caller vouches for the rest.
-        unsafe {
-            match width {
-                LANES => band::<1>(c, &a, panel, cols),
-                _ => band::<2>(c, &a, panel, cols),
+/// The processor must have AVX-512. Either rows or columns of a must lie in one piece each, and rows of b, or else columns, one after
+/// another; `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn product(c: Target<f32>, a: Matrix<f32>, b: Matrix<f32>, scratch: &mut [f32]) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert!(m >= TALL || b.row_stride == 1, "panels are packed by whole tiles");
+    let Packing { copied, ahead, kept } = Packing::of(&a, &b, k, (m, n));
+    let (copy, panels) = scratch.split_at_mut(if copied { ROWS * k } else { 0 });
+    for (left, top) in (0..n).step_by(COLUMNS).flat_map(|left| (0..m).step_by(ROWS).map(move |top| (left, top))) {
+        let (rows, right) = (a.part(true, top, m.min(top + ROWS)), n.min(left + COLUMNS));
+        let rows = if copied { in_order(rows, copy) } else { rows };
+        if ahead && top == 0 {
+            pack(b.part(false, left, right), panels);
+        }
+        for at in (left..right).step_by(WIDE) {
+            let columns = b.part(false, at, right.min(at + WIDE));
+            let panel = &mut panels[(at - left) % kept * k..];
+            let c = Target { start: c.start.wrapping_offset(top as isize * c.stride).wrapping_add(at), ..c };
+            // SAFETY: rows and columns are counted, and there is a whole tile in the first rows; the caller vouches for the rest.
+            unsafe {
+                match (columns.cols <= LANES, a.col_stride) {
+                    (true, 1) => band::<1, false>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (true, _) => band::<1, true>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (false, 1) => band::<2, false>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (false, _) => band::<2, true>(c, &rows, &columns, panel, top == 0 && !ahead),
+                }
             }
         }
     }
-    true
 }
 
-/// All rows of a times a panel of `V` registers, of which `cols` columns are there.
+/// Packs rows of b into panels.
+fn pack(b: Matrix<f32>, panels: &mut [f32]) {
+    for p in 0..b.rows {
+        let row = &b.data[b.at(p, 0)..][..b.cols];
+        for (from, panel) in row.chunks(WIDE).zip(panels.chunks_mut(WIDE * b.rows)) {
+            let width = from.len().next_multiple_of(LANES);
+            let to = &mut panel[p * width..][..width];
+            match from.as_array::<WIDE>() {
+                Some(whole) => to.copy_from_slice(whole),
+                None => {
+                    to[..from.len()].copy_from_slice(from);
+                    to[from.len()..].fill(0.0);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of an `a` that lies transposed, with columns of [`ROWS`] elements one after another.
+fn in_order<'a>(a: Matrix<f32>, copy: &'a mut [f32]) -> Matrix<'a, f32> {
+    for (p, to) in copy.chunks_exact_mut(ROWS).enumerate() {
+        let from = &a.data[a.at(0, p)..][..a.rows];
+        match from.first_chunk::<ROWS>() {
+            Some(whole) => to.copy_from_slice(whole),
+            None => to[..a.rows].copy_from_slice(from),
+        }
+    }
+    Matrix { data: copy, offset: 0, row_stride: 1, col_stride: ROWS as isize, ..a }
+}
+
+/// The same pointer, of which compilers know nothing: they would else make one for every row of those that are kept.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // nothing is read through it
+fn kept(mut x: *const f32) -> *const f32 {
+    // SAFETY: there is only a comment in it.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) x, options(pure, nomem, nostack, preserves_flags)) }
+    x
+}
+
+/// All rows of a times a panel of `V` registers, which is packed first if `pack` says so. `TURNED` says that a lies transposed.
 ///
 /// # Safety
-/// As for [`product`].
+/// As for [`product`]; there must be a whole tile if the panel is to be packed.
 #[target_feature(enable = "avx512f")]
-unsafe fn band<const V: usize>(c: Target<f32>, a: &Matrix<f32>, panel: &[f32], cols: usize) {
+#[cfg(target_arch = "x86_64")]
+unsafe fn band<const V: usize, const TURNED: bool>(c: Target<f32>, a: &Matrix<f32>, b: &Matrix<f32>, panel: &mut [f32], pack: bool) {
+    let width = V * LANES;
+    let panel = &mut panel[..a.cols * width];
     let mut i = 0;
     // SAFETY: rows are counted; the caller vouches for the rest.
     unsafe {
+        if pack && b.row_stride == 1 {
+            let columns = Rows { data: b.data, from: b.offset, stride: b.col_stride as usize, rows: b.cols, cols: b.rows };
+            turn(columns, panel, width, width);
+        } else if pack {
+            tile::<TALL, V, TURNED, true>(c, a, i, b, panel);
+            i = TALL;
+        }
         while i + TALL <= a.rows {
-            tile::<TALL, V>(c, a, i, panel, cols);
+            tile::<TALL, V, TURNED, false>(c, a, i, b, panel);
             i += TALL;
         }
         while i + FEW <= a.rows {
-            tile::<FEW, V>(c, a, i, panel, cols);
+            tile::<FEW, V, TURNED, false>(c, a, i, b, panel);
             i += FEW;
         }
         while i < a.rows {
-            tile::<1, V>(c, a, i, panel, cols);
+            tile::<1, V, TURNED, false>(c, a, i, b, panel);
             i += 1;
         }
     }
 }
 
-/// `R` rows of a, from row `i` on, times a panel.
+/// `R` rows of a, from row `i` on, times a panel. With `PACK` it comes from b, and is packed by the way.
 ///
 /// # Safety
 /// As for [`product`]; the rows must exist, and the panel have `V` registers for each column of a.
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(clippy::needless_range_loop)] // loops by index are unrolled
-unsafe fn tile<const R: usize, const V: usize>(c: Target<f32>, a: &Matrix<f32>, i: usize, panel: &[f32], cols: usize) {
+#[cfg(target_arch = "x86_64")]
+unsafe fn tile<const R: usize, const V: usize, const TURNED: bool, const PACK: bool>(
+    c: Target<f32>,
+    a: &Matrix<f32>,
+    i: usize,
+    b: &Matrix<f32>,
+    panel: &mut [f32],
+) {
     let row = |r: usize| c.start.wrapping_offset((i + r) as isize * c.stride);
+    let mask = |v: usize| u16::MAX >> (LANES - LANES.min(b.cols - v * LANES));
+    let (down, along) = if TURNED { (1, a.col_stride as usize) } else { (a.row_stride, 1) };
     let mut sums = [[_mm512_setzero_ps(); V]; R];
-    // SAFETY: the caller vouches for rows and columns; masks leave out what is beyond `cols`, a prefetch reads nothing.
+    // SAFETY: the caller vouches for rows and columns; masks leave out columns that are not there, a prefetch reads nothing.
     unsafe {
         for r in 0..R {
             for v in 0..V {
                 _mm_prefetch::<_MM_HINT_T0>(row(r).wrapping_add(v * LANES).cast());
             }
         }
-        let (mut x, mut y) = (a.data.as_ptr().add(a.at(i, 0)), panel.as_ptr());
-        let mut step = |x: *const f32, y: *const f32, p: usize| {
+        let first = a.data.as_ptr().add(a.at(i, 0));
+        let mut x: [*const f32; POINTERS] = std::array::from_fn(|q| first.wrapping_offset(3 * q as isize * down));
+        let (mut y, mut z) = (panel.as_mut_ptr(), b.data.as_ptr().add(b.offset));
+        let mut step = |x: [*const f32; POINTERS], y: *mut f32, z: *const f32, p: usize| {
             let mut b = [_mm512_setzero_ps(); V];
             for v in 0..V {
-                b[v] = _mm512_loadu_ps(y.add((p * V + v) * LANES));
+                let y = y.add((p * V + v) * LANES);
+                if PACK {
+                    b[v] = _mm512_maskz_loadu_ps(mask(v), z.add(v * LANES));
+                    _mm512_storeu_ps(y, b[v]);
+                } else {
+                    b[v] = _mm512_loadu_ps(y);
+                }
             }
             for r in 0..R {
-                let x = _mm512_set1_ps(*x.offset(r as isize * a.row_stride).add(p));
+                let x = _mm512_set1_ps(*x[r / 3].offset((r % 3) as isize * down).add(p * along));
                 for v in 0..V {
                     sums[r][v] = _mm512_fmadd_ps(x, b[v], sums[r][v]);
                 }
             }
         };
         for _ in 0..a.cols / UNROLLED {
-            (0..UNROLLED).for_each(|p| step(x, y, p));
-            (x, y) = (x.add(UNROLLED), y.add(UNROLLED * V * LANES));
+            (0..UNROLLED).for_each(|p| step(x, y, z.wrapping_offset(p as isize * b.row_stride), p));
+            x = x.map(|x| kept(x.wrapping_add(UNROLLED * along)));
+            (y, z) = (y.add(UNROLLED * V * LANES), z.wrapping_offset(UNROLLED as isize * b.row_stride));
         }
         for _ in 0..a.cols % UNROLLED {
-            step(x, y, 0);
-            (x, y) = (x.add(1), y.add(V * LANES));
+            step(x, y, z, 0);
+            x = x.map(|x| x.wrapping_add(along));
+            (y, z) = (y.add(V * LANES), z.wrapping_offset(b.row_stride));
         }
         for v in 0..V {
-            let mask = u16::MAX >> (LANES - LANES.min(cols - v * LANES));
             for r in 0..R {
                 let to = row(r).add(v * LANES);
-                let sum = if c.accumulate { _mm512_add_ps(_mm512_maskz_loadu_ps(mask, to), sums[r][v]) } else { sums[r][v] };
-                _mm512_mask_storeu_ps(to, mask, sum);
+                let sum = if c.accumulate { _mm512_add_ps(_mm512_maskz_loadu_ps(mask(v), to), sums[r][v]) } else { sums[r][v] };
+                _mm512_mask_storeu_ps(to, mask(v), sum);
             }
         }
     }

@@ -1,0 +1,158 @@
+//! How a product is computed: which way, in which pieces, and what memory of its own that takes.
+//!
+//! Invariant: it follows from the shape and strides of the whole and the instruction set alone, but for the number of parts, which
+//! no bit depends on.
+
+use super::{Gemm, Matrix, panels};
+use crate::kernels::parallel;
+use crate::kernels::simd::{Level, level};
+
+/// Multiply-adds, some 25 µs, from which on a product is shared: what one of fewer gains, the operations around it lose to lines that
+/// lie in the other processor's cache.
+const SHARED: usize = 1 << 21;
+/// Multiply-adds up to which packing costs more than it saves, if the columns fill the tiles: of few rows, and of many.
+const MOST_OF_FEW_ROWS: usize = 1 << 20;
+const MOST: usize = 1 << 18;
+/// Elements that a row-major b spans, a megabyte, up to which it is read panel by panel: down the columns of a larger one nothing is
+/// fetched ahead.
+pub const CLOSE: usize = 1 << 18;
+/// Multiply-adds up to which it does even where the last tile is nearly empty.
+const TINY: usize = 1 << 15;
+/// Elements of an output up to which the crate's product is a few inner products, which it does well.
+const FEW: usize = 256;
+/// Longest inner dimension of an output that is worth a copy of b that lies transposed.
+const SHORT: usize = 4;
+
+/// Longest inner dimension of a call to a packed product, which the crate would cut there anyway; of one to a direct product, and
+/// where b is more than [`CLOSE`]; and of one by a single row or column, which nobody packs.
+const DEEPEST: usize = 512;
+const DEEPEST_DIRECT: usize = 1 << 15;
+const DEEPEST_FAR: usize = 64;
+const DEEPEST_VECTOR: usize = 1 << 20;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Directly: rows of b are read where they lie.
+    Rows,
+    /// Directly: cᵀ = bᵀ·aᵀ, since aᵀ has rows that fill tiles.
+    Transposed,
+    /// Directly: rows of b are copied, and made as wide as a tile.
+    Copied,
+    /// b is packed into panels, and a into tiles if it lies transposed.
+    Panels,
+    /// As the crate packs.
+    Crate,
+}
+
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub way: Way,
+    /// Inner dimension of a call.
+    pub depth: usize,
+}
+
+impl Plan {
+    pub fn of<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Plan {
+        Plan::by(way(a, b), a, b)
+    }
+
+    /// The plan that needs no memory from here.
+    pub fn without_scratch<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Plan {
+        Plan::by(Way::Crate, a, b)
+    }
+
+    fn by<T: Gemm>(way: Way, a: &Matrix<T>, b: &Matrix<T>) -> Plan {
+        let deepest = match way {
+            Way::Crate if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
+            Way::Crate | Way::Panels => DEEPEST,
+            Way::Rows if a.cols.saturating_mul(b.cols) > CLOSE => DEEPEST_FAR,
+            Way::Rows | Way::Transposed | Way::Copied => DEEPEST_DIRECT,
+        };
+        Plan { way, depth: a.cols.div_ceil(a.cols.div_ceil(deepest)) }
+    }
+
+    /// Elements that a call for an output of `rows` by `cols` needs to work in.
+    pub fn scratch<T: Gemm>(self, a: &Matrix<T>, b: &Matrix<T>, (rows, cols): (usize, usize)) -> usize {
+        match self.way {
+            Way::Rows | Way::Crate => 0,
+            Way::Transposed => rows * cols,
+            Way::Copied => self.depth * cols.max(T::NARROW),
+            Way::Panels => panels::scratch(a, b, self.depth, (rows, cols)),
+        }
+    }
+}
+
+fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
+    let (m, k, n, width) = (a.rows, a.cols, b.cols, T::NARROW);
+    let work = m.saturating_mul(k).saturating_mul(n);
+    if level() == Level::Baseline || n == 1 {
+        return Way::Crate;
+    }
+    let turned = b.row_stride == 1 && b.col_stride > 1;
+    let has_panels = T::has_panels() && (a.col_stride == 1 || a.row_stride == 1);
+    let panels = has_panels && (m >= panels::TALL || (turned && m > 1)) && m * n > FEW;
+    let filled = n.next_multiple_of(width) * 8 <= n * 9;
+    let most = match () {
+        _ if has_panels && m < panels::TALL => usize::MAX,
+        _ if m <= width => MOST_OF_FEW_ROWS,
+        _ => MOST,
+    };
+    match () {
+        _ if n < width && a.row_stride == 1 && m >= width => Way::Transposed,
+        _ if panels && turned => Way::Panels,
+        _ if n < width && m * n > FEW => Way::Copied,
+        _ if n < width => Way::Crate,
+        _ if b.col_stride != 1 && k <= SHORT && m >= 4 * width => Way::Copied,
+        _ if b.col_stride != 1 => Way::Crate,
+        _ if work <= TINY || (filled && work <= most) => Way::Rows,
+        _ if panels => Way::Panels,
+        _ => Way::Crate,
+    }
+}
+
+/// How an output is cut: rows or columns, owned by one thread each.
+#[derive(Clone, Copy)]
+pub struct Cut {
+    pub by_rows: bool,
+    pub parts: usize,
+    long: usize,
+}
+
+impl Cut {
+    pub fn of<T>(a: &Matrix<T>, b: &Matrix<T>) -> Cut {
+        let (m, n) = (a.rows, b.cols);
+        // Whatever lies transposed is packed at a cost, so it had better not be packed by every thread.
+        let by_rows = match () {
+            _ if b.col_stride != 1 && n >= 128 => false,
+            _ if a.row_stride == 1 && m >= 512 => true,
+            _ => m > n,
+        };
+        let (long, short) = if by_rows { (m, n) } else { (n, m) };
+        Cut { by_rows, parts: parts(long, short, m.saturating_mul(a.cols).saturating_mul(n)), long }
+    }
+
+    /// Where part `i` begins. Cuts at multiples of 64, the nearest, keep packed kernels on whole tiles.
+    pub fn edge(self, i: usize) -> usize {
+        if i == self.parts { self.long } else { (self.long * i / self.parts + 32) / 64 * 64 }
+    }
+
+    /// Rows and columns of the largest part.
+    pub fn largest(self, rows: usize, cols: usize) -> (usize, usize) {
+        let longest = (0..self.parts).map(|i| self.edge(i + 1) - self.edge(i)).max().unwrap_or(self.long);
+        if self.by_rows { (longest, cols) } else { (rows, longest) }
+    }
+}
+
+/// How many parts a product of `long` by `short` elements and so many multiply-adds is cut into. Outputs of few elements have a
+/// kernel of their own in the crate: where a part could be one and the whole is not, the number depends on shape alone.
+fn parts(long: usize, short: usize, work: usize) -> usize {
+    let most = match long {
+        _ if work < SHARED => 1,
+        96..128 if work >= 1 << 22 => 2,
+        0..128 => 1,
+        128..512 => 2,
+        512..2048 => 4,
+        _ => 8,
+    };
+    if short <= 8 { most } else { most.min(parallel::num_threads()) }
+}

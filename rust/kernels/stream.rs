@@ -15,9 +15,9 @@ pub const CHUNK: usize = 16;
 const LARGE: usize = 32 << 20;
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// How far ahead element-wise kernels ask for their sources, in elements of `T`: 4 KiB.
+/// How far ahead element-wise kernels and reductions ask for their sources, in elements of `T`: 2 KiB.
 pub const fn ahead<T>() -> usize {
-    4096 / size_of::<T>()
+    2048 / size_of::<T>()
 }
 
 /// Whether a result is to be written past the caches.
@@ -30,9 +30,9 @@ pub fn is_for<T: Element>(y: &[T]) -> bool {
 pub fn ask<T: Element>(x: &[T], ahead: usize, len: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..len).step_by(LINE / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch reads nothing; any address will do.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.as_ptr().wrapping_add(ahead + at).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(ahead + at).cast()) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::array::Element;
 use crate::kernels::simd::LANES;
+use crate::kernels::stream;
 use crate::simd;
 
 /// Elements folded in `T` before they are merged into the wide accumulator.
@@ -151,36 +152,51 @@ fn tree<T: Element, F: Fold<T>>(lanes: [T; LANES]) -> F::Wide {
     F::merge(F::merge(a, c), F::merge(b, d))
 }
 
-simd! {
-    /// Folds a row over `LANES` lanes, block by block.
-    pub fn fold_row<T: Element, F: Fold<T>>(f: F, x: &[T]) -> F::Wide {
-        let _ = f;
-        let mut total = F::wide_id();
-        for block in x.chunks(BLOCK) {
-            let mut lanes = [F::id(); LANES];
-            let (whole, rest) = block.as_chunks::<LANES>();
-            for chunk in whole {
-                for (a, &x) in lanes.iter_mut().zip(chunk) {
+/// Folds a row over `LANES` lanes, block by block. What is far is asked for ahead, beyond the row's end too.
+#[inline(always)]
+fn folded<T: Element, F: Fold<T>, const FAR: bool>(x: &[T]) -> F::Wide {
+    let mut total = F::wide_id();
+    for block in x.chunks(BLOCK) {
+        let mut lanes = [F::id(); LANES];
+        let (whole, rest) = block.as_chunks::<LANES>();
+        for chunk in whole {
+            if FAR {
+                stream::ask(chunk, stream::ahead::<T>(), LANES);
+            }
+            for (a, &x) in lanes.iter_mut().zip(chunk) {
+                *a = F::step(*a, x);
+            }
+        }
+        match block.last_chunk::<LANES>() {
+            Some(_) if rest.is_empty() => {}
+            // The last window ends where the block does: an index that is not known would keep the lanes out of registers.
+            Some(window) => {
+                for (l, (a, &x)) in lanes.iter_mut().zip(window).enumerate() {
+                    *a = F::step(*a, if l >= LANES - rest.len() { x } else { F::id() });
+                }
+            }
+            None => {
+                for (a, &x) in lanes.iter_mut().zip(rest) {
                     *a = F::step(*a, x);
                 }
             }
-            match block.last_chunk::<LANES>() {
-                Some(_) if rest.is_empty() => {}
-                // The last window ends where the block does: an index that is not known would keep the lanes out of registers.
-                Some(window) => {
-                    for (l, (a, &x)) in lanes.iter_mut().zip(window).enumerate() {
-                        *a = F::step(*a, if l >= LANES - rest.len() { x } else { F::id() });
-                    }
-                }
-                None => {
-                    for (a, &x) in lanes.iter_mut().zip(rest) {
-                        *a = F::step(*a, x);
-                    }
-                }
-            }
-            total = F::merge(total, tree::<T, F>(lanes));
         }
-        total
+        total = F::merge(total, tree::<T, F>(lanes));
+    }
+    total
+}
+
+simd! {
+    /// Folds a row.
+    pub fn fold_row<T: Element, F: Fold<T>>(f: F, x: &[T]) -> F::Wide {
+        let _ = f;
+        folded::<T, F, false>(x)
+    }
+
+    /// The same with what comes next asked for meanwhile.
+    fn fold_far_row<T: Element, F: Fold<T>>(f: F, x: &[T]) -> F::Wide {
+        let _ = f;
+        folded::<T, F, true>(x)
     }
 
     /// Steps a row of accumulators with `n` rows of elements, `stride` apart from `at` on.
@@ -190,6 +206,7 @@ simd! {
         let width = acc.len();
         if size_of_val(x) > FAR && width > LANES {
             for at in (0..n).map(|i| (at + i as isize * stride) as usize) {
+                stream::ask(&x[at..], stream::ahead::<T>(), width);
                 for (a, &x) in acc.iter_mut().zip(&x[at..at + width]) {
                     *a = F::step(*a, x);
                 }
@@ -206,6 +223,22 @@ simd! {
             let at = fold_lanes::<T, F, FEW>(few, x, at, stride, n);
             fold_lanes::<T, F, 1>(rest.as_chunks_mut().0, x, at, stride, n);
         }
+    }
+}
+
+/// Elements of a row from which on it is asked for piece by piece: for less the pieces cost more than they bring.
+const LONG: usize = 1024;
+
+/// Folds `n` elements of `data` that lie side by side from `at` on.
+pub fn fold_part<T: Element, F: Fold<T>>(f: F, data: &[T], at: usize, n: usize) -> F::Wide {
+    let row = &data[at..at + n];
+    match size_of_val(data) > FAR {
+        true if n >= LONG => fold_far_row(f, row),
+        true => {
+            stream::ask(row, stream::ahead::<T>(), n);
+            fold_row(f, row)
+        }
+        false => fold_row(f, row),
     }
 }
 

@@ -14,7 +14,7 @@ use super::simd::Float;
 use crate::array::{Array, DType, Dims, Element, MAX_DIMS};
 use crate::{Result, bail, with_dtype, with_float};
 pub use fold::{Fold, Sum};
-use fold::{Max, Min, Prod, fold_columns, fold_row};
+use fold::{Max, Min, Prod, fold_columns, fold_part, fold_row};
 use smallvec::SmallVec;
 
 /// Most partial results at a time: a view may have more elements than memory has room for parts of them.
@@ -114,7 +114,7 @@ fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans,
         let (mut total, mut from, end) = (F::wide_id(), first, first + len);
         let mut run = |at: isize, n: usize| {
             let part = match stride {
-                1 => fold_row(f, &data[at as usize..at as usize + n]),
+                1 => fold_part(f, data, at as usize, n),
                 _ => fold_strided(f, data, at, stride, n),
             };
             total = F::merge(total, part);

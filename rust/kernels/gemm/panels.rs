@@ -33,7 +33,7 @@ const NEAR: isize = 256;
 /// Pointers to rows that a tile keeps, each of which serves three: one for every row would not fit the registers.
 const POINTERS: usize = TALL / 3;
 
-/// How the operands of a call are packed, and the elements that it works in.
+/// How the operands of a call are packed.
 struct Packing {
     /// Whether a, which then lies transposed, is copied, [`ROWS`] at a time.
     copied: bool,

@@ -137,12 +137,14 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
             in_calls(c, a, b.part(false, 0, mid), plan, scratch);
             return in_calls(from(mid as isize), a, b.part(false, mid, n), plan, scratch);
         }
-        for (i, first) in (0..k).step_by(depth).enumerate() {
+        let mut first = 0;
+        while first < k {
             if m.saturating_mul(n).saturating_mul(k) > CALL && interrupt::stops() {
                 return;
             }
-            let (c, to) = (Target { accumulate: c.accumulate || i > 0, ..c }, k.min(first + depth));
+            let (c, to) = (Target { accumulate: c.accumulate || first > 0, ..c }, k.min(first + depth));
             let (a, b) = (a.part(false, first, to), b.part(true, first, to));
+            first = to;
             match plan.way {
                 Way::Rows => direct::rows(c, a, b),
                 Way::Transposed => direct::transposed(c, a, b, scratch),
@@ -199,7 +201,7 @@ fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, r
     a.check();
     b.check();
     let (cut, mut plan) = (Cut::of(&a, &b), Plan::of(&a, &b));
-    let each = plan.scratch(&a, &b, cut.largest(m, n));
+    let each = plan.scratch(&a, &b, &cut);
     // One array for all parts, so that what is asked of the pool does not depend on which thread gets which part.
     let mut memory = (each > 0).then(|| Dims::new(&[each * cut.parts]).and_then(|size| Array::unfilled(T::DTYPE, size)));
     let scratch = match &mut memory {

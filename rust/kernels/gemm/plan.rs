@@ -71,13 +71,14 @@ impl Plan {
         Plan { way, depth: a.cols.div_ceil(a.cols.div_ceil(deepest)) }
     }
 
-    /// Elements that a call for an output of `rows` by `cols` needs to work in.
-    pub fn scratch<T: Gemm>(self, a: &Matrix<T>, b: &Matrix<T>, (rows, cols): (usize, usize)) -> usize {
+    /// Elements that a call for one part of the output needs to work in.
+    pub fn scratch<T: Gemm>(self, a: &Matrix<T>, b: &Matrix<T>, cut: &Cut) -> usize {
+        let largest = || cut.largest(a.rows, b.cols);
         match self.way {
             Way::Rows | Way::Crate => 0,
-            Way::Transposed => rows * cols,
-            Way::Copied => self.depth * cols.max(T::NARROW),
-            Way::Panels => panels::scratch(a, b, self.depth, (rows, cols)),
+            Way::Transposed => largest().0 * largest().1,
+            Way::Copied => self.depth * largest().1.max(T::NARROW),
+            Way::Panels => panels::scratch(a, b, self.depth, largest()),
         }
     }
 }
@@ -137,7 +138,7 @@ impl Cut {
     }
 
     /// Rows and columns of the largest part.
-    pub fn largest(self, rows: usize, cols: usize) -> (usize, usize) {
+    fn largest(self, rows: usize, cols: usize) -> (usize, usize) {
         let longest = (0..self.parts).map(|i| self.edge(i + 1) - self.edge(i)).max().unwrap_or(self.long);
         if self.by_rows { (longest, cols) } else { (rows, longest) }
     }

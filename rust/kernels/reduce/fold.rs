@@ -152,15 +152,15 @@ fn tree<T: Element, F: Fold<T>>(lanes: [T; LANES]) -> F::Wide {
     F::merge(F::merge(a, c), F::merge(b, d))
 }
 
-/// Folds a row over `LANES` lanes, block by block. What is far is asked for ahead, beyond the row's end too.
+/// Folds a row over `LANES` lanes, block by block; with `ASKING` what comes next is asked for, beyond the row's end too.
 #[inline(always)]
-fn folded<T: Element, F: Fold<T>, const FAR: bool>(x: &[T]) -> F::Wide {
+fn folded<T: Element, F: Fold<T>, const ASKING: bool>(x: &[T]) -> F::Wide {
     let mut total = F::wide_id();
     for block in x.chunks(BLOCK) {
         let mut lanes = [F::id(); LANES];
         let (whole, rest) = block.as_chunks::<LANES>();
         for chunk in whole {
-            if FAR {
+            if ASKING {
                 stream::ask(chunk, stream::ahead::<T>(), LANES);
             }
             for (a, &x) in lanes.iter_mut().zip(chunk) {

@@ -27,9 +27,10 @@ const UNROLLED: usize = 4;
 const COLUMNS: usize = 512;
 /// Rows of a that meet every panel before the next rows do.
 const ROWS: usize = 8 * TALL;
-/// Columns of an `a` that lies transposed are read where they lie if they are no further apart: from some kilobytes on, they meet in
-/// the same few sets of the first-level cache.
-const NEAR: isize = 256;
+/// Columns of an `a` that lies transposed are copied from this distance on, at which they meet in the same few sets of the first-level
+/// cache; from the greater one if there are no more than so many columns of b, which hardly pay for a copy.
+const FAR: isize = 256;
+const FAR_FOR_FEW: (isize, usize) = (4096, 2 * WIDE);
 /// Pointers to rows that a tile keeps, each of which serves three: one for every row would not fit the registers.
 const POINTERS: usize = TALL / 3;
 
@@ -45,7 +46,8 @@ struct Packing {
 
 impl Packing {
     fn of<T>(a: &Matrix<T>, b: &Matrix<T>, depth: usize, (rows, cols): (usize, usize)) -> Packing {
-        let copied = a.col_stride != 1 && !(0..=NEAR).contains(&a.col_stride);
+        let far = if cols <= FAR_FOR_FEW.1 { FAR_FOR_FEW.0 } else { FAR };
+        let copied = !(0..far).contains(&a.col_stride);
         let ahead = b.row_stride != 1 && depth * b.row_stride.unsigned_abs() > CLOSE;
         Packing { copied, ahead, kept: if rows > ROWS || ahead { cols.min(COLUMNS) } else { WIDE } }
     }

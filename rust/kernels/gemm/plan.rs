@@ -125,7 +125,7 @@ impl Cut {
         // Whatever lies transposed is packed at a cost, so it had better not be packed by every thread.
         let by_rows = match () {
             _ if b.col_stride != 1 && n >= 128 => false,
-            _ if a.row_stride == 1 && m >= 512 => true,
+            _ if a.row_stride == 1 && m >= 128 => true,
             _ => m > n,
         };
         let (long, short) = if by_rows { (m, n) } else { (n, m) };

@@ -7,11 +7,11 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::softmax::log_sums;
-use super::{groups, map, reach, rows_per_part, shared, sum};
+use super::softmax::{log_sums, narrow_log_sums};
+use super::{W, groups, map, narrow, reach, rows_per_part, shared, sum};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
-use crate::kernels::simd::Float;
+use crate::kernels::simd::{Float, Isa};
 use crate::kernels::stream;
 use crate::simd;
 
@@ -66,9 +66,29 @@ fn parts_of<T: Float>(c: usize, classes: &Classes<'_, T>) -> (T, T, Option<Vec<T
     (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / c as f64), weights)
 }
 
+/// The losses of rows whose largest logits and sums are known.
+#[inline(always)]
+fn losses_of<I: Isa, T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &[[T; 2]]) {
+    let (keep, share, weights) = parts_of(c, classes);
+    // All logarithms at once, at full width.
+    for (loss, [_, total]) in losses.iter_mut().zip(stats.iter()) {
+        *loss = total.log_on::<I>();
+    }
+    for (r, (loss, &[peak, _])) in losses.iter_mut().zip(stats.iter()).enumerate() {
+        let (x, target, log_total) = (&x[r * c..], classes.target[r], *loss);
+        if target == classes.ignore {
+            *loss = T::ZERO;
+            continue;
+        }
+        *loss = keep * classes.weight_of(target) * (log_total - (x[target as usize] - peak));
+        if let Some(weights) = &weights {
+            *loss += share * T::from_f64(sum(c, [x, weights], |[x, w]| w * (log_total - (x - peak))));
+        }
+    }
+}
+
 simd! {
     fn forward_part<T: Math>(c: usize, reach: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
-        let (keep, share, weights) = parts_of(c, classes);
         for group in groups(c, stats.len()) {
             let ahead = group.len() * c;
             let (peaks, totals) = log_sums::<I, T>(c, x, group.clone(), |r| stream::ask(&x[r * c..], ahead, reach));
@@ -76,21 +96,18 @@ simd! {
                 *stats = [peak, T::from_f64(total)];
             }
         }
-        // All logarithms at once, at full width.
-        for (loss, [_, total]) in losses.iter_mut().zip(stats.iter()) {
-            *loss = total.log_on::<I>();
-        }
-        for (r, (loss, &[peak, _])) in losses.iter_mut().zip(stats.iter()).enumerate() {
-            let (x, target, log_total) = (&x[r * c..], classes.target[r], *loss);
-            if target == classes.ignore {
-                *loss = T::ZERO;
-                continue;
+        losses_of::<I, T>(c, x, classes, losses, stats);
+    }
+
+    /// The same of short rows.
+    fn narrow_forward_part<T: Math>(c: usize, _reach: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+        narrow::read(c, x, |first, x| {
+            let (peaks, totals) = narrow_log_sums::<I, T>(x);
+            for (l, stats) in stats[first..].iter_mut().take(W).enumerate() {
+                *stats = [peaks[l], totals[l]];
             }
-            *loss = keep * classes.weight_of(target) * (log_total - (x[target as usize] - peak));
-            if let Some(weights) = &weights {
-                *loss += share * T::from_f64(sum(c, [x, weights], |[x, w]| w * (log_total - (x - peak))));
-            }
-        }
+        });
+        losses_of::<I, T>(c, x, classes, losses, stats);
     }
 
     fn backward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
@@ -124,10 +141,11 @@ pub fn cross_entropy<T: Math>(x: &[T], c: usize, classes: &Classes<'_, T>, losse
         return;
     }
     let (chunk, reach) = (rows_per_part(c), reach::<T>(c, x.len()));
+    let part = if c < narrow::WIDE { narrow_forward_part } else { forward_part };
     let parts = (Chunks { slice: losses, chunk }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST) / 10, |first, (losses, stats)| {
         let (first, n) = (first * chunk, losses.slice.len());
-        forward_part(c, reach, &x[first * c..][..n * c], &classes.rows(first, n), losses.slice, stats.slice);
+        part(c, reach, &x[first * c..][..n * c], &classes.rows(first, n), losses.slice, stats.slice);
     });
 }
 

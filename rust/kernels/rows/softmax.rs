@@ -3,7 +3,7 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{GROUP, Live, TALL, W, after, each, groups, last_windows, map, peak, put, reach, rows_per_part, sum, totals, tree, whole_windows, windows};
+use super::{GROUP, Lanes, Live, TALL, W, after, each, groups, last_windows, map, narrow, peak, put, reach, rows_per_part, sum, totals, tree, whole_windows, windows};
 use crate::kernels::math::Math;
 use crate::kernels::simd::{Float, Isa, lanes_only};
 use crate::kernels::{parallel, stream};
@@ -104,6 +104,52 @@ simd! {
     }
 }
 
+/// The largest elements m of short rows, in lanes, and Σe^(x − m).
+#[inline(always)]
+pub(super) fn narrow_log_sums<I: Isa, T: Math>(x: &[Lanes<T>]) -> (Lanes<T>, Lanes<T>) {
+    let peaks = narrow::peaks(x);
+    (peaks, narrow::sum(x.len(), |j, l| (x[j][l] - peaks[l]).exp_down_on::<I>()))
+}
+
+// The same of short rows.
+simd! {
+    fn narrow_softmax<T: Math>(c: usize, _reach: usize, x: &[T], y: &mut [T]) {
+        narrow::map(c, [x], y, |[x], y| {
+            let peaks = narrow::peaks(&x[..c]);
+            narrow::fill(y, |_, j, l| (x[j][l] - peaks[l]).exp_down_on::<I>());
+            let mut scales = narrow::sum(c, |j, l| y[j][l]);
+            for scale in &mut scales {
+                *scale = T::from_f64(1.0 / scale.to_f64());
+            }
+            narrow::fill(y, |y, _, l| y * scales[l]);
+        });
+    }
+
+    fn narrow_log_softmax<T: Math>(c: usize, _reach: usize, x: &[T], y: &mut [T]) {
+        narrow::map(c, [x], y, |[x], y| {
+            let (peaks, mut logs) = narrow_log_sums::<I, T>(&x[..c]);
+            for log in &mut logs {
+                *log = log.log_on::<I>();
+            }
+            narrow::fill(y, |_, j, l| x[j][l] - peaks[l] - logs[l]);
+        });
+    }
+
+    fn narrow_softmax_backward<T: Float>(c: usize, _reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        narrow::map(c, [y, dy], dx, |[y, dy], dx| {
+            let dots = narrow::sum(c, |j, l| y[j][l] * dy[j][l]);
+            narrow::fill(dx, |_, j, l| y[j][l] * (dy[j][l] - dots[l]));
+        });
+    }
+
+    fn narrow_log_softmax_backward<T: Math>(c: usize, _reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        narrow::map(c, [y, dy], dx, |[y, dy], dx| {
+            let totals = narrow::sum(c, |j, l| dy[j][l]);
+            narrow::fill(dx, |_, j, l| dy[j][l] - y[j][l].exp_down_on::<I>() * totals[l]);
+        });
+    }
+}
+
 /// Writes e^(x − m) of a row and returns their sum, in one sweep.
 #[inline(always)]
 fn exponentials<I: Isa, T: Math>(c: usize, x: &[T], peak: T, y: &mut [T]) -> f64 {
@@ -140,20 +186,20 @@ fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize,
 
 /// Writes eˣ / Σeˣ of every row of `c` elements to `y`.
 pub fn softmax<T: Math>(x: &[T], c: usize, y: &mut [T]) {
-    forward(x, c, y, softmax_part);
+    forward(x, c, y, if c < W { narrow_softmax } else { softmax_part });
 }
 
 /// Writes x − log Σeˣ of every row of `c` elements to `y`.
 pub fn log_softmax<T: Math>(x: &[T], c: usize, y: &mut [T]) {
-    forward(x, c, y, log_softmax_part);
+    forward(x, c, y, if c < W { narrow_log_softmax } else { log_softmax_part });
 }
 
 /// Writes y·(dy − Σ dy·y) of every row to `dx`.
 pub fn softmax_backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T]) {
-    backward(y, dy, c, dx, softmax_backward_part);
+    backward(y, dy, c, dx, if c < W { narrow_softmax_backward } else { softmax_backward_part });
 }
 
 /// Writes dy − eʸ·Σdy of every row to `dx`.
 pub fn log_softmax_backward<T: Math>(y: &[T], dy: &[T], c: usize, dx: &mut [T]) {
-    backward(y, dy, c, dx, log_softmax_backward_part);
+    backward(y, dy, c, dx, if c < W { narrow_log_softmax_backward } else { log_softmax_backward_part });
 }

@@ -79,8 +79,8 @@ fn share<B: Blocks>(blocks: B, work_ns: usize, watched: &Watched, f: &(impl Fn(u
     WATCH_FORK.call_once(|| unsafe {
         libc::pthread_atfork(None, None, Some(after_fork_in_child));
     });
-    // Two parts per thread even out blocks of unequal cost without many hand-overs.
-    let parts = (2 * threads).min(work_ns / (WORTH_SHARING_NS / 4)).max(pieces).clamp(2, count);
+    // Two parts per thread even out blocks of unequal cost without many hand-overs. Where there are to be more, every thread has as many.
+    let parts = (2 * threads).min(work_ns / (WORTH_SHARING_NS / 4)).max(pieces.next_multiple_of(threads)).clamp(2, count);
     let parts = cut(blocks, parts);
     workers::run(threads - 1, watched, &|thread| {
         // Every thread begins at a place of its own, the same each time: what it wrote last time is in its cache.

@@ -3,7 +3,7 @@
 use crate::support::{Noise, assert_close, bits, elements, relaid, uniform};
 use treadle::array::{Array, DType};
 use treadle::autograd::grad;
-use treadle::kernels::parallel;
+use treadle::kernels::{parallel, rows};
 use treadle::ops::{self, ClassLoss, Reduction};
 use treadle::{Error, Result, Tensor};
 
@@ -205,6 +205,44 @@ fn threads_do_not_change_a_bit() {
         }
     }
     parallel::set_num_threads(before);
+}
+
+/// All that the kernels make of rows as long as `w`.
+fn made_of(x: &[f32], dy: &[f32], w: &[f32]) -> Vec<Vec<f32>> {
+    let c = w.len();
+    let (n, mut stats, mut moments) = (x.len() / c, vec![[0.0; 2]; x.len() / c], vec![[0.0; 3]; x.len() / c]);
+    let target: Vec<i64> = (0..n).map(|r| (x[r * c].to_bits() as usize % c) as i64).collect();
+    let classes = rows::Classes { target: &target, weight: None, smoothing: 0.1, ignore: 3 };
+    let norm = rows::Norm { weight: Some(w), bias: Some(w), groups: 1, l: 1, eps: 1e-5, centred: true };
+    let mut made = vec![vec![0.0; x.len()]; 7];
+    let [p, dp, log_p, dlog_p, dx, y, dy_of] = &mut made[..] else { unreachable!() };
+    rows::softmax(x, c, p);
+    rows::softmax_backward(p, dy, c, dp);
+    rows::log_softmax(x, c, log_p);
+    rows::log_softmax_backward(log_p, dy, c, dlog_p);
+    let mut losses = vec![0.0; n];
+    rows::cross_entropy(x, c, &classes, &mut losses, &mut stats);
+    rows::cross_entropy_backward(x, c, &classes, rows::Scale::All(0.5), &stats, dx);
+    rows::norm(x, c, &norm, y, &mut moments);
+    rows::norm_backward(x, dy, c, &norm, &moments, dy_of, false);
+    made.extend([losses, stats.concat(), moments.concat()]);
+    made
+}
+
+#[test]
+fn rows_from_afar_are_as_those_that_are_near() {
+    for (n, c) in [(30_000, 10), (9_001, 33), (3_001, 100), (701, 512), (601, 513)] {
+        let values = |n: usize, seed| -> Vec<f32> { elements(uniform(&[n * c], -3.0, 3.0, seed).array()).iter().map(|&x| x as f32).collect() };
+        let (x, dy, w) = (values(n, 51), values(n, 52), values(1, 53));
+        let whole = made_of(&x, &dy, &w);
+        let mut parts = vec![Vec::new(); whole.len()];
+        for (x, dy) in x.chunks(50 * c).zip(dy.chunks(50 * c)) {
+            made_of(x, dy, &w).into_iter().zip(&mut parts).for_each(|(made, all)| all.extend(made));
+        }
+        for (i, (a, b)) in whole.iter().zip(&parts).enumerate() {
+            assert!(a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits())), "result {i} of ({n}, {c})");
+        }
+    }
 }
 
 /// x + h·d for every input.

@@ -7,12 +7,12 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::softmax::{log_sums, narrow_log_sums};
-use super::{W, groups, map, narrow, reach, rows_per_part, shared, sum};
+use super::order::{Grouped, LAG, LONGEST, Order, Staggered, comes_from_afar, groups, stages};
+use super::softmax::narrow_log_sums;
+use super::{W, map, narrow, peak, rows_per_part, shared, sum};
 use crate::kernels::math::Math;
 use crate::kernels::parallel::{Chunks, drive, for_chunks};
 use crate::kernels::simd::{Float, Isa};
-use crate::kernels::stream;
 use crate::simd;
 
 /// Rough cost of one element in tenths of a nanosecond.
@@ -88,19 +88,25 @@ fn losses_of<I: Isa, T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losse
 }
 
 simd! {
-    fn forward_part<T: Math>(c: usize, reach: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
-        for group in groups(c, stats.len()) {
-            let ahead = group.len() * c;
-            let (peaks, totals) = log_sums::<I, T>(c, x, group.clone(), |r| stream::ask(&x[r * c..], ahead, reach));
-            for ((stats, peak), total) in stats[group].iter_mut().zip(peaks).zip(totals) {
-                *stats = [peak, T::from_f64(total)];
+    fn forward_part<T: Math, O: Order>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+        stages!(
+            O,
+            c,
+            stats.len(),
+            |r| {
+                O::ask(&x[r * c..], c);
+                stats[r][0] = peak(c, &x[r * c..]);
+            },
+            {
+                let peak = stats[r][0];
+                stats[r][1] = T::from_f64(sum(c, [&x[r * c..]], |[x]| (x - peak).exp_down_on::<I>()));
             }
-        }
+        );
         losses_of::<I, T>(c, x, classes, losses, stats);
     }
 
     /// The same of short rows.
-    fn narrow_forward_part<T: Math>(c: usize, _reach: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+    fn narrow_forward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
         narrow::read(c, x, |first, x| {
             let (peaks, totals) = narrow_log_sums::<I, T>(x);
             for (l, stats) in stats[first..].iter_mut().take(W).enumerate() {
@@ -110,12 +116,14 @@ simd! {
         losses_of::<I, T>(c, x, classes, losses, stats);
     }
 
-    fn backward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
+    fn backward_part<T: Math, O: Order>(c: usize, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
         let (keep, share, weights) = parts_of(c, classes);
         let even = weights.as_ref().map_or(0.0, |w| w[..c].iter().map(|w| w.to_f64()).sum());
         let even = share * T::from_f64(even);
         for (r, &[peak, total]) in stats.iter().enumerate() {
             let (x, dx, target) = (&x[r * c..], &mut dx[r * c..], classes.target[r]);
+            O::ask(x, c);
+            O::claim(dx, c);
             if target == classes.ignore {
                 dx[..c].fill(T::ZERO);
                 continue;
@@ -140,12 +148,19 @@ pub fn cross_entropy<T: Math>(x: &[T], c: usize, classes: &Classes<'_, T>, losse
     if x.is_empty() {
         return;
     }
-    let (chunk, reach) = (rows_per_part(c), reach::<T>(c, x.len()));
-    let part = if c < narrow::WIDE { narrow_forward_part } else { forward_part };
+    let chunk = rows_per_part(c);
+    let part = match c {
+        _ if c < narrow::WIDE => narrow_forward_part,
+        _ if c <= LONGEST => forward_part::<T, Staggered>,
+        _ => forward_part::<T, Grouped>,
+    };
     let parts = (Chunks { slice: losses, chunk }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST) / 10, |first, (losses, stats)| {
-        let (first, n) = (first * chunk, losses.slice.len());
-        part(c, reach, &x[first * c..][..n * c], &classes.rows(first, n), losses.slice, stats.slice);
+        // Chunk by chunk, so that the targets' logits are still near when the sums are there.
+        for (i, (losses, stats)) in losses.slice.chunks_mut(chunk).zip(stats.slice.chunks_mut(chunk)).enumerate() {
+            let (first, n) = ((first + i) * chunk, losses.len());
+            part(c, &x[first * c..][..n * c], &classes.rows(first, n), losses, stats);
+        }
     });
 }
 
@@ -155,12 +170,13 @@ pub fn cross_entropy_backward<T: Math>(x: &[T], c: usize, classes: &Classes<'_, 
         return;
     }
     let chunk = rows_per_part(c);
+    let part = if comes_from_afar::<T>(c, x.len()) { backward_part::<T, Staggered> } else { backward_part::<T, Grouped> };
     for_chunks(dx, chunk * c, x.len().saturating_mul(COST) / 10, |i, dx| {
         let (first, n) = (i * chunk, dx.len() / c);
         let scale = match scale {
             Scale::Each(dy) => Scale::Each(&dy[first..first + n]),
             all => all,
         };
-        backward_part(c, &x[first * c..][..n * c], &classes.rows(first, n), scale, &stats[first..first + n], dx);
+        part(c, &x[first * c..][..n * c], &classes.rows(first, n), scale, &stats[first..first + n], dx);
     });
 }

@@ -15,6 +15,7 @@ mod cross_entropy;
 mod gathered;
 mod narrow;
 mod norm;
+mod order;
 mod pieces;
 mod softmax;
 
@@ -23,7 +24,6 @@ pub use norm::{Norm, Sums, norm, norm_backward};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
 
 use super::simd::{Float, lanes_only};
-use std::ops::Range;
 
 /// Lanes of a window.
 const W: usize = 16;
@@ -31,13 +31,6 @@ const W: usize = 16;
 const TALL: usize = 64;
 /// Elements of one unit of parallel work.
 const SPAN: usize = 1 << 13;
-/// Most rows, and elements of more than one, that take the passes of a kernel together: each pass over a row ends in a chain of
-/// dependent operations, which the same pass over the next row hides, while the elements stay in the first-level cache.
-const GROUP: usize = 32;
-const NEAR: usize = 1 << 12;
-/// Bytes of an array from which on it comes from beyond the caches of a core.
-const FAR: usize = 1 << 20;
-
 type Lanes<T> = [T; W];
 
 /// Which lanes of a window belong to the row and have not been seen.
@@ -270,18 +263,6 @@ fn tree<T: Copy>(lanes: Lanes<T>, merge: impl Fn(T, T) -> T) -> T {
     }
     let [a, b, c, d] = quarter;
     merge(merge(a, c), merge(b, d))
-}
-
-/// The rows from 0 to `rows` in groups of at most [`GROUP`].
-fn groups(c: usize, rows: usize) -> impl Iterator<Item = Range<usize>> {
-    let each = (NEAR / c).clamp(1, GROUP);
-    (0..rows).step_by(each).map(move |first| first..rows.min(first + each))
-}
-
-/// How many elements of each row are asked for before a pass comes to them: all, where `n` elements come from beyond the caches
-/// of a core in rows so short that a group's are soon used, or none.
-fn reach<T>(c: usize, n: usize) -> usize {
-    if c <= NEAR && n.saturating_mul(size_of::<T>()) >= FAR { c } else { 0 }
 }
 
 /// Rows of one unit of parallel work.

@@ -9,11 +9,11 @@
 //! pivot + rest, to twice the precision of the elements.
 
 use super::gathered::Gathered;
-use super::{GROUP, NEAR, W, groups, map, pieces, reach, rows_per_part, shared, sum, sums, tree};
+use super::order::{GROUP, Grouped, LAG, Order, Staggered, comes_from_afar, ends, groups, stages};
+use super::{W, map, pieces, rows_per_part, shared, sums, tree};
 use crate::kernels::columns::expand;
 use crate::kernels::parallel::{Chunks, drive};
 use crate::kernels::simd::Float;
-use crate::kernels::stream;
 use crate::simd;
 use std::borrow::Cow;
 
@@ -68,33 +68,29 @@ impl<T: Float> Norm<'_, T> {
     }
 }
 
-/// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of every row of a group, in one pass after the other over the rows. `touch`
-/// is called at each row of the longest.
+/// A number near the mean of a row: the pivot.
 #[inline(always)]
-pub(super) fn measure<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>, stats: &mut [[T; 3]], touch: impl Fn(usize)) {
-    let mut found = [[0.0; 2]; GROUP];
-    let row = |r: usize| &x[r * c..];
-    if norm.centred {
-        for (r, stats) in stats.iter_mut().enumerate() {
-            stats[0] = beginning(c, row(r));
-        }
-        for (r, (found, stats)) in found.iter_mut().zip(stats.iter_mut()).enumerate() {
-            touch(r);
-            *found = moments(c, row(r), stats[0]);
-            if found[0] * found[0] > 0.5 * found[1] {
-                // The row begins far from its mean.
-                stats[0] += T::from_f64(found[0]);
-                *found = moments(c, row(r), stats[0]);
-            }
-        }
-    } else {
-        for (r, (found, stats)) in found.iter_mut().zip(stats.iter_mut()).enumerate() {
-            touch(r);
-            stats[0] = T::ZERO;
-            found[1] = sum(c, [row(r)], |[x]| x * x) / c as f64;
-        }
+pub(super) fn pivot<T: Float>(c: usize, x: &[T], norm: &Norm<'_, T>) -> T {
+    if norm.centred { beginning(c, x) } else { T::ZERO }
+}
+
+/// The means of x − pivot and of its square, from a pivot that is put nearer to the mean if need be.
+#[inline(always)]
+pub(super) fn measure<T: Float>(c: usize, x: &[T], pivot: &mut T, norm: &Norm<'_, T>) -> [f64; 2] {
+    let [mut first, mut second] = moments(c, x, *pivot);
+    if norm.centred && first * first > 0.5 * second {
+        // The row begins far from its mean.
+        *pivot += T::from_f64(first);
+        [first, second] = moments(c, x, *pivot);
     }
-    for (&[first, second], stats) in found.iter().zip(stats) {
+    [first, second]
+}
+
+/// Pivot, rest (mean = pivot + rest) and 1/√(v + eps) of some rows, from their pivots and what [`measure`] found.
+#[inline(always)]
+pub(super) fn finish<T: Float>(stats: &mut [[T; 3]], found: &[[f64; 2]], norm: &Norm<'_, T>) {
+    for (stats, &[first, second]) in stats.iter_mut().zip(found) {
+        let first = if norm.centred { first } else { 0.0 };
         let var = second - first * first;
         // Not `max`, which would answer 0 for NaN.
         let var = if var < 0.0 { 0.0 } else { var };
@@ -119,30 +115,43 @@ fn moments<T: Float>(c: usize, x: &[T], pivot: T) -> [f64; 2] {
 }
 
 simd! {
-    fn forward_part<T: Float>(first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, w: &[T], b: &[T], y: &mut [T], stats: &mut [[T; 3]]) {
-        let reach = reach::<T>(c, x.len());
-        for group in groups(c, stats.len()) {
-            let (x, y, stats) = (&x[group.start * c..], &mut y[group.start * c..], &mut stats[group.clone()]);
-            measure(c, x, norm, stats, |r| stream::claim(&y[r * c..], 0, reach));
-            let ahead = group.len() * c;
-            for (r, &[pivot, rest, scale]) in stats.iter().enumerate() {
-                let (x, at) = (&x[r * c..], (first + group.start + r) % norm.groups * c);
-                stream::ask(x, ahead, reach);
-                map(c, [x, &w[at..], &b[at..]], &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
+    fn forward_part<T: Float, O: Order>(
+        first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, w: &[T], b: &[T], y: &mut [T], stats: &mut [[T; 3]],
+    ) {
+        let (rows, together, mut found) = (stats.len(), O::together(c), [[0.0; 2]; GROUP]);
+        stages!(
+            O,
+            c,
+            rows,
+            |r| {
+                O::ask(&x[r * c..], c);
+                stats[r][0] = pivot(c, &x[r * c..], norm);
+            },
+            {
+                O::claim(&y[r * c..], c);
+                found[r % GROUP] = measure(c, &x[r * c..], &mut stats[r][0], norm);
+                if ends(r, rows, together) {
+                    let first = r & !(together - 1);
+                    finish(&mut stats[first..=r], &found[first % GROUP..], norm);
+                }
+            },
+            {
+                let ([pivot, rest, scale], at) = (stats[r], (first + r) % norm.groups * c);
+                let x = [&x[r * c..], &w[at..], &b[at..]];
+                map(c, x, &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
             }
-        }
+        );
     }
 
-    fn backward_part<T: Float>(
+    fn backward_part<T: Float, O: Order>(
         first: usize, c: usize, x: &[T], dy: &[T], norm: &Norm<'_, T>, w: &[T], stats: &[[T; 3]], dx: &mut [T], out: &mut [f64],
     ) {
         let mut gathered = Gathered::new(norm.groups * c, norm.l);
-        let reach = reach::<T>(c, x.len());
         for (r, &stats) in stats.iter().enumerate() {
             let (x, dy, dx, at) = (&x[r * c..], &dy[r * c..], &mut dx[r * c..], (first + r) % norm.groups * c);
-            stream::ask(x, NEAR, reach);
-            stream::ask(dy, NEAR, reach);
-            stream::claim(dx, NEAR, reach);
+            O::ask(x, c);
+            O::ask(dy, c);
+            O::claim(dx, c);
             let [mean, slope] = gathered.add::<I>(at, c, x, dy, &w[at..], stats, out).map(|sum| T::from_f64(sum / c as f64));
             let mean = if norm.centred { mean } else { T::ZERO };
             let [pivot, rest, scale] = stats;
@@ -159,13 +168,14 @@ pub fn norm<T: Float>(x: &[T], c: usize, how: &Norm<'_, T>, y: &mut [T], stats: 
     }
     // Once for all parts: threads that ask for memory wait for one another.
     let (w, b) = if how.in_pieces() { Default::default() } else { (how.repeated(c, how.weight, T::ONE), how.repeated(c, how.bias, T::ZERO)) };
-    let chunk = rows_per_part(c);
+    let (chunk, afar) = (rows_per_part(c), comes_from_afar::<T>(c, x.len()));
     let parts = (Chunks { slice: y, chunk: chunk * c }, Chunks { slice: stats, chunk });
     drive(parts, x.len().saturating_mul(COST.0) / 10, |first, (y, stats)| {
         let x = &x[first * chunk * c..][..y.slice.len()];
         match how.in_pieces() {
             true => pieces::forward_part(first * chunk, c, x, how, y.slice, stats.slice),
-            false => forward_part(first * chunk, c, x, how, &w, &b, y.slice, stats.slice),
+            false if afar => forward_part::<T, Staggered>(first * chunk, c, x, how, &w, &b, y.slice, stats.slice),
+            false => forward_part::<T, Grouped>(first * chunk, c, x, how, &w, &b, y.slice, stats.slice),
         }
     });
 }
@@ -177,6 +187,7 @@ pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, s
     if x.is_empty() {
         return total;
     }
+    let afar = comes_from_afar::<T>(c, x.len());
     let rows = stats.len().div_ceil(BLOCKS).max(BLOCK / c).max((FEWEST * parameters).div_ceil(c));
     let width = if with_sums { 2 * parameters } else { 0 };
     let mut partials = vec![vec![0.0; width]; stats.len().div_ceil(rows)];
@@ -189,7 +200,8 @@ pub fn norm_backward<T: Float>(x: &[T], dy: &[T], c: usize, how: &Norm<'_, T>, s
             let (x, dy) = (&x[row * c..][..dx.len()], &dy[row * c..][..dx.len()]);
             match how.in_pieces() {
                 true => pieces::backward_part(row, c, x, dy, how, stats, dx, out),
-                false => backward_part(row, c, x, dy, how, &w, stats, dx, out),
+                false if afar => backward_part::<T, Staggered>(row, c, x, dy, how, &w, stats, dx, out),
+                false => backward_part::<T, Grouped>(row, c, x, dy, how, &w, stats, dx, out),
             }
         }
     });

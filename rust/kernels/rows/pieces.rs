@@ -2,8 +2,9 @@
 //!
 //! Invariant: sums run over each piece by itself and are added up in float64 in the order of pieces.
 
-use super::norm::{Norm, measure};
-use super::{groups, map, sums};
+use super::norm::{Norm, finish, measure, pivot};
+use super::order::{Grouped, LAG, Order, groups, stages};
+use super::{map, sums};
 use crate::kernels::simd::Float;
 use crate::simd;
 
@@ -15,9 +16,16 @@ simd! {
     /// See [`super::norm()`]; `first` is the number of the first row.
     pub(super) fn forward_part<T: Float>(first: usize, c: usize, x: &[T], norm: &Norm<'_, T>, y: &mut [T], stats: &mut [[T; 3]]) {
         let (l, pieces) = (norm.l, c / norm.l);
-        for group in groups(c, stats.len()) {
-            measure(c, &x[group.start * c..], norm, &mut stats[group.clone()], |_| ());
-            for r in group {
+        stages!(
+            Grouped,
+            c,
+            stats.len(),
+            |r| stats[r][0] = pivot(c, &x[r * c..], norm),
+            {
+                let found = measure(c, &x[r * c..], &mut stats[r][0], norm);
+                finish(&mut stats[r..=r], &[found], norm);
+            },
+            {
                 let ([pivot, rest, scale], channel) = (stats[r], (first + r) % norm.groups * pieces);
                 for i in 0..pieces {
                     let (w, b) = (at(norm.weight, channel + i, T::ONE), at(norm.bias, channel + i, T::ZERO));
@@ -25,7 +33,7 @@ simd! {
                     map(l, [&x[here..]], &mut y[here..], |[x]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
                 }
             }
-        }
+        );
     }
 
     /// See [`super::norm_backward`].

@@ -3,104 +3,107 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::{GROUP, Lanes, Live, TALL, W, after, each, groups, last_windows, map, narrow, peak, put, reach, rows_per_part, sum, totals, tree, whole_windows, windows};
+use super::order::{GROUP, Grouped, LAG, Order, Staggered, comes_from_afar, ends, groups, stages};
+use super::{Lanes, Live, TALL, W, after, each, last_windows, map, narrow, peak, put, rows_per_part, sum, totals, tree, whole_windows, windows};
 use crate::kernels::math::Math;
+use crate::kernels::parallel;
 use crate::kernels::simd::{Float, Isa, lanes_only};
-use crate::kernels::{parallel, stream};
 use crate::simd;
-use std::ops::Range;
 
 /// Rough cost of one element in tenths of a nanosecond.
 const COST: usize = 6;
 
-/// The largest elements m of a group's rows and Σe^(x − m), in one pass after the other over the rows. `touch` is called at each
-/// row of the longest.
-#[inline(always)]
-pub(super) fn log_sums<I: Isa, T: Math>(c: usize, x: &[T], group: Range<usize>, touch: impl Fn(usize)) -> ([T; GROUP], [f64; GROUP]) {
-    let (peaks, mut totals) = (peaks(c, x, group.clone()), [0.0; GROUP]);
-    for ((r, &peak), total) in group.zip(&peaks).zip(&mut totals) {
-        touch(r);
-        *total = sum(c, [&x[r * c..]], |[x]| (x - peak).exp_down_on::<I>());
-    }
-    (peaks, totals)
-}
-
-#[inline(always)]
-fn peaks<T: Float>(c: usize, x: &[T], group: Range<usize>) -> [T; GROUP] {
-    let mut peaks = [T::ZERO; GROUP];
-    for (r, top) in group.zip(&mut peaks) {
-        *top = peak(c, &x[r * c..]);
-    }
-    peaks
-}
-
 simd! {
-    fn softmax_part<T: Math>(c: usize, reach: usize, x: &[T], y: &mut [T]) {
-        for group in groups(c, x.len() / c) {
-            let (peaks, mut totals, ahead) = (peaks(c, x, group.clone()), [0.0; GROUP], group.len() * c);
-            for ((r, &peak), total) in group.clone().zip(&peaks).zip(&mut totals) {
-                let (x, y) = (&x[r * c..], &mut y[r * c..]);
-                stream::ask(x, ahead, reach);
-                stream::claim(y, ahead, reach);
-                *total = exponentials::<I, T>(c, x, peak, y);
-            }
-            for (r, total) in group.zip(totals) {
-                let scale = T::from_f64(1.0 / total);
+    fn softmax_part<T: Math, O: Order>(c: usize, x: &[T], y: &mut [T]) {
+        let (mut peaks, mut scales) = ([T::ZERO; GROUP], [T::ZERO; GROUP]);
+        stages!(
+            O,
+            c,
+            x.len() / c,
+            |r| {
+                O::ask(&x[r * c..], c);
+                peaks[r % GROUP] = peak(c, &x[r * c..]);
+            },
+            {
+                O::claim(&y[r * c..], c);
+                scales[r % GROUP] = T::from_f64(1.0 / exponentials::<I, T>(c, &x[r * c..], peaks[r % GROUP], &mut y[r * c..]));
+            },
+            {
+                let scale = scales[r % GROUP];
                 for y in &mut y[r * c..][..c] {
                     *y *= scale;
                 }
             }
-        }
+        );
     }
 
-    fn log_softmax_part<T: Math>(c: usize, reach: usize, x: &[T], y: &mut [T]) {
-        for group in groups(c, x.len() / c) {
-            let ahead = group.len() * c;
-            let (peaks, totals) = log_sums::<I, T>(c, x, group.clone(), |r| {
-                stream::ask(&x[r * c..], ahead, reach);
-                stream::claim(&y[r * c..], 0, reach);
-            });
-            // All logarithms at once, at full width.
-            let mut logs = [T::ZERO; GROUP];
-            for (log, total) in logs.iter_mut().zip(totals) {
-                *log = T::from_f64(total).log_on::<I>();
-            }
-            for ((r, peak), log) in group.zip(peaks).zip(logs) {
+    fn log_softmax_part<T: Math, O: Order>(c: usize, x: &[T], y: &mut [T]) {
+        let (rows, together) = (x.len() / c, O::together(c));
+        let (mut peaks, mut logs) = ([T::ZERO; GROUP], [T::ZERO; GROUP]);
+        stages!(
+            O,
+            c,
+            rows,
+            |r| {
+                O::ask(&x[r * c..], c);
+                peaks[r % GROUP] = peak(c, &x[r * c..]);
+            },
+            {
+                let peak = peaks[r % GROUP];
+                O::claim(&y[r * c..], c);
+                logs[r % GROUP] = T::from_f64(sum(c, [&x[r * c..]], |[x]| (x - peak).exp_down_on::<I>()));
+                // Some logarithms at once, in as many lanes.
+                if ends(r, rows, together) {
+                    for log in &mut logs[(r % GROUP) & !(together - 1)..][..together] {
+                        *log = log.log_on::<I>();
+                    }
+                }
+            },
+            {
+                let (peak, log) = (peaks[r % GROUP], logs[r % GROUP]);
                 map(c, [&x[r * c..]], &mut y[r * c..], |[x]| x - peak - log);
             }
-        }
+        );
     }
 
-    fn softmax_backward_part<T: Float>(c: usize, reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
-        for group in groups(c, y.len() / c) {
-            let (mut dots, ahead) = ([T::ZERO; GROUP], group.len() * c);
-            for (r, dot) in group.clone().zip(&mut dots) {
-                stream::claim(&dx[r * c..], 0, reach);
-                *dot = T::from_f64(sum(c, [&y[r * c..], &dy[r * c..]], |[y, dy]| y * dy));
-            }
-            for (r, dot) in group.zip(dots) {
+    fn softmax_backward_part<T: Float, O: Order>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        let mut dots = [T::ZERO; GROUP];
+        stages!(
+            O,
+            c,
+            y.len() / c,
+            |r| {
                 let (y, dy) = (&y[r * c..], &dy[r * c..]);
-                stream::ask(y, ahead, reach);
-                stream::ask(dy, ahead, reach);
-                map(c, [y, dy], &mut dx[r * c..], |[y, dy]| y * (dy - dot));
+                O::ask(y, c);
+                O::ask(dy, c);
+                O::claim(&dx[r * c..], c);
+                dots[r % GROUP] = T::from_f64(sum(c, [y, dy], |[y, dy]| y * dy));
+            },
+            {
+                let dot = dots[r % GROUP];
+                map(c, [&y[r * c..], &dy[r * c..]], &mut dx[r * c..], |[y, dy]| y * (dy - dot));
             }
-        }
+        );
     }
 
-    fn log_softmax_backward_part<T: Math>(c: usize, reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
-        for group in groups(c, y.len() / c) {
-            let (mut totals, ahead) = ([T::ZERO; GROUP], group.len() * c);
-            for (r, total) in group.clone().zip(&mut totals) {
-                stream::claim(&dx[r * c..], 0, reach);
-                *total = T::from_f64(sum(c, [&dy[r * c..]], |[dy]| dy));
+    fn log_softmax_backward_part<T: Math, O: Order>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+        let mut totals = [T::ZERO; GROUP];
+        stages!(
+            O,
+            c,
+            y.len() / c,
+            |r| {
+                let dy = &dy[r * c..];
+                O::ask(dy, c);
+                O::ask(&y[r * c..], c);
+                O::claim(&dx[r * c..], c);
+                totals[r % GROUP] = T::from_f64(sum(c, [dy], |[dy]| dy));
+            },
+            {
+                let total = totals[r % GROUP];
+                map(c, [&y[r * c..], &dy[r * c..]], &mut dx[r * c..], |[y, dy]| dy - y.exp_down_on::<I>() * total);
             }
-            for (r, total) in group.zip(totals) {
-                let (y, dy, dx) = (&y[r * c..], &dy[r * c..], &mut dx[r * c..]);
-                stream::ask(y, ahead, reach);
-                stream::ask(dy, ahead, reach);
-                map(c, [y, dy], dx, |[y, dy]| dy - y.exp_down_on::<I>() * total);
-            }
-        }
+        );
     }
 }
 
@@ -113,7 +116,7 @@ pub(super) fn narrow_log_sums<I: Isa, T: Math>(x: &[Lanes<T>]) -> (Lanes<T>, Lan
 
 // The same of short rows.
 simd! {
-    fn narrow_softmax<T: Math>(c: usize, _reach: usize, x: &[T], y: &mut [T]) {
+    fn narrow_softmax<T: Math>(c: usize, x: &[T], y: &mut [T]) {
         narrow::map(c, [x], y, |[x], y| {
             let peaks = narrow::peaks(&x[..c]);
             narrow::fill(y, |_, j, l| (x[j][l] - peaks[l]).exp_down_on::<I>());
@@ -125,7 +128,7 @@ simd! {
         });
     }
 
-    fn narrow_log_softmax<T: Math>(c: usize, _reach: usize, x: &[T], y: &mut [T]) {
+    fn narrow_log_softmax<T: Math>(c: usize, x: &[T], y: &mut [T]) {
         narrow::map(c, [x], y, |[x], y| {
             let (peaks, mut logs) = narrow_log_sums::<I, T>(&x[..c]);
             for log in &mut logs {
@@ -135,14 +138,14 @@ simd! {
         });
     }
 
-    fn narrow_softmax_backward<T: Float>(c: usize, _reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+    fn narrow_softmax_backward<T: Float>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
         narrow::map(c, [y, dy], dx, |[y, dy], dx| {
             let dots = narrow::sum(c, |j, l| y[j][l] * dy[j][l]);
             narrow::fill(dx, |_, j, l| y[j][l] * (dy[j][l] - dots[l]));
         });
     }
 
-    fn narrow_log_softmax_backward<T: Math>(c: usize, _reach: usize, y: &[T], dy: &[T], dx: &mut [T]) {
+    fn narrow_log_softmax_backward<T: Math>(c: usize, y: &[T], dy: &[T], dx: &mut [T]) {
         narrow::map(c, [y, dy], dx, |[y, dy], dx| {
             let totals = narrow::sum(c, |j, l| dy[j][l]);
             narrow::fill(dx, |_, j, l| dy[j][l] - y[j][l].exp_down_on::<I>() * totals[l]);
@@ -165,41 +168,54 @@ fn exponentials<I: Isa, T: Math>(c: usize, x: &[T], peak: T, y: &mut [T]) -> f64
     total
 }
 
-fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(usize, usize, &[T], &mut [T])) {
-    if y.is_empty() {
-        return;
-    }
-    let (chunk, reach) = (rows_per_part(c) * c, reach::<T>(c, x.len()));
-    parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(c, reach, &x[i * chunk..][..y.len()], y));
+/// The instance for rows of `$c` elements, `$n` in all.
+macro_rules! instance {
+    ($part:ident, $narrow:ident, $t:ty, $c:expr, $n:expr) => {
+        match () {
+            _ if $c < W => $narrow::<$t>,
+            _ if comes_from_afar::<$t>($c, $n) => $part::<$t, Staggered>,
+            _ => $part::<$t, Grouped>,
+        }
+    };
 }
 
-fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize, usize, &[T], &[T], &mut [T])) {
-    if dx.is_empty() {
-        return;
-    }
-    let (chunk, reach) = (rows_per_part(c) * c, reach::<T>(c, y.len()));
+fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(usize, &[T], &mut [T])) {
+    let chunk = rows_per_part(c) * c;
+    parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(c, &x[i * chunk..][..y.len()], y));
+}
+
+fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize, &[T], &[T], &mut [T])) {
+    let chunk = rows_per_part(c) * c;
     parallel::for_chunks(dx, chunk, y.len().saturating_mul(COST) / 10, |i, dx| {
         let at = i * chunk..i * chunk + dx.len();
-        part(c, reach, &y[at.clone()], &dy[at], dx);
+        part(c, &y[at.clone()], &dy[at], dx);
     });
 }
 
 /// Writes eˣ / Σeˣ of every row of `c` elements to `y`.
 pub fn softmax<T: Math>(x: &[T], c: usize, y: &mut [T]) {
-    forward(x, c, y, if c < W { narrow_softmax } else { softmax_part });
+    if !y.is_empty() {
+        forward(x, c, y, instance!(softmax_part, narrow_softmax, T, c, x.len()));
+    }
 }
 
 /// Writes x − log Σeˣ of every row of `c` elements to `y`.
 pub fn log_softmax<T: Math>(x: &[T], c: usize, y: &mut [T]) {
-    forward(x, c, y, if c < W { narrow_log_softmax } else { log_softmax_part });
+    if !y.is_empty() {
+        forward(x, c, y, instance!(log_softmax_part, narrow_log_softmax, T, c, x.len()));
+    }
 }
 
 /// Writes y·(dy − Σ dy·y) of every row to `dx`.
 pub fn softmax_backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T]) {
-    backward(y, dy, c, dx, if c < W { narrow_softmax_backward } else { softmax_backward_part });
+    if !dx.is_empty() {
+        backward(y, dy, c, dx, instance!(softmax_backward_part, narrow_softmax_backward, T, c, y.len()));
+    }
 }
 
 /// Writes dy − eʸ·Σdy of every row to `dx`.
 pub fn log_softmax_backward<T: Math>(y: &[T], dy: &[T], c: usize, dx: &mut [T]) {
-    backward(y, dy, c, dx, if c < W { narrow_log_softmax_backward } else { log_softmax_backward_part });
+    if !dx.is_empty() {
+        backward(y, dy, c, dx, instance!(log_softmax_backward_part, narrow_log_softmax_backward, T, c, y.len()));
+    }
 }

@@ -122,7 +122,8 @@ pub struct Cut {
 impl Cut {
     pub fn of<T>(a: &Matrix<T>, b: &Matrix<T>) -> Cut {
         let (m, n) = (a.rows, b.cols);
-        // Whatever lies transposed is packed at a cost, so it had better not be packed by every thread.
+        // Whatever lies transposed is packed at a cost, so it had better not be packed by every thread. And what a thread writes of a
+        // weight's gradient, which is a product by such an a, it will sweep over next.
         let by_rows = match () {
             _ if b.col_stride != 1 && n >= 128 => false,
             _ if a.row_stride == 1 && m >= 128 => true,

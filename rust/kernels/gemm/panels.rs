@@ -195,34 +195,39 @@ unsafe fn tile<const R: usize, const V: usize, const TURNED: bool, const PACK: b
         }
         let first = a.data.as_ptr().add(a.at(i, 0));
         let mut x: [*const f32; POINTERS] = std::array::from_fn(|q| first.wrapping_offset(3 * q as isize * down));
-        let (mut y, mut z) = (panel.as_mut_ptr(), b.data.as_ptr().add(b.offset));
-        let mut step = |x: [*const f32; POINTERS], y: *mut f32, z: *const f32, p: usize| {
-            let mut b = [_mm512_setzero_ps(); V];
-            for v in 0..V {
-                let y = y.add((p * V + v) * LANES);
-                if PACK {
-                    b[v] = _mm512_maskz_loadu_ps(mask(v), z.add(v * LANES));
-                    _mm512_storeu_ps(y, b[v]);
-                } else {
-                    b[v] = _mm512_loadu_ps(y);
-                }
-            }
-            for r in 0..R {
-                let x = _mm512_set1_ps(*x[r / 3].offset((r % 3) as isize * down).add(p * along));
+        let (mut y, mut z, stride) = (panel.as_mut_ptr(), b.data.as_ptr().add(b.offset), b.row_stride);
+        // Not a closure: where the compiler calls one instead of inlining it, sums go through memory.
+        macro_rules! step {
+            ($p:expr, $z:expr) => {{
+                let mut b = [_mm512_setzero_ps(); V];
                 for v in 0..V {
-                    sums[r][v] = _mm512_fmadd_ps(x, b[v], sums[r][v]);
+                    let y = y.add(($p * V + v) * LANES);
+                    if PACK {
+                        b[v] = _mm512_maskz_loadu_ps(mask(v), $z.add(v * LANES));
+                        _mm512_storeu_ps(y, b[v]);
+                    } else {
+                        b[v] = _mm512_loadu_ps(y);
+                    }
                 }
-            }
-        };
+                for r in 0..R {
+                    let x = _mm512_set1_ps(*x[r / 3].offset((r % 3) as isize * down).add($p * along));
+                    for v in 0..V {
+                        sums[r][v] = _mm512_fmadd_ps(x, b[v], sums[r][v]);
+                    }
+                }
+            }};
+        }
         for _ in 0..a.cols / UNROLLED {
-            (0..UNROLLED).for_each(|p| step(x, y, z.wrapping_offset(p as isize * b.row_stride), p));
+            for p in 0..UNROLLED {
+                step!(p, z.wrapping_offset(p as isize * stride));
+            }
             x = x.map(|x| kept(x.wrapping_add(UNROLLED * along)));
-            (y, z) = (y.add(UNROLLED * V * LANES), z.wrapping_offset(UNROLLED as isize * b.row_stride));
+            (y, z) = (y.add(UNROLLED * V * LANES), z.wrapping_offset(UNROLLED as isize * stride));
         }
         for _ in 0..a.cols % UNROLLED {
-            step(x, y, z, 0);
+            step!(0, z);
             x = x.map(|x| x.wrapping_add(along));
-            (y, z) = (y.add(V * LANES), z.wrapping_offset(b.row_stride));
+            (y, z) = (y.add(V * LANES), z.wrapping_offset(stride));
         }
         for v in 0..V {
             for r in 0..R {

@@ -7,7 +7,7 @@
 //!
 //! Invariant: a row of the ignored class has loss 0 and gradient 0 whatever it holds.
 
-use super::order::{Grouped, LAG, LONGEST, Order, Staggered, comes_from_afar, groups, stages};
+use super::order::{Grouped, LONGEST, Order, Staggered, comes_from_afar, stages};
 use super::softmax::narrow_log_sums;
 use super::{W, map, narrow, peak, rows_per_part, shared, sum};
 use crate::kernels::math::Math;

@@ -9,7 +9,7 @@
 //! pivot + rest, to twice the precision of the elements.
 
 use super::gathered::Gathered;
-use super::order::{GROUP, Grouped, LAG, Order, Staggered, comes_from_afar, ends, groups, stages};
+use super::order::{GROUP, Grouped, Order, Staggered, comes_from_afar, ends, stages};
 use super::{W, map, pieces, rows_per_part, shared, sums, tree};
 use crate::kernels::columns::expand;
 use crate::kernels::parallel::{Chunks, drive};

@@ -59,11 +59,12 @@ pub(super) fn ends(r: usize, rows: usize, together: usize) -> bool {
     (r + 1) & (together - 1) == 0 || r + 1 == rows
 }
 
-/// Runs stages for each of `$rows` rows of `$c` elements.
+/// Runs stages for each of `$rows` rows of `$c` elements. A stage finds what the one before it left of a row at `$r % GROUP`.
 macro_rules! stages {
     ($order:ty, $c:expr, $rows:expr, |$r:ident| $first:expr, $second:expr $(, $third:expr)?) => {{
+        use $crate::kernels::rows::order::{LAG, Order as Any, groups};
         let rows = $rows;
-        if <$order>::STAGGERED {
+        if <$order as Any>::STAGGERED {
             for at in 0..rows + 2 * LAG {
                 if at < rows {
                     let $r = at;

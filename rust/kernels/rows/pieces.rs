@@ -3,7 +3,7 @@
 //! Invariant: sums run over each piece by itself and are added up in float64 in the order of pieces.
 
 use super::norm::{Norm, finish, measure, pivot};
-use super::order::{Grouped, LAG, Order, groups, stages};
+use super::order::{Grouped, stages};
 use super::{map, sums};
 use crate::kernels::simd::Float;
 use crate::simd;

@@ -3,7 +3,7 @@
 //! Invariant: the largest number of a row is subtracted before anything is raised, so nothing overflows and an offset
 //! common to a row costs no precision.
 
-use super::order::{GROUP, Grouped, LAG, Order, Staggered, comes_from_afar, ends, groups, stages};
+use super::order::{GROUP, Grouped, Order, Staggered, comes_from_afar, ends, stages};
 use super::{Lanes, Live, TALL, W, after, each, last_windows, map, narrow, peak, put, rows_per_part, sum, totals, tree, whole_windows, windows};
 use crate::kernels::math::Math;
 use crate::kernels::parallel;

@@ -60,16 +60,30 @@ pub enum Scale<'a, T> {
     Each(&'a [T]),
 }
 
-/// (1 − s), s/C and the row w that smoothing spreads over; the row is only there to be read when s > 0.
-fn parts_of<T: Float>(c: usize, classes: &Classes<'_, T>) -> (T, T, Option<Vec<T>>) {
-    let weights = (classes.smoothing > 0.0).then(|| shared(c, classes.weight, T::ONE));
-    (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / c as f64), weights)
+/// How a loss is shared out between the target and all classes.
+struct Shares<T> {
+    /// 1 − s
+    target: T,
+    /// s/C
+    each: T,
+    /// s/C·Σw
+    all: T,
+    /// The row w that smoothing spreads over; there only when s > 0.
+    weights: Option<Vec<T>>,
+}
+
+impl<T: Float> Shares<T> {
+    fn of(c: usize, classes: &Classes<'_, T>) -> Self {
+        let weights = (classes.smoothing > 0.0).then(|| shared(c, classes.weight, T::ONE));
+        let total = weights.as_ref().map_or(0.0, |w| w[..c].iter().map(|w| w.to_f64()).sum());
+        let (target, each) = (T::from_f64(1.0 - classes.smoothing), T::from_f64(classes.smoothing / c as f64));
+        Shares { target, each, all: each * T::from_f64(total), weights }
+    }
 }
 
 /// The losses of rows whose largest logits and sums are known.
 #[inline(always)]
-fn losses_of<I: Isa, T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &[[T; 2]]) {
-    let (keep, share, weights) = parts_of(c, classes);
+fn losses_of<I: Isa, T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, shares: &Shares<T>, losses: &mut [T], stats: &[[T; 2]]) {
     // All logarithms at once, at full width.
     for (loss, [_, total]) in losses.iter_mut().zip(stats.iter()) {
         *loss = total.log_on::<I>();
@@ -80,15 +94,15 @@ fn losses_of<I: Isa, T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losse
             *loss = T::ZERO;
             continue;
         }
-        *loss = keep * classes.weight_of(target) * (log_total - (x[target as usize] - peak));
-        if let Some(weights) = &weights {
-            *loss += share * T::from_f64(sum(c, [x, weights], |[x, w]| w * (log_total - (x - peak))));
+        *loss = shares.target * classes.weight_of(target) * (log_total - (x[target as usize] - peak));
+        if let Some(weights) = &shares.weights {
+            *loss += shares.each * T::from_f64(sum(c, [x, weights], |[x, w]| w * (log_total - (x - peak))));
         }
     }
 }
 
 simd! {
-    fn forward_part<T: Math, O: Order>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+    fn forward_part<T: Math, O: Order>(c: usize, x: &[T], classes: &Classes<'_, T>, shares: &Shares<T>, losses: &mut [T], stats: &mut [[T; 2]]) {
         stages!(
             O,
             c,
@@ -102,24 +116,23 @@ simd! {
                 stats[r][1] = T::from_f64(sum(c, [&x[r * c..]], |[x]| (x - peak).exp_down_on::<I>()));
             }
         );
-        losses_of::<I, T>(c, x, classes, losses, stats);
+        losses_of::<I, T>(c, x, classes, shares, losses, stats);
     }
 
     /// The same of short rows.
-    fn narrow_forward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, losses: &mut [T], stats: &mut [[T; 2]]) {
+    fn narrow_forward_part<T: Math>(c: usize, x: &[T], classes: &Classes<'_, T>, shares: &Shares<T>, losses: &mut [T], stats: &mut [[T; 2]]) {
         narrow::read(c, x, |first, x| {
             let (peaks, totals) = narrow_log_sums::<I, T>(x);
             for (l, stats) in stats[first..].iter_mut().take(W).enumerate() {
                 *stats = [peaks[l], totals[l]];
             }
         });
-        losses_of::<I, T>(c, x, classes, losses, stats);
+        losses_of::<I, T>(c, x, classes, shares, losses, stats);
     }
 
-    fn backward_part<T: Math, O: Order>(c: usize, x: &[T], classes: &Classes<'_, T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T]) {
-        let (keep, share, weights) = parts_of(c, classes);
-        let even = weights.as_ref().map_or(0.0, |w| w[..c].iter().map(|w| w.to_f64()).sum());
-        let even = share * T::from_f64(even);
+    fn backward_part<T: Math, O: Order>(
+        c: usize, x: &[T], classes: &Classes<'_, T>, shares: &Shares<T>, scale: Scale<'_, T>, stats: &[[T; 2]], dx: &mut [T],
+    ) {
         for (r, &[peak, total]) in stats.iter().enumerate() {
             let (x, dx, target) = (&x[r * c..], &mut dx[r * c..], classes.target[r]);
             O::ask(x, c);
@@ -132,11 +145,11 @@ simd! {
                 Scale::All(dy) => dy,
                 Scale::Each(dy) => dy[r],
             };
-            let own = dy * keep * classes.weight_of(target);
-            let factor = (own + dy * even) / total;
-            match &weights {
+            let own = dy * shares.target * classes.weight_of(target);
+            let factor = (own + dy * shares.all) / total;
+            match &shares.weights {
                 None => map(c, [x], dx, |[x]| factor * (x - peak).exp_down_on::<I>()),
-                Some(w) => map(c, [x, w], dx, |[x, w]| factor * (x - peak).exp_down_on::<I>() - dy * share * w),
+                Some(w) => map(c, [x, w], dx, |[x, w]| factor * (x - peak).exp_down_on::<I>() - dy * shares.each * w),
             }
             dx[target as usize] -= own;
         }
@@ -148,7 +161,7 @@ pub fn cross_entropy<T: Math>(x: &[T], c: usize, classes: &Classes<'_, T>, losse
     if x.is_empty() {
         return;
     }
-    let chunk = rows_per_part(c);
+    let (chunk, shares) = (rows_per_part(c), Shares::of(c, classes));
     let part = match c {
         _ if c < narrow::WIDE => narrow_forward_part,
         _ if c <= LONGEST => forward_part::<T, Staggered>,
@@ -159,7 +172,7 @@ pub fn cross_entropy<T: Math>(x: &[T], c: usize, classes: &Classes<'_, T>, losse
         // Chunk by chunk, so that the targets' logits are still near when the sums are there.
         for (i, (losses, stats)) in losses.slice.chunks_mut(chunk).zip(stats.slice.chunks_mut(chunk)).enumerate() {
             let (first, n) = ((first + i) * chunk, losses.len());
-            part(c, &x[first * c..][..n * c], &classes.rows(first, n), losses, stats);
+            part(c, &x[first * c..][..n * c], &classes.rows(first, n), &shares, losses, stats);
         }
     });
 }
@@ -169,7 +182,7 @@ pub fn cross_entropy_backward<T: Math>(x: &[T], c: usize, classes: &Classes<'_, 
     if x.is_empty() {
         return;
     }
-    let chunk = rows_per_part(c);
+    let (chunk, shares) = (rows_per_part(c), Shares::of(c, classes));
     let part = if comes_from_afar::<T>(c, x.len()) { backward_part::<T, Staggered> } else { backward_part::<T, Grouped> };
     for_chunks(dx, chunk * c, x.len().saturating_mul(COST) / 10, |i, dx| {
         let (first, n) = (i * chunk, dx.len() / c);
@@ -177,6 +190,6 @@ pub fn cross_entropy_backward<T: Math>(x: &[T], c: usize, classes: &Classes<'_, 
             Scale::Each(dy) => Scale::Each(&dy[first..first + n]),
             all => all,
         };
-        part(c, &x[first * c..][..n * c], &classes.rows(first, n), scale, &stats[first..first + n], dx);
+        part(c, &x[first * c..][..n * c], &classes.rows(first, n), &shares, scale, &stats[first..first + n], dx);
     });
 }

@@ -3,7 +3,7 @@
 //! A row of c elements is read through windows of `W` lanes. Where c is no multiple of `W` the last window overlaps the one
 //! before, and where c is less it reaches over the row's end, into the next row if there is one; `Live` says which of its lanes
 //! are new. So every element is worked on at full width, without copies. Rows are written in ascending order: what a window
-//! writes beyond its row's end is overwritten. Softmax and cross-entropy of short rows go by [`narrow`] instead.
+//! writes beyond its row's end is overwritten. Softmax and cross-entropy of short rows go by `narrow` instead.
 //!
 //! Invariant: the order of summation within a row is fixed by c alone, and sums over rows run in blocks fixed by shape that
 //! are merged in index order; neither threads nor the vector width decide a bit.

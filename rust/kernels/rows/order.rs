@@ -17,6 +17,7 @@ pub(super) const LONGEST: usize = 512;
 /// Bytes of an array from which on it comes from beyond the caches of a core.
 const FAR: usize = 1 << 20;
 
+/// One of the two orders, as a type: each has an instance of a kernel to itself.
 pub(super) trait Order {
     const STAGGERED: bool;
 

@@ -180,11 +180,17 @@ macro_rules! instance {
 }
 
 fn forward<T: Float>(x: &[T], c: usize, y: &mut [T], part: fn(usize, &[T], &mut [T])) {
+    if y.is_empty() {
+        return;
+    }
     let chunk = rows_per_part(c) * c;
     parallel::for_chunks(y, chunk, x.len().saturating_mul(COST) / 10, |i, y| part(c, &x[i * chunk..][..y.len()], y));
 }
 
 fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize, &[T], &[T], &mut [T])) {
+    if dx.is_empty() {
+        return;
+    }
     let chunk = rows_per_part(c) * c;
     parallel::for_chunks(dx, chunk, y.len().saturating_mul(COST) / 10, |i, dx| {
         let at = i * chunk..i * chunk + dx.len();
@@ -194,28 +200,20 @@ fn backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T], part: fn(usize,
 
 /// Writes eˣ / Σeˣ of every row of `c` elements to `y`.
 pub fn softmax<T: Math>(x: &[T], c: usize, y: &mut [T]) {
-    if !y.is_empty() {
-        forward(x, c, y, instance!(softmax_part, narrow_softmax, T, c, x.len()));
-    }
+    forward(x, c, y, instance!(softmax_part, narrow_softmax, T, c, x.len()));
 }
 
 /// Writes x − log Σeˣ of every row of `c` elements to `y`.
 pub fn log_softmax<T: Math>(x: &[T], c: usize, y: &mut [T]) {
-    if !y.is_empty() {
-        forward(x, c, y, instance!(log_softmax_part, narrow_log_softmax, T, c, x.len()));
-    }
+    forward(x, c, y, instance!(log_softmax_part, narrow_log_softmax, T, c, x.len()));
 }
 
 /// Writes y·(dy − Σ dy·y) of every row to `dx`.
 pub fn softmax_backward<T: Float>(y: &[T], dy: &[T], c: usize, dx: &mut [T]) {
-    if !dx.is_empty() {
-        backward(y, dy, c, dx, instance!(softmax_backward_part, narrow_softmax_backward, T, c, y.len()));
-    }
+    backward(y, dy, c, dx, instance!(softmax_backward_part, narrow_softmax_backward, T, c, y.len()));
 }
 
 /// Writes dy − eʸ·Σdy of every row to `dx`.
 pub fn log_softmax_backward<T: Math>(y: &[T], dy: &[T], c: usize, dx: &mut [T]) {
-    if !dx.is_empty() {
-        backward(y, dy, c, dx, instance!(log_softmax_backward_part, narrow_log_softmax_backward, T, c, y.len()));
-    }
+    backward(y, dy, c, dx, instance!(log_softmax_backward_part, narrow_log_softmax_backward, T, c, y.len()));
 }

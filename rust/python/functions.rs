@@ -1,6 +1,7 @@
 //! Functions of the module that are not methods: creation, joining, choosing, gradients of outputs with respect to inputs.
 
-use super::convert::{self, Other, check_device, only_tensor, optional_dtype, pair, shape_of, tensor_like};
+use super::convert::{self, Other, check_device, only_tensor, pair, shape_of, tensor_like};
+use super::dtype::optional_dtype;
 use super::error::run;
 use super::tensor::{PyTensor, apply2};
 use crate::array::{Array, DType, Scalar};

@@ -1,6 +1,7 @@
 //! The Python module `treadle._core`: conversion, naming, errors and the GIL. No arithmetic.
 
 mod convert;
+mod dtype;
 mod error;
 mod functions;
 mod interop;
@@ -14,17 +15,8 @@ mod tape;
 mod tensor;
 
 use crate::array::DType;
-use convert::PyDType;
+use dtype::{PyDType, dtype_object};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-
-/// The one `DType` object of an element type.
-fn dtype_object(py: Python<'_>, dtype: DType) -> PyResult<Py<PyAny>> {
-    static OBJECTS: PyOnceLock<Vec<Py<PyDType>>> = PyOnceLock::new();
-    let all = OBJECTS.get_or_try_init(py, || DType::ALL.into_iter().map(|d| Py::new(py, PyDType(d))).collect::<PyResult<_>>())?;
-    let at = DType::ALL.iter().position(|&d| d == dtype).expect("ALL has every type");
-    Ok(all[at].clone_ref(py).into_any())
-}
 
 /// The compiled core of treadle.
 #[pymodule]

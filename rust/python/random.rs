@@ -1,6 +1,7 @@
 //! Random tensors, and the generators they are drawn from.
 
-use super::convert::{check_device, only_tensor, optional_dtype, shape_of};
+use super::convert::{check_device, only_tensor, shape_of};
+use super::dtype::optional_dtype;
 use super::error::run_whole;
 use super::functions::finish;
 use super::tensor::PyTensor;

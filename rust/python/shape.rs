@@ -15,7 +15,7 @@ impl PyTensor {
 
     /// The same values as another element type.
     fn astype(&self, py: Python<'_>, dtype: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
-        let dtype = convert::dtype(dtype)?;
+        let dtype = super::dtype::dtype(dtype)?;
         apply(py, self, |x| ops::cast(x, dtype))
     }
     /// As float32.

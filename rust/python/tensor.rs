@@ -2,7 +2,8 @@
 //!
 //! Invariant: core tensors are values; only the cell can change, as a whole, under its lock.
 
-use super::convert::{check_device, optional_dtype, tensor_like};
+use super::convert::{check_device, tensor_like};
+use super::dtype::optional_dtype;
 use super::error::{LONG, run, run_short};
 use crate::Tensor;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -117,7 +118,7 @@ impl PyTensor {
     /// The element type.
     #[getter]
     fn dtype(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        super::dtype_object(py, self.lock().dtype())
+        super::dtype::dtype_object(py, self.lock().dtype())
     }
     /// Always "cpu".
     #[getter]

@@ -28,9 +28,10 @@ const COLUMNS: usize = 512;
 /// Rows of a that meet every panel before the next rows do.
 const ROWS: usize = 8 * TALL;
 /// Columns of an `a` that lies transposed are copied from this distance on, at which they meet in the same few sets of the first-level
-/// cache; from the greater one if there are no more than so many columns of b, which hardly pay for a copy.
+/// cache; from the second on if b has no more than [`FEW_COLUMNS`], which hardly pay for a copy.
 const FAR: isize = 256;
-const FAR_FOR_FEW: (isize, usize) = (4096, 2 * WIDE);
+const FAR_FOR_FEW: isize = 4096;
+const FEW_COLUMNS: usize = 2 * WIDE;
 /// Pointers to rows that a tile keeps, each of which serves three: one for every row would not fit the registers.
 const POINTERS: usize = TALL / 3;
 
@@ -46,7 +47,7 @@ struct Packing {
 
 impl Packing {
     fn of<T>(a: &Matrix<T>, b: &Matrix<T>, depth: usize, (rows, cols): (usize, usize)) -> Packing {
-        let far = if cols <= FAR_FOR_FEW.1 { FAR_FOR_FEW.0 } else { FAR };
+        let far = if cols <= FEW_COLUMNS { FAR_FOR_FEW } else { FAR };
         let copied = !(0..far).contains(&a.col_stride);
         let ahead = b.row_stride != 1 && depth * b.row_stride.unsigned_abs() > CLOSE;
         Packing { copied, ahead, kept: if rows > ROWS || ahead { cols.min(COLUMNS) } else { WIDE } }

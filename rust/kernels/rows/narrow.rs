@@ -9,8 +9,8 @@ use crate::kernels::turn::{Rows, turn};
 /// Rows of so many elements are better read in windows; if they are to be written as well, those of [`W`].
 pub(super) const WIDE: usize = 2 * W;
 
-/// Columns of [`W`] rows.
-pub(super) type Columns<T> = [Lanes<T>; WIDE];
+/// Columns of [`W`] rows, of fewer than `N` elements each.
+type Columns<T, const N: usize> = [Lanes<T>; N];
 
 /// Runs `f(first row, columns)` for blocks of rows of `c` elements. Lanes of rows that are not there hold anything.
 #[inline(always)]
@@ -22,10 +22,10 @@ pub(super) fn read<T: Float>(c: usize, x: &[T], mut f: impl FnMut(usize, &[Lanes
     }
 }
 
-/// Runs `f(columns of x, columns of y)` for blocks of rows of `c` elements, and writes the rows of y.
+/// Runs `f(columns of x, columns of y)` for blocks of rows of `c < W` elements, and writes the rows of y.
 #[inline(always)]
-pub(super) fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn(&[Columns<T>; K], &mut [Lanes<T>])) {
-    let (mut columns, mut out) = ([[[T::ZERO; W]; WIDE]; K], [[T::ZERO; W]; WIDE]);
+pub(super) fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn(&[Columns<T, W>; K], &mut [Lanes<T>])) {
+    let (mut columns, mut out) = ([[[T::ZERO; W]; W]; K], [[T::ZERO; W]; W]);
     for first in (0..y.len() / c).step_by(W) {
         for k in 0..K {
             take(c, &x[k][first * c..], &mut columns[k]);
@@ -35,7 +35,7 @@ pub(super) fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T],
     }
 }
 
-fn take<T: Float>(c: usize, x: &[T], columns: &mut Columns<T>) {
+fn take<T: Float, const N: usize>(c: usize, x: &[T], columns: &mut Columns<T, N>) {
     let rows = W.min(x.len() / c);
     // Whole windows, where there are, are turned faster.
     let whole = c.next_multiple_of(W);
@@ -43,9 +43,9 @@ fn take<T: Float>(c: usize, x: &[T], columns: &mut Columns<T>) {
     turn(Rows { data: x, from: 0, stride: c, rows, cols }, columns.as_flattened_mut(), W, W);
 }
 
-fn put<T: Float>(c: usize, columns: &Columns<T>, y: &mut [T]) {
-    let mut rows = [[T::ZERO; WIDE]; W];
-    turn(Rows { data: columns.as_flattened(), from: 0, stride: W, rows: c, cols: W }, rows.as_flattened_mut(), WIDE, WIDE);
+fn put<T: Float>(c: usize, columns: &Columns<T, W>, y: &mut [T]) {
+    let mut rows = [[T::ZERO; W]; W];
+    turn(Rows { data: columns.as_flattened(), from: 0, stride: W, rows: c, cols: W }, rows.as_flattened_mut(), W, W);
     for (r, row) in rows.iter().enumerate().take(y.len() / c) {
         // What a whole window writes beyond its row's end is written over by the next.
         match y[r * c..].first_chunk_mut() {

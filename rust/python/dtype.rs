@@ -1,0 +1,87 @@
+//! Element types as Python objects.
+
+use crate::array::DType;
+use pyo3::basic::CompareOp;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyModule, PyString, PyType};
+
+/// An element type: float32, float64, int64, uint8 or bool. Equal to its own name and to NumPy's dtype.
+#[pyclass(name = "DType", module = "treadle", frozen)]
+#[derive(Clone, Copy)]
+pub struct PyDType(pub DType);
+
+#[pymethods]
+impl PyDType {
+    /// NumPy's name of the type.
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    /// Bytes per element.
+    #[getter]
+    fn itemsize(&self) -> usize {
+        self.0.size()
+    }
+    /// Whether tensors of this type can require a gradient.
+    #[getter]
+    fn is_floating_point(&self) -> bool {
+        self.0.is_float()
+    }
+    fn __repr__(&self) -> String {
+        format!("treadle.{}", self.0.name())
+    }
+    fn __str__(&self) -> &'static str {
+        self.0.name()
+    }
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        PyString::new(py, self.0.name()).hash()
+    }
+    fn __richcmp__(&self, other: &Bound<'_, PyAny>, op: CompareOp) -> Option<bool> {
+        let same = dtype(other).map(|d| d == self.0).unwrap_or(false);
+        match op {
+            CompareOp::Eq => Some(same),
+            CompareOp::Ne => Some(!same),
+            _ => None,
+        }
+    }
+    fn __reduce__(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, (&'static str,))> {
+        let lookup = PyModule::import(py, "treadle._core")?.getattr("_dtype")?;
+        Ok((lookup.unbind(), (self.0.name(),)))
+    }
+}
+
+/// The element type that a Python object names.
+pub fn dtype(object: &Bound<'_, PyAny>) -> PyResult<DType> {
+    if let Ok(d) = object.cast::<PyDType>() {
+        return Ok(d.get().0);
+    }
+    let name = if let Ok(name) = object.cast::<PyString>() {
+        name.to_string()
+    } else if let Ok(class) = object.cast::<PyType>() {
+        match class.name()?.to_string().as_str() {
+            "float" => "float32".into(),
+            "int" => "int64".into(),
+            other => other.trim_end_matches('_').to_string(),
+        }
+    } else {
+        match object.getattr("name").and_then(|n| n.extract::<String>()) {
+            Ok(name) => name,
+            Err(_) => object.repr()?.to_string(),
+        }
+    };
+    DType::from_name(&name).ok_or_else(|| PyTypeError::new_err(format!("dtype: expected float32, float64, int64, uint8 or bool, got {name}")))
+}
+
+pub fn optional_dtype(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<DType>> {
+    object.filter(|o| !o.is_none()).map(dtype).transpose()
+}
+
+/// The one `DType` object of an element type.
+pub fn dtype_object(py: Python<'_>, dtype: DType) -> PyResult<Py<PyAny>> {
+    static OBJECTS: PyOnceLock<Vec<Py<PyDType>>> = PyOnceLock::new();
+    let all = OBJECTS.get_or_try_init(py, || DType::ALL.into_iter().map(|d| Py::new(py, PyDType(d))).collect::<PyResult<_>>())?;
+    let at = DType::ALL.iter().position(|&d| d == dtype).expect("ALL has every type");
+    Ok(all[at].clone_ref(py).into_any())
+}

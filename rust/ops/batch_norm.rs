@@ -7,7 +7,7 @@
 //! become non-finite.
 
 use super::binary::{add, choose, div, match_weak, mul, sub};
-use super::reduce::sum;
+use super::reduce::{centred, sum};
 use super::{shape, unary};
 use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear, mode};
@@ -137,10 +137,9 @@ pub fn composed(
     let n = mask.map_or(Ok((x.size() / x.shape()[1].max(1)) as f64), |m| sum(m, None, false)?.item())?;
     let n = match_weak(Scalar::Float(n), x.dtype())?;
     let (centred, var) = match given {
-        Some((mean, var)) => (sub(x, &per_channel(&mean)?)?, per_channel(&var)?),
+        Some((mean, var)) => (kept(sub(x, &per_channel(&mean)?)?)?, per_channel(&var)?),
         None => {
-            let mean = div(&sum(&kept(x.clone())?, Some(axes), true)?, &n)?;
-            let centred = kept(sub(x, &mean)?)?;
+            let centred = kept(centred(x, |x| div(&sum(&kept(x.clone())?, Some(axes), true)?, &n))?)?;
             let var = div(&sum(&unary::square(&centred)?, Some(axes), true)?, &n)?;
             (centred, var)
         }
@@ -157,6 +156,30 @@ pub fn composed(
         y = unary::relu(&y)?;
     }
     kept(y)
+}
+
+fn check_config(config: &BatchNormConfig) -> Result<()> {
+    let BatchNormConfig { training, momentum, eps, .. } = *config;
+    if eps < 0.0 || (training && eps == 0.0) || eps.is_nan() {
+        bail!(Value, "batch_norm: expected eps above 0 in training (at least 0 in eval), got {eps}");
+    }
+    if let Some(momentum) = momentum.filter(|m| !(0.0..=1.0).contains(m)) {
+        bail!(Value, "batch_norm: expected momentum in [0, 1], got {momentum}");
+    }
+    Ok(())
+}
+
+fn check_types(running: &Running<'_>) -> Result<()> {
+    let (mean, var) = (running.mean.dtype(), running.var.dtype());
+    if !mean.is_float() || var != mean {
+        bail!(Type, "batch_norm: expected running statistics of one float type, got {mean} and {var}");
+    }
+    if let Some(batches) = &running.batches
+        && (batches.dtype() != DType::I64 || batches.size() != 1)
+    {
+        bail!(Type, "batch_norm: expected an int64 count of batches of one element, got {} of shape {}", batches.dtype(), batches.shape());
+    }
+    Ok(())
 }
 
 fn check(x: &Tensor, per_channel: &[(&str, Option<&Array>)], mask: Option<&Tensor>) -> Result<()> {
@@ -203,7 +226,9 @@ pub fn batch_norm(
         ("weight", w.map(Tensor::array)),
         ("bias", b.map(Tensor::array)),
     ];
+    check_config(&config)?;
     check(x, &arrays, mask)?;
+    running.as_ref().map_or(Ok(()), check_types)?;
     let mut dtype = x.dtype();
     for t in [w, b].into_iter().flatten() {
         dtype = dtype.promote(t.dtype());
@@ -304,5 +329,5 @@ fn update<T: Float>(running: Running<'_>, stats: &Stats<T>, config: BatchNormCon
             }
         }
         Ok(broken)
-    }, else bail!(Type, "batch_norm: expected float running statistics, got {dtype}"))
+    }, else unreachable!("checked to be floats"))
 }

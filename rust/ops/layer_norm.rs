@@ -3,8 +3,8 @@
 //! m = mean x (0 in RMS norm), v = mean (x − m)², x̂ = (x − m)/√(v + eps), y = w x̂ + b; with g = w dy,
 //! dx = (g − mean g − x̂ mean(g x̂))/√(v + eps) (without mean g in RMS norm), dw = Σ dy x̂, db = Σ dy over rows.
 
-use super::binary::{add, div, match_weak, mul, sub};
-use super::reduce::mean;
+use super::binary::{add, div, match_weak, mul};
+use super::reduce::{self, mean};
 use super::unary;
 use crate::array::{Array, DType, Dims, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear};
@@ -81,7 +81,7 @@ impl<T: Float> Op for LayerNorm<T> {
 /// The definition, over tensors, of the norm over the last `axes` axes; RMS norm is the one that is not `centred`.
 pub fn composed(x: &Tensor, axes: usize, w: Option<&Tensor>, b: Option<&Tensor>, eps: f64, centred: bool) -> Result<Tensor> {
     let axes: Vec<isize> = (x.ndim() - axes..x.ndim()).map(|a| a as isize).collect();
-    let d = if centred { sub(x, &mean(x, Some(&axes), true)?)? } else { x.clone() };
+    let d = if centred { reduce::centred(x, |x| mean(x, Some(&axes), true))? } else { x.clone() };
     let v = mean(&unary::square(&d)?, Some(&axes), true)?;
     let mut y = div(&d, &unary::sqrt(&add(&v, &match_weak(Scalar::Float(eps), x.dtype())?)?)?)?;
     if let Some(w) = w {

@@ -1,6 +1,6 @@
 //! Losses over elements. Each is written as its definition over tensors.
 
-use super::binary::{choose, greater, match_weak, mul, sub};
+use super::binary::{add, choose, greater, match_weak, mul, sub};
 use super::reduce::{mean, sum};
 use super::unary;
 use crate::array::Scalar;
@@ -71,23 +71,21 @@ pub fn huber_loss(x: &Tensor, y: &Tensor, delta: f64, reduction: Reduction) -> R
     let error = sub(x, &y)?;
     let size = unary::abs(&error)?;
     let delta_of = constant(delta, &error)?;
-    let near = mul(&constant(0.5, &error)?, &unary::square(&error)?)?;
+    let is_far = greater(&size, &delta_of)?;
+    // An infinite error must not come to the square, whose slope there would be 0·∞.
+    let near = mul(&constant(0.5, &error)?, &unary::square(&choose(&is_far, &constant(0.0, &error)?, &error)?)?)?;
     let far = mul(&delta_of, &sub(&size, &constant(0.5 * delta, &error)?)?)?;
-    reduction.of(&choose(&greater(&size, &delta_of)?, &far, &near)?)
+    reduction.of(&choose(&is_far, &far, &near)?)
 }
 
-/// Binary cross-entropy of logits: softplus(x) − x·y, with `pos_weight` on the positive term and `weight` on all.
+/// Binary cross-entropy of logits: y·softplus(−x) + (1 − y)·softplus(x), which loses nothing however sure x is, with `pos_weight` on the
+/// positive term and `weight` on all.
 pub fn bce_with_logits(x: &Tensor, y: &Tensor, weight: Option<&Tensor>, pos_weight: Option<&Tensor>, reduction: Reduction) -> Result<Tensor> {
     let y = same_shape(x, y, "bce_with_logits")?;
-    let mut losses = match pos_weight {
-        None => sub(&unary::softplus(x)?, &mul(x, &y)?)?,
-        Some(p) => {
-            // −p·y·log σ(x) − (1 − y)·log σ(−x), with log σ(−x) = log σ(x) − x.
-            let log_sigmoid = unary::log_sigmoid(x)?;
-            let negative = mul(&sub(&constant(1.0, &y)?, &y)?, &sub(x, &log_sigmoid)?)?;
-            sub(&negative, &mul(&mul(p, &y)?, &log_sigmoid)?)?
-        }
-    };
+    let positive = mul(&y, &unary::softplus(&unary::neg(x)?)?)?;
+    let positive = pos_weight.map_or(Ok(positive.clone()), |p| mul(p, &positive))?;
+    let negative = mul(&sub(&constant(1.0, &y)?, &y)?, &unary::softplus(x)?)?;
+    let mut losses = add(&positive, &negative)?;
     if let Some(weight) = weight {
         losses = mul(&losses, weight)?;
     }

@@ -1,6 +1,6 @@
 //! Reductions along axes. `axes: None` means all; `keepdims` leaves them with size 1.
 
-use super::binary::{div, equal, match_weak, mul, sub};
+use super::binary::{choose, div, equal, match_weak, mul, sub};
 use super::{shape, unary};
 use crate::array::{Array, DType, Dims, MAX_DIMS, Scalar, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
@@ -49,6 +49,13 @@ pub fn mean(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor
     div(&total, &match_weak(Scalar::Float(n), x.dtype())?)
 }
 
+/// x less its mean, to the precision of what is left rather than of x: first less the mean as it comes, rounded, which is a constant
+/// and so leaves the gradient alone, and then less the mean of that.
+pub(super) fn centred(x: &Tensor, mean: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let near = sub(x, &mean(x)?.detach())?;
+    sub(&near, &mean(&near)?)
+}
+
 /// Variance along axes, centred first: Σ(x − mean)² / (n − correction).
 pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) -> Result<Tensor> {
     let x = if x.dtype().is_float() { x.clone() } else { linear::cast(x, DType::F64)? };
@@ -58,9 +65,15 @@ pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) 
     div(&total, &match_weak(Scalar::Float((n - correction).max(0.0)), x.dtype())?)
 }
 
-/// Standard deviation: the square root of [`var`].
+/// Standard deviation: the square root of [`var`]. Where that is 0, where a root has no slope, the gradient is 0.
 pub fn std(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) -> Result<Tensor> {
-    unary::sqrt(&var(x, axes, keepdims, correction)?)
+    let var = var(x, axes, keepdims, correction)?;
+    if !var.requires_grad() {
+        return unary::sqrt(&var);
+    }
+    let zero = match_weak(Scalar::Float(0.0), var.dtype())?;
+    let constant = equal(&var, &zero)?;
+    choose(&constant, &zero, &unary::sqrt(&choose(&constant, &match_weak(Scalar::Float(1.0), var.dtype())?, &var)?)?)
 }
 
 /// y = Πx; dx = dy · Π of the others, computed as y/x where no factor is zero and explicitly where one is.

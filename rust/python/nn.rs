@@ -120,9 +120,6 @@ fn batch_norm(
     mask: Option<&Bound<'_, PyAny>>,
     relu: bool,
 ) -> PyResult<PyTensor> {
-    if eps < 0.0 || (training && eps == 0.0) || eps.is_nan() {
-        return Err(PyValueError::new_err(format!("batch_norm: expected eps above 0 in training (at least 0 in eval), got {eps}")));
-    }
     if running_mean.is_some() != running_var.is_some() {
         return Err(PyValueError::new_err("batch_norm: expected running_mean and running_var together, got only one of them"));
     }

@@ -291,6 +291,46 @@ def test_error_mask(what: str) -> None:
     assert state(bn) == before
 
 
+def with_buffer(name: str, value: treadle.Tensor) -> nn.BatchNorm1d:
+    """A layer one of whose statistics was put in by hand."""
+    bn = nn.BatchNorm1d(4)
+    setattr(bn, name, nn.Buffer(value))
+    return bn
+
+
+BUFFERS: dict[str, tuple[str, treadle.Tensor, str]] = {
+    "two types": (
+        "running_var",
+        treadle.ones(4, dtype="float64"),
+        "expected running statistics of one float type, got float32 and float64",
+    ),
+    "a count that is a float": (
+        "num_batches_tracked",
+        treadle.tensor(0.0),
+        "expected an int64 count of batches of one element, got float32 of shape ()",
+    ),
+    "no count": (
+        "num_batches_tracked",
+        treadle.zeros(0, dtype="int64"),
+        "expected an int64 count of batches of one element, got int64 of shape (0,)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BUFFERS)
+def test_error_buffers(what: str) -> None:
+    name, value, message = BUFFERS[what]
+    refuses(with_buffer(name, value), treadle.ones(8, 4), TypeError, f"batch_norm: {message}")
+
+
+def test_error_momentum_set_later() -> None:
+    bn = nn.BatchNorm1d(4)
+    bn.momentum = 1.5
+    refuses(bn, treadle.ones(8, 4), ValueError, "batch_norm: expected momentum in [0, 1], got 1.5")
+    with pytest.raises(ValueError, match=r"momentum in \[0, 1\], got -1"):
+        nn.functional.batch_norm(treadle.ones(8, 4), treadle.zeros(4), treadle.ones(4), training=True, momentum=-1)
+
+
 @pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize(
     ("options", "error", "message"),
@@ -383,6 +423,7 @@ def test_the_page_has_every_error_word_for_word() -> None:
             lambda options=options: nn.BatchNorm1d(**options)
             for options in ({"dim": 4, "eps": 0}, {"dim": 4, "momentum": 1.5}, {"dim": 0})
         ),
+        *(lambda name=name, value=value: with_buffer(name, value)(x) for name, value, _ in list(BUFFERS.values())[:2]),
         lambda: bn(treadle.tensor(spoilt)),
     ]
     page = (Path(__file__).parents[2] / "docs" / "batchnorm.md").read_text(encoding="utf-8")

@@ -1,0 +1,82 @@
+"""Values and gradients where a formula written plainly breaks: infinities, constants, sure predictions, data far from 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import treadle
+from treadle import nn
+from treadle.nn import functional
+
+INF = float("inf")
+
+
+def test_bce_of_sure_predictions_keeps_its_digits() -> None:
+    x = np.array([-30.0, -17.0, -3.0, 0.0, 8.0, 17.0, 30.0], "float32")
+    for y in (0.0, 1.0):
+        target = treadle.full((7,), y)
+        wanted = np.logaddexp(0, (1 - 2 * y) * x.astype("float64"))
+        logits = treadle.tensor(x, requires_grad=True)
+        losses = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        np.testing.assert_allclose(losses.numpy(), wanted, rtol=1e-6)
+        losses.sum().backward()
+        np.testing.assert_allclose(logits.grad.numpy(), 1 / (1 + np.exp(-x.astype("float64"))) - y, rtol=1e-6, atol=1e-7)
+
+
+def test_the_deviation_of_a_constant_has_no_slope() -> None:
+    x = treadle.tensor([[1.0, 1.0], [1.0, 3.0]], requires_grad=True)
+    deviation = x.std(0)
+    assert deviation.tolist() == [0, 1]
+    deviation.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), [[0, -0.5], [0, 0.5]])
+    assert np.isnan(treadle.tensor([[np.nan], [1.0]], requires_grad=True).std(0).item())
+
+
+def test_huber_at_an_infinite_error() -> None:
+    x = treadle.tensor([INF, -INF, 3.0, 0.5], requires_grad=True)
+    losses = functional.huber_loss(x, treadle.zeros(4), reduction="none")
+    assert losses.tolist() == [INF, INF, 2.5, 0.125]
+    losses.sum().backward()
+    assert x.grad.tolist() == [1, -1, 1, 0.5]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_a_mask_leaves_out_is_in_no_gradient(training: bool) -> None:
+    data = np.random.default_rng(0).normal(size=(4, 2)).astype("float32")
+    data[3] = np.nan
+    bn, mask = nn.BatchNorm1d(2).train(training), treadle.tensor([True, True, True, False])
+
+    def gradients(create_graph: bool) -> list[np.ndarray]:
+        x = treadle.tensor(data, requires_grad=True)
+        loss = bn(x, mask).exp().sum()
+        return [g.detach().numpy() for g in treadle.grad(loss, [x, *bn.parameters()], create_graph=create_graph)]
+
+    for plain, recorded in zip(gradients(False), gradients(True), strict=True):
+        assert np.isfinite(plain).all()
+        np.testing.assert_allclose(recorded, plain, rtol=1e-5, atol=1e-6)
+
+
+NORMS: dict[str, Callable[[str], nn.Module]] = {
+    "batch norm": lambda dtype: nn.BatchNorm1d(8, dtype=dtype),
+    "layer norm": lambda dtype: nn.LayerNorm(8, dtype=dtype),
+    "group norm": lambda dtype: nn.GroupNorm(2, 8, dtype=dtype),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_far_from_zero(name: str, create_graph: bool) -> None:
+    rng = np.random.default_rng(1)
+    data, dy = (rng.normal(size=(64, 8)) + 1e6).astype("float32"), rng.normal(size=(64, 8)).astype("float32")
+
+    def gradients(dtype: str) -> list[np.ndarray]:
+        norm, x = NORMS[name](dtype), treadle.tensor(data.astype(dtype), requires_grad=True)
+        loss = (norm(x) * treadle.tensor(dy.astype(dtype))).sum()
+        found = treadle.grad(loss, [x, *norm.parameters()], create_graph=create_graph and dtype == "float32")
+        return [g.detach().numpy() for g in found]
+
+    for got, wanted in zip(gradients("float32"), gradients("float64"), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)

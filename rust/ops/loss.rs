@@ -3,9 +3,13 @@
 use super::binary::{add, choose, greater, match_weak, mul, sub};
 use super::reduce::{mean, sum};
 use super::unary;
-use crate::array::Scalar;
-use crate::autograd::{Tensor, linear};
-use crate::{Result, bail};
+use super::value::{Formula, Value};
+use crate::array::{Array, Scalar};
+use crate::autograd::{Inputs, Op, Tensor, linear};
+use crate::kernels::map::{self, Binary};
+use crate::kernels::math::Math;
+use crate::kernels::simd::Isa;
+use crate::{Result, bail, with_float};
 
 /// How the losses of single elements become one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,14 +82,52 @@ pub fn huber_loss(x: &Tensor, y: &Tensor, delta: f64, reduction: Reduction) -> R
     reduction.of(&choose(&is_far, &far, &near)?)
 }
 
-/// Binary cross-entropy of logits: y·softplus(−x) + (1 − y)·softplus(x), which loses nothing however sure x is, with `pos_weight` on the
-/// positive term and `weight` on all.
+/// max(x, 0) − x·y + log(1 + e^−|x|), which loses nothing however sure x is; dx = σ(x) − y, dy = −x.
+struct BceWithLogits {
+    x: Array,
+    y: Array,
+}
+impl Op for BceWithLogits {
+    fn name(&self) -> &'static str {
+        "bce_with_logits"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        let (x, y) = (dx.input(0, &self.x), dx.input(1, &self.y));
+        dx.give(0, || (Formula::from(dy) * (Formula::from(&x).sigmoid() - Formula::from(&y))).tensor())?;
+        dx.give(1, || (Formula::from(dy) * -Formula::from(&x)).tensor())
+    }
+}
+
+/// The same, of one element.
+#[derive(Clone, Copy)]
+struct Bce;
+impl<T: Math> Binary<T, T> for Bce {
+    const COST: usize = 14;
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T, y: T) -> T {
+        let above = if x > T::ZERO { x } else { T::ZERO };
+        above - x * y + (-x.abs()).exp_down_on::<I>().log1p_on::<I>()
+    }
+}
+
+/// Binary cross-entropy of logits, with `pos_weight` on the positive term, p·y·softplus(−x), and `weight` on all.
 pub fn bce_with_logits(x: &Tensor, y: &Tensor, weight: Option<&Tensor>, pos_weight: Option<&Tensor>, reduction: Reduction) -> Result<Tensor> {
     let y = same_shape(x, y, "bce_with_logits")?;
-    let positive = mul(&y, &unary::softplus(&unary::neg(x)?)?)?;
-    let positive = pos_weight.map_or(Ok(positive.clone()), |p| mul(p, &positive))?;
-    let negative = mul(&sub(&constant(1.0, &y)?, &y)?, &unary::softplus(x)?)?;
-    let mut losses = add(&positive, &negative)?;
+    let mut losses = match pos_weight {
+        None => {
+            let dtype = x.dtype().promote(y.dtype());
+            let (x, y) = (linear::cast(x, dtype)?, linear::cast(&y, dtype)?);
+            let run = |x: &Array, y: &Array| -> Result<Array> {
+                with_float!(dtype, T => map::binary::<T, T, _>(Bce, x, y, "bce_with_logits"), else unreachable!("checked to be floats"))
+            };
+            let losses = run(x.array(), y.array())?;
+            Tensor::record(losses, &[&x, &y], || BceWithLogits { x: x.array().clone(), y: y.array().clone() })
+        }
+        Some(p) => {
+            let positive = mul(&mul(p, &y)?, &unary::softplus(&unary::neg(x)?)?)?;
+            add(&positive, &mul(&sub(&constant(1.0, &y)?, &y)?, &unary::softplus(x)?)?)?
+        }
+    };
     if let Some(weight) = weight {
         losses = mul(&losses, weight)?;
     }

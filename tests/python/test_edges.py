@@ -80,3 +80,24 @@ def test_gradients_far_from_zero(name: str, create_graph: bool) -> None:
 
     for got, wanted in zip(gradients("float32"), gradients("float64"), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32"), ("float64", "int64")])
+def test_bce_of_two_types_is_of_the_wider(dtypes: tuple[str, str]) -> None:
+    x, y = treadle.randn(5, dtype=dtypes[0]), (treadle.rand(5) > 0.5).astype(dtypes[1])
+    loss = functional.binary_cross_entropy_with_logits(x, y, reduction="none")
+    assert loss.dtype == "float64"
+    wide = x.numpy().astype("float64")
+    np.testing.assert_allclose(loss.numpy(), np.logaddexp(0, wide) - wide * y.numpy(), rtol=1e-12)
+
+
+def test_bce_has_second_derivatives_of_logits_and_targets() -> None:
+    x, y = treadle.randn(6, dtype="float64", requires_grad=True), treadle.rand(6, dtype="float64", requires_grad=True)
+    weight = treadle.rand(6, dtype="float64")
+    for pos_weight in (None, treadle.tensor(2.5, dtype="float64")):
+
+        def loss(x: treadle.Tensor, y: treadle.Tensor, pos_weight: treadle.Tensor | None = pos_weight) -> treadle.Tensor:
+            return functional.binary_cross_entropy_with_logits(x, y, weight=weight, pos_weight=pos_weight, reduction="none")
+
+        assert treadle.autograd.gradcheck(loss, [x, y])
+        assert treadle.autograd.gradgradcheck(loss, [x, y])

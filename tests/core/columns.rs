@@ -1,6 +1,7 @@
 //! Batch norm kernels against a float64 reference, over layouts, masks, thread counts and offsets.
 
 use crate::columns_reference::*;
+use crate::support::{alone, settled};
 use proptest::prelude::*;
 use treadle::kernels::columns::{Gradients, Options, Planes, Stats, backward_eval, backward_train, forward_eval, forward_train};
 use treadle::kernels::parallel;
@@ -180,6 +181,7 @@ fn masked_positions_do_not_count_whatever_they_hold() {
 
 #[test]
 fn fused_relu_has_the_bits_of_a_separate_one() {
+    let _settled = settled();
     for shape in [[50, 70, 1], [6, 5, 40], [6, 5, 7], [3000, 90, 1]] {
         let mut case = rounded(case(shape, 4));
         let x = Laid::new(&case.x, shape, Lay::Contiguous).to_f32();
@@ -198,6 +200,7 @@ fn fused_relu_has_the_bits_of_a_separate_one() {
 
 #[test]
 fn threads_do_not_change_bits() {
+    let _alone = alone();
     let before = parallel::num_threads();
     for shape in [[1024, 512, 1], [9000, 70, 1], [20_000, 64, 1], [64, 3000, 1], [32, 16, 256], [2, 3, 90_000], [900, 40, 12]] {
         let case = rounded(case(shape, 8));

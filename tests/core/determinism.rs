@@ -1,14 +1,10 @@
 //! The same inputs give the same bits at 1, 2, 3 and 8 threads, and on every instruction set where sums decide.
 
-use crate::support::{Noise, bits, uniform};
-use std::sync::Mutex;
+use crate::support::{Noise, alone, bits, uniform};
 use treadle::array::DType;
 use treadle::kernels::gemm::{Gemm, Matrix, gemm_into};
 use treadle::kernels::{parallel, simd};
 use treadle::{Result, Tensor, autograd, ops};
-
-/// Settings are global: tests that change them run one at a time.
-pub static SETTINGS: Mutex<()> = Mutex::new(());
 
 fn f32(shape: &[usize], seed: u64) -> Tensor {
     ops::cast(&uniform(shape, -1.0, 1.0, seed), DType::F32).unwrap()
@@ -45,7 +41,7 @@ fn everything() -> Result<Vec<Vec<u64>>> {
 
 #[test]
 fn threads_do_not_change_bits() {
-    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let _alone = alone();
     let before = parallel::num_threads();
     parallel::set_num_threads(1);
     let want = everything().unwrap();
@@ -74,7 +70,7 @@ fn products<T: Gemm>((m, k, n): (usize, usize, usize)) -> Vec<u64> {
 
 #[test]
 fn threads_do_not_change_bits_of_products() {
-    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let _alone = alone();
     let before = parallel::num_threads();
     let long = [(2, 4096, 128), (128, 5000, 3), (3, 1500, 160), (1, 3000, 700), (700, 3000, 1), (16, 300, 900), (9, 1025, 97)];
     let wide = [(4000, 20, 10), (4000, 64, 15), (64, 784, 100), (100, 784, 100), (130, 513, 127), (96, 1024, 96), (600, 300, 70)];
@@ -97,7 +93,7 @@ fn threads_do_not_change_bits_of_products() {
 
 #[test]
 fn threads_do_not_change_bits_from_many_callers() {
-    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let _alone = alone();
     let want = everything().unwrap();
     let callers: Vec<_> = (0..4).map(|_| std::thread::spawn(|| everything().unwrap())).collect();
     for caller in callers {
@@ -107,7 +103,7 @@ fn threads_do_not_change_bits_from_many_callers() {
 
 #[test]
 fn instruction_sets_agree_on_sums() {
-    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let _alone = alone();
     let x = f32(&[513, 217], 9);
     let sums = || [ops::sum(&x, Some(&[0]), false), ops::sum(&x, Some(&[1]), false), ops::sum(&x, None, false)].map(|s| bits(&s.unwrap()));
     let best = simd::level();

@@ -1,6 +1,6 @@
 //! Kernels against naive index-by-index references, over random shapes, layouts and element types.
 
-use crate::support::{assert_close, broadcast_element, elements, indices, relaid, uniform};
+use crate::support::{alone, assert_close, broadcast_element, elements, indices, relaid, settled, uniform};
 use proptest::prelude::*;
 use treadle::array::{DType, Element, Scalar, Slice};
 use treadle::kernels::turn::{Rows, turn};
@@ -96,7 +96,9 @@ proptest! {
             out
         };
         let sum = ops::sum(&x, Some(&axes), keepdims).unwrap();
-        assert_close("sum", &elements(sum.array()), &fold(0.0, |a, b| a + b), 1e-6);
+        // Terms may cancel: what is rounded is as large as they are.
+        let largest = fold(0.0, |a, b| a + b.abs()).into_iter().fold(1.0, f64::max);
+        assert_close("sum", &elements(sum.array()), &fold(0.0, |a, b| a + b), 1e-7 * largest);
         prop_assert_eq!(sum.ndim(), if keepdims { shape.len() } else { outer.len() });
         if empty {
             prop_assert!(outer.contains(&0) || ops::max(&x, Some(&axes), keepdims).is_err());
@@ -207,6 +209,7 @@ fn promotion_is_numpys() {
 /// Results that are written past the caches have the bits of those that are not.
 #[test]
 fn large_results_are_the_small_ones_side_by_side() {
+    let _settled = settled();
     let n = (9 << 20) + 13;
     let (x, y) = (uniform(&[n], -4.0, 4.0, 1), uniform(&[n], -4.0, 4.0, 2));
     let (x, y) = (Tensor::constant(map_cast(&x, DType::F32)), Tensor::constant(map_cast(&y, DType::F32)));
@@ -251,7 +254,7 @@ fn matrices_are_turned_and_nothing_else_is_written() {
             }
         }
     }
-    let _alone = crate::determinism::SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let _alone = alone();
     for level in [simd::Level::Avx512, simd::Level::Baseline] {
         let best = simd::level();
         simd::limit_level(level);

@@ -1,13 +1,10 @@
 //! Random numbers: known answers, the same bits everywhere, and the distributions they claim.
 
-use crate::support::assert_close;
-use std::sync::Mutex;
+use crate::support::{alone, assert_close};
 use treadle::array::{Array, DType, Dims, Element};
 use treadle::kernels::random::Generator;
 use treadle::kernels::{parallel, simd};
 use treadle::{Tensor, autograd, ops};
-
-static SETTINGS: Mutex<()> = Mutex::new(());
 
 fn dims(n: usize) -> Dims {
     Dims::new(&[n]).unwrap()
@@ -52,7 +49,7 @@ fn first_words_of_philox() {
 
 #[test]
 fn bits_do_not_depend_on_threads_or_instruction_sets() {
-    let _alone = SETTINGS.lock().unwrap_or_else(|e| e.into_inner());
+    let _alone = alone();
     let (threads, level) = (parallel::num_threads(), simd::level());
     let want = draws(200_003);
     for n in [1, 2, 3, 8] {

@@ -1,6 +1,6 @@
 //! Kernels and ops over rows: fused against composed, gradients of first and second order, threads, edges and errors.
 
-use crate::support::{Noise, assert_close, bits, elements, relaid, uniform};
+use crate::support::{Noise, alone, assert_close, bits, elements, relaid, settled, uniform};
 use treadle::array::{Array, DType};
 use treadle::autograd::grad;
 use treadle::kernels::{parallel, rows};
@@ -182,6 +182,7 @@ fn fused_agrees_with_composed() {
 
 #[test]
 fn layouts_do_not_matter() {
+    let _settled = settled();
     for (seed, case) in all_cases().into_iter().enumerate().filter(|(_, case)| case.inputs[0].size() > 0) {
         let strided: Vec<Tensor> = case.inputs.iter().map(|x| relaid(x, seed as u64 + 1)).collect();
         let (a, b) = (run(&case.fused, &case.inputs, 4).unwrap(), run(&case.fused, &strided, 4).unwrap());
@@ -191,6 +192,7 @@ fn layouts_do_not_matter() {
 
 #[test]
 fn threads_do_not_change_a_bit() {
+    let _alone = alone();
     let before = parallel::num_threads();
     for (n, c) in [(20_000, 10), (3_000, 32), (700, 333), (40, 9000)] {
         let groups = group_norms(&[(&[n / 4, 4, c], 2), (&[n, c / 2 * 2], 2)]);
@@ -231,6 +233,7 @@ fn made_of(x: &[f32], dy: &[f32], w: &[f32]) -> Vec<Vec<f32>> {
 
 #[test]
 fn rows_from_afar_are_as_those_that_are_near() {
+    let _settled = settled();
     for (n, c) in [(30_000, 10), (9_001, 33), (3_001, 100), (701, 512), (601, 513)] {
         let values = |n: usize, seed| -> Vec<f32> { elements(uniform(&[n * c], -3.0, 3.0, seed).array()).iter().map(|&x| x as f32).collect() };
         let (x, dy, w) = (values(n, 51), values(n, 52), values(1, 53));

@@ -1,7 +1,21 @@
 //! What the core's tests share: numbers that are the same everywhere, tensors in random layouts, and naive references.
 
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use treadle::Tensor;
 use treadle::array::{Array, Slice};
+
+/// The number of threads and the instruction set are the whole process's, and the latter decides bits.
+static SETTINGS: RwLock<()> = RwLock::new(());
+
+/// For tests that change the settings: no other of these, and none of those that compare bits, runs meanwhile.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    SETTINGS.write().unwrap_or_else(|e| e.into_inner())
+}
+
+/// For tests that compare bits: the settings stay as they are.
+pub fn settled() -> RwLockReadGuard<'static, ()> {
+    SETTINGS.read().unwrap_or_else(|e| e.into_inner())
+}
 
 /// A stream of numbers that depends on its seed alone (SplitMix64).
 pub struct Noise(u64);

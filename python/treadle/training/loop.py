@@ -51,7 +51,8 @@ def fit(
         optimizer: Holds the parameters to train.
         epochs: How many epochs the run has in all, those before a resume included.
         scheduler: Sets the learning rate.
-        metrics: Names and measures; None: the accuracy when targets are class indices, otherwise nothing.
+        metrics: Names and measures; None: the accuracy when targets are class indices, or the loss is
+            `BCEWithLogitsLoss` of one output; otherwise nothing.
         progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
         checkpoint: A file that holds the whole state of the run, replaced after each epoch. There is one from the

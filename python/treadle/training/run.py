@@ -60,7 +60,7 @@ class Run:
         self.epoch, self.history = 0, History()
         # Of the epoch under way:
         self.batch, self.skipped, self.seconds, self.rate = 0, 0, 0.0, 0.0
-        self.meter = Meter(metrics)
+        self.meter = Meter(metrics, steps.loss)
         self._chance = _generators(train, steps)
         self._begun = self._states()
         self._interrupted = False
@@ -122,7 +122,7 @@ class Run:
     def _batches(self, line: EpochProgress) -> Iterator[Any]:
         """The batches of the epoch under way, but for those that were trained on before."""
         if self.batch == 0:
-            self.meter = Meter(self.metrics)
+            self.meter = Meter(self.metrics, self.steps.loss)
             if self.saved is not None:
                 self._begun = self._states()
             yield from self.train

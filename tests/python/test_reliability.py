@@ -23,6 +23,7 @@ from treadle import Tensor, nn, optim
 from treadle.data import DataLoader
 from treadle.serialization import SerializationError
 from treadle.training import History, fit, load_checkpoint, save_checkpoint
+from treadle.training.checkpoint import is_checkpoint
 from treadle.training.saved import Checkpoints
 
 STEPS = 10  # of an epoch of Setting
@@ -116,12 +117,10 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_the_last_checkpoints_are_kept_and_the_newest_whole_one_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
-    (tmp_path / "run.7.safetensors").write_bytes(b"of an earlier run")
-    (tmp_path / "run.final.safetensors").write_bytes(b"not ours")
     whole = Setting()
     whole.fit(4, checkpoint=path, keep_last=3)
     names = {file.name for file in tmp_path.iterdir()}
-    assert names == {"run.safetensors", "run.1.safetensors", "run.2.safetensors", "run.final.safetensors"}
+    assert names == {"run.safetensors", "run.1.safetensors", "run.2.safetensors"}
     assert [load_checkpoint(file)["epoch"] for file in Checkpoints(path).files()] == [4, 3, 2]
     path.write_bytes(path.read_bytes()[:100])
     older = tmp_path / "run.1.safetensors"
@@ -134,6 +133,76 @@ def test_the_last_checkpoints_are_kept_and_the_newest_whole_one_is_resumed(tmp_p
     ):
         second.fit(4, checkpoint=path, resume=True)
     assert second.bits() == whole.bits()
+
+
+def kept(folder: Path) -> dict[str, int]:
+    """The epoch of each file that is a checkpoint."""
+    return {file.name: load_checkpoint(file)["epoch"] for file in sorted(folder.iterdir()) if is_checkpoint(file)}
+
+
+def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(4, checkpoint=path, keep_last=4)
+    others = [tmp_path / f"run.{name}.safetensors" for name in (4, 7, 2024, "best")]
+    for other in others:
+        treadle.save(other, {"w": treadle.ones(2)})
+    Setting().fit(1, checkpoint=path, keep_last=2)
+    assert kept(tmp_path) == {"run.1.safetensors": 0, "run.safetensors": 1}
+    assert all(other.exists() for other in others)
+
+
+def test_a_file_in_the_place_of_an_older_checkpoint_is_refused(tmp_path: Path) -> None:
+    treadle.save(tmp_path / "run.1.safetensors", {"w": treadle.ones(2)})
+    with pytest.raises(ValueError, match=r"expected .*run\.1\.safetensors to be free for an older checkpoint"):
+        Setting().fit(1, checkpoint=tmp_path / "run.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.1.safetensors"]
+
+
+def test_a_new_run_that_cannot_save_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(2, checkpoint=path)
+    before = kept(tmp_path)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("no space")))
+    with pytest.raises(OSError, match="no space"):
+        Setting().fit(1, checkpoint=path)
+    assert kept(tmp_path) == before
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(2, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:100])
+    replace = os.replace
+
+    def die(old: Any, new: Any) -> None:
+        if Path(new) == path:
+            raise Stop
+        replace(old, new)
+
+    monkeypatch.setattr("os.replace", die)
+    with pytest.raises(Stop), pytest.warns(RuntimeWarning, match="an older checkpoint"):
+        Setting().fit(3, checkpoint=path, resume=True)
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning, match="an older checkpoint"):
+        Setting().fit(3, checkpoint=path, resume=True)
+    assert kept(tmp_path)["run.safetensors"] == 3
+
+
+def test_resuming_with_a_smaller_keep_last_takes_away_what_is_beyond(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting(epochs=5).fit(4, checkpoint=path, keep_last=5)
+    Setting(epochs=5).fit(5, checkpoint=path, keep_last=2, resume=True)
+    assert kept(tmp_path) == {"run.1.safetensors": 4, "run.safetensors": 5}
+
+
+def test_a_checkpoint_follows_a_link_and_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "run.safetensors").symlink_to(tmp_path / "there" / "real.safetensors")
+    Setting().fit(1, checkpoint=tmp_path / "run.safetensors")
+    assert (tmp_path / "run.safetensors").is_symlink()
+    assert kept(tmp_path / "there") == {"real.1.safetensors": 0, "real.safetensors": 1}
+    with pytest.raises(ValueError, match="expected the checkpoint as a file"):
+        Setting().fit(1, checkpoint=tmp_path / "there")
 
 
 def test_no_whole_checkpoint_is_an_error_that_says_why(tmp_path: Path) -> None:

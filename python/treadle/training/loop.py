@@ -55,7 +55,8 @@ def fit(
             `BCEWithLogitsLoss` of one output; otherwise nothing.
         progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
-        checkpoint: A file that holds the whole state of the run, replaced after each epoch. There is one from the
+        checkpoint: A file that holds the whole state of the run, replaced after each epoch. A new run takes the place
+            of checkpoints that an earlier one left under these names, and touches no other file. There is one from the
             start, so a run interrupted at any moment leaves one that can be resumed. Ctrl-C ends the step, writes a
             checkpoint and raises KeyboardInterrupt; a second one raises it at once.
         resume: Continue from `checkpoint`, or, when that is damaged, from the newest before it that is whole; a
@@ -80,7 +81,8 @@ def fit(
 
     Raises:
         ValueError: No epochs, no batches, an empty batch, resume without checkpoint, an unknown step_scheduler,
-            on_nonfinite or on_checkpoint_error, or checkpoint_every or keep_last below 1.
+            on_nonfinite or on_checkpoint_error, checkpoint_every or keep_last below 1, or another file under the name
+            of an older checkpoint.
         FileNotFoundError: There is nothing to resume.
         SerializationError: No checkpoint is whole. It is a ValueError.
         FloatingPointError: The loss or a weight became infinite or NaN; the checkpoints before stay.
@@ -112,7 +114,7 @@ def fit(
     if resume and saved is not None:
         run.load(saved.newest())
     elif saved is not None:
-        saved.clear()
+        saved.begin()
         run.save()
     _go_through(run, epochs, progress, callbacks)
     if early_stopping:

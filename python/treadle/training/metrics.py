@@ -228,7 +228,8 @@ def _classes(name: str, what: str, values: Values) -> npt.NDArray[Any]:
     """Class indices (N,): scores (N, C) become the index of each row's largest."""
     array = _array(values)
     if array.ndim == 2 and array.shape[1] != 1:
-        return np.argmax(array, axis=1)
+        largest: npt.NDArray[np.intp] = array.argmax(axis=1)
+        return largest
     if array.ndim != 1 or (array.dtype.kind == "f" and not np.array_equal(array, np.trunc(array))):
         raise ValueError(
             f"{name}: expected {what} as scores (N, C) or class indices (N,), got {array.dtype} of shape {array.shape}; "

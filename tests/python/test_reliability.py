@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from test_training import Setting, rows, without_seconds
 import treadle
 from tests.crash.kills import kill_and_resume
 from treadle import Tensor, nn, optim
-from treadle.data import DataLoader
+from treadle.data import Compose, DataLoader, RandomCrop, RandomHorizontalFlip, TensorDataset
 from treadle.serialization import SerializationError
 from treadle.training import History, fit, load_checkpoint, save_checkpoint
 from treadle.training.checkpoint import is_checkpoint
@@ -78,6 +79,62 @@ def test_generators_of_dropout_and_of_the_default_loader_are_resumed(tmp_path: P
     with pytest.raises(Stop):
         run(checkpoint=path, checkpoint_every=3, loss=crash_after(17))
     assert run(checkpoint=path, resume=True) == whole
+
+
+AUGMENT = Compose([RandomCrop(2, generator=treadle.Generator(5)), RandomHorizontalFlip(generator=treadle.Generator(6))])
+
+
+def transforms(kind: str) -> Any:
+    """A transform that holds its generators in another way."""
+    augment = Compose([RandomCrop(2, generator=treadle.Generator(5)), RandomHorizontalFlip(generator=treadle.Generator(6))])
+    for part, seed in zip(AUGMENT.transforms, (5, 6), strict=True):
+        part.generator = treadle.Generator(seed)  # type: ignore[attr-defined]
+
+    def nested(x: Tensor, y: Tensor) -> Any:
+        def inner(images: Tensor) -> Any:
+            return AUGMENT(images)
+
+        return inner(x), y
+
+    def of_parts(parts: Any, x: Tensor, y: Tensor) -> Any:
+        return parts[0](x), y
+
+    return {
+        "closure": lambda x, y: (augment(x), y),
+        "global": nested,
+        "partial": partial(of_parts, [augment]),
+        "default": lambda x, y, by=augment: (by(x), y),
+        "wrapped": wraps(nested)(lambda *batch: nested(*batch)),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["closure", "global", "partial", "default", "wrapped"])
+def test_generators_of_transforms_are_resumed(tmp_path: Path, kind: str) -> None:
+    def run(epochs: int, **options: Any) -> bytes:
+        treadle.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+        images = TensorDataset(treadle.rand(32, 6, 6), treadle.arange(32) % 2)
+        loader = DataLoader(images, 8, shuffle=True, transform=transforms(kind))
+        sgd = optim.SGD(model.parameters(), lr=0.1)
+        fit(model, loader, loss=nn.CrossEntropyLoss(), optimizer=sgd, epochs=epochs, progress=False, **options)
+        return b"".join(t.numpy().tobytes() for t in model.state_dict().values())
+
+    path = tmp_path / "run.safetensors"
+    whole = run(2)
+    run(1, checkpoint=path)
+    assert run(2, checkpoint=path, resume=True) == whole
+
+
+def test_a_checkpoint_of_another_optimizer_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(1, checkpoint=path)
+    other = Setting()
+    other.optimizer = optim.SGD(other.model.parameters(), lr=0.01)
+    other.scheduler = optim.OneCycleLR(other.optimizer, max_lr=0.01, total_steps=40)
+    before = other.bits()
+    with pytest.raises(ValueError, match="sgd: expected a group with"):
+        other.fit(2, checkpoint=path, resume=True)
+    assert other.bits() == before
 
 
 # checkpoints ------------------------------------------------------------------
@@ -359,7 +416,8 @@ def test_skip_leaves_everything_as_it_was_before_the_batch(by: float) -> None:
 
     def run(batches: list[Any], **options: Any) -> bytes:
         setting = Setting()
-        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        drop = nn.Dropout(0.4, generator=treadle.Generator(8))
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), drop, nn.Linear(8, 2))
         adam = optim.Adam(model.parameters(), lr=0.01)
         fit(model, batches, optimizer=adam, epochs=1, progress=False, **({"loss": nn.CrossEntropyLoss()} | options))
         del setting
@@ -368,6 +426,11 @@ def test_skip_leaves_everything_as_it_was_before_the_batch(by: float) -> None:
     with pytest.warns(RuntimeWarning, match="fit: skipped 2 of 10 batches of epoch 1: loss or gradients were not finite"):
         skipped = run(batches, loss=spoilt({3, 7}, by), on_nonfinite="skip")
     assert skipped == run([b for i, b in enumerate(batches, 1) if i not in (3, 7)])
+
+
+def test_an_epoch_of_nothing_but_skipped_batches_is_an_error_that_says_so() -> None:
+    with pytest.raises(FloatingPointError, match="expected a batch with a finite loss and gradients in epoch 1, got none in 10"):
+        Setting().fit(1, loss=spoilt(set(range(1, 11))), on_nonfinite="skip", progress=True)
 
 
 def test_skip_sees_gradients_of_a_finite_loss() -> None:

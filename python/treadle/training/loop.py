@@ -65,15 +65,14 @@ def fit(
         clip_norm: Scale gradients down to this joint norm before each step.
         step_scheduler: Whether the scheduler steps after each batch or each epoch; None: each batch for `OneCycleLR`,
             each epoch for the others.
-
         checkpoint_every: Write a checkpoint after every so many steps as well; None: after epochs only.
         keep_last: How many checkpoints to keep: those before `run.safetensors` are `run.1.safetensors` and so on.
         on_checkpoint_error: Whether a checkpoint that cannot be written, as on a full disk, ends the run with its
             OSError ("raise") or is left out with a RuntimeWarning ("warn"). Those before it stay either way.
         on_nonfinite: What to do about a batch with an infinite or NaN loss: raise FloatingPointError ("raise"); leave
-            weights, optimizer and running statistics as they were before it and go on ("skip") or end the run
-            ("stop"), with a RuntimeWarning. "skip" and "stop" look at the gradients of each step, too; "raise" looks
-            at the weights after each epoch and before each checkpoint, so that no bad one replaces a good one.
+            weights, optimizer, running statistics and the model's generators as they were before it and go on ("skip") or
+            end the run ("stop"), with a RuntimeWarning. "skip" and "stop" look at the gradients of each step, too; "raise"
+            looks at the weights after each epoch and before each checkpoint, so that no bad one replaces a good one.
         callbacks: Called after each epoch with the history and the model; one that answers True ends the run.
 
     Returns:
@@ -85,7 +84,8 @@ def fit(
             of an older checkpoint.
         FileNotFoundError: There is nothing to resume.
         SerializationError: No checkpoint is whole. It is a ValueError.
-        FloatingPointError: The loss or a weight became infinite or NaN; the checkpoints before stay.
+        FloatingPointError: The loss or a weight became infinite or NaN, or every batch of an epoch was skipped; the
+            checkpoints before stay.
         OSError: A checkpoint cannot be written.
 
     Example:

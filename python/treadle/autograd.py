@@ -142,11 +142,14 @@ class Context:
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
+        self._given: tuple[Tensor, ...] = ()
         self._saved: tuple[Tensor | None, ...] = ()
         self._output: Tensor | None = None
 
     def save_for_backward(self, *tensors: Tensor) -> None:
         """Keeps arguments or the output; only these are differentiated through where a second derivative is asked for.
+
+        They are kept as they are now: an optimizer's step or `copy_` afterwards changes the tensors, not what was saved.
 
         Raises:
             TypeError: Something is not a Tensor.
@@ -154,7 +157,9 @@ class Context:
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"save_for_backward: expected Tensors, got {type(tensor).__name__}")
-        self._saved = tensors
+        self._given = tensors
+        # The same value at the same place on the tape, in a cell that nobody else can change.
+        self._saved = tuple(tensor.broadcast_to(tensor.shape) for tensor in tensors)
 
     @property
     def saved_tensors(self) -> tuple[Tensor, ...]:
@@ -164,9 +169,10 @@ class Context:
 
     def _without(self, output: Tensor) -> bool:
         """Forgets the output, which would hold itself; whether it was saved."""
-        keep = any(tensor is output for tensor in self._saved)
-        self._saved = tuple(None if tensor is output else tensor for tensor in self._saved)
-        return keep
+        own = [tensor is output for tensor in self._given]
+        self._given = ()
+        self._saved = tuple(None if is_output else tensor for is_output, tensor in zip(own, self._saved, strict=True))
+        return any(own)
 
 
 class Function:

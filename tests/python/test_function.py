@@ -69,6 +69,25 @@ def test_it_is_one_node_between_others() -> None:
     assert Product.apply(x, x, 1.0).grad_fn == "function"
 
 
+@pytest.mark.parametrize("change", ["step", "copy_", "index"])
+def test_what_was_saved_does_not_change_with_the_tensor(change: str) -> None:
+    x = treadle.nn.Parameter([1.0, 2.0])
+    y = Product.apply(x, x, 0.5).sum()
+    if change == "step":
+        x.grad = treadle.ones(2)
+        sgd = treadle.optim.SGD([x], lr=1.0)
+        sgd.step()
+        sgd.zero_grad()
+    elif change == "copy_":
+        x.copy_([5.0, 5.0])
+    else:
+        with treadle.no_grad():
+            x[0] = 7.0
+    assert x.tolist() != [1.0, 2.0]
+    y.backward()
+    assert x.grad.tolist() == [1.0, 2.0]
+
+
 def test_what_is_not_needed_is_not_recorded() -> None:
     seen: list[tuple[bool, ...]] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -39,16 +40,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'treadle.autograd' has no attribute {name!r}")
 
 
-class set_grad_enabled:
-    """Records operations inside, or does not, on this thread; what was is restored on leaving.
-
-    Args:
-        mode: Whether to record.
-
-    Example:
-        >>> with treadle.set_grad_enabled(False):
-        ...     y = model(x)
-    """
+class _Recording:
+    """Records operations inside, or does not, on this thread; what was is restored on leaving."""
 
     def __init__(self, mode: bool) -> None:
         self._mode = bool(mode)
@@ -61,8 +54,11 @@ class set_grad_enabled:
         _set_grad_enabled(self._before.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function so that every call of it runs inside."""
+        """Wraps a function so that every call of it runs inside, and every part of one with `yield`."""
         mode = self._mode
+        if inspect.isgeneratorfunction(function):
+            parts: Callable[P, R] = _in_parts(mode, function)
+            return parts
 
         @functools.wraps(function)
         def inside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -75,7 +71,60 @@ class set_grad_enabled:
         return inside
 
 
-class no_grad(set_grad_enabled):
+def _in_parts(mode: bool, function: Any) -> Any:
+    """A function with `yield` whose body runs inside, and what is between its parts as before."""
+
+    @functools.wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        step, given = generator.send, None
+        while True:
+            try:
+                with _Recording(mode):
+                    made = step(given)
+            except StopIteration as end:
+                return end.value
+            try:
+                step, given = generator.send, (yield made)
+            except GeneratorExit:
+                with _Recording(mode):
+                    generator.close()
+                raise
+            except BaseException as error:
+                step, given = generator.throw, error
+
+    return inside
+
+
+class set_grad_enabled(_Recording):
+    """Records operations from here on, or does not, on this thread; with `with`, until the end of the block.
+
+    Args:
+        mode: Whether to record.
+
+    Example:
+        >>> with treadle.set_grad_enabled(False):
+        ...     y = model(x)
+        >>> treadle.set_grad_enabled(False)  # until it is set again
+    """
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        self._first = [_set_grad_enabled(self._mode)]
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._first:
+            self._before[-1] = self._first.pop()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Wraps a function so that every call of it runs inside; here it is as it was before."""
+        if self._first:
+            _set_grad_enabled(self._first.pop())
+        return super().__call__(function)
+
+
+class no_grad(_Recording):
     """Operations inside are not recorded, so they cost no memory and results do not require grad.
 
     Example:
@@ -87,7 +136,7 @@ class no_grad(set_grad_enabled):
         super().__init__(False)
 
 
-class enable_grad(set_grad_enabled):
+class enable_grad(_Recording):
     """Operations inside are recorded, also within `no_grad`."""
 
     def __init__(self) -> None:

@@ -34,6 +34,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    schedules: int = 0  # how many were made for this optimizer; the last one sets its rates
     _shapes: Sequence[tuple[int, ...]] = ()  # of the parameters whose states were checked last
 
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:

@@ -56,8 +56,11 @@ class Schema:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        return cls([Column(**column) for column in data["columns"]], data["target"], data["classes"])
+        """The inverse of `to_json`; ValueError when it did not make the data."""
+        try:
+            return cls([Column(**column) for column in data["columns"]], data["target"], data["classes"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"read_csv: expected a schema of columns, target and classes, got another object ({error})") from None
 
 
 @dataclass

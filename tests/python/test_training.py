@@ -45,6 +45,13 @@ def test_history_comes_back_from_csv_to_the_last_bit(tmp_path: Path) -> None:
     assert (tmp_path / "history.csv").read_text().startswith("epoch,train_loss,valid_loss,lr\n1,0.30000000000000004,,0.001")
 
 
+def test_history_writes_the_numbers_of_numpy(tmp_path: Path) -> None:
+    history = History([{"epoch": np.int64(1), "loss": np.float64(0.5), "lr": np.float32(0.1)}])  # type: ignore[dict-item]
+    history.to_csv(tmp_path / "history.csv")
+    assert (tmp_path / "history.csv").read_text() == f"epoch,loss,lr\n1,0.5,{float(np.float32(0.1))}\n"
+    assert History.from_csv(tmp_path / "history.csv") == history
+
+
 def test_history_keeps_its_columns() -> None:
     history = History([{"epoch": 1, "train_loss": 0.5}])
     with pytest.raises(ValueError, match=r"history: expected columns \['epoch', 'train_loss'\], got \['epoch'\]"):

@@ -132,8 +132,8 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
 
     Args:
         model: The model; its mode is restored.
-        data: Inputs as one Tensor or array (N, ...), or batches of inputs or of (inputs, targets), such as a
-            `DataLoader`.
+        data: Inputs as one Tensor, array, table or nested list of numbers (N, ...), or batches of inputs or of (inputs,
+            targets), such as a `DataLoader`.
         batch_size: How many rows of a Tensor or array go through at a time.
 
     Shape:
@@ -147,7 +147,7 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
     """
     if batch_size < 1:
         raise ValueError(f"predict: expected batch_size of at least 1, got {batch_size}")
-    batches = _batches(data, batch_size) if isinstance(data, Tensor | np.ndarray) else data
+    batches = _batches(data, batch_size) if _is_one(data) else data
     with _evaluating(model):
         outputs = [model(b[0] if isinstance(b, tuple | list) else b).numpy() for b in batches]  # type: ignore[union-attr]
     if not outputs:
@@ -155,7 +155,16 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
     return np.concatenate(outputs)
 
 
-def _batches(x: Tensor | npt.NDArray[Any], size: int) -> Iterator[Tensor]:
+def _is_one(data: Any) -> bool:
+    """Whether data is the rows themselves, rather than batches of them."""
+    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+        return True
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return isinstance(data, int | float | np.number)
+
+
+def _batches(x: Any, size: int) -> Iterator[Tensor]:
     rows = x if isinstance(x, Tensor) else Tensor(x)
     return (rows[start : start + size] for start in range(0, len(rows), size))
 

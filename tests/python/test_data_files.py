@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import tomllib
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,9 @@ def test_the_digits_are_all_there() -> None:
     licence = (folder / "LICENSE-digits.md").read_text()
     assert "10.24432/C50P49" in licence
     assert "Creative Commons Attribution 4.0" in licence
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["license"].endswith(" AND CC-BY-4.0")
+    assert "python/treadle/data/LICENSE-digits.md" in project["license-files"]
 
 
 # CSV tables -------------------------------------------------------------------

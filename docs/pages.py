@@ -1,4 +1,7 @@
-"""Pages of the site that lie outside of docs/: they stay where a reader of the repository looks for them."""
+"""Pages of the site that lie outside of docs/: they stay where a reader of the repository looks for them.
+
+Links to them lead there in the repository, and to the site's page of them in the site.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 PAGES = {
     "architecture.md": "ARCHITECTURE.md",
@@ -20,3 +24,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, path in PAGES.items():
         files.append(File.generated(config, name, abs_src_path=str(Path(config.config_file_path).parent / path)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Called by MkDocs before it reads the text of a page."""
+    for name, path in PAGES.items():
+        markdown = markdown.replace(f"](../{path}", f"]({name}")
+    return markdown

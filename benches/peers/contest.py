@@ -28,6 +28,7 @@ CONTESTANTS: list[tuple[str, str, dict[str, str]]] = [
     ("machine", "default", {}),
 ]
 TORCH_OPTIMIZERS = ("plain", "foreach", "fused")
+TORCH_LOADERS = ("by row", "by batch")
 # A copy of fewer numbers is bound by calls.
 COPIED = 1_000_000
 # Arrays of a row's size that a process holds at once: two inputs, a result and one between.
@@ -78,8 +79,9 @@ class Contestant:
 
 
 def _variants(library: str, work: str) -> tuple[str, ...]:
-    """PyTorch's optimizers come in three kinds."""
-    return TORCH_OPTIMIZERS if library == "torch" and work in ("step", "peak_memory") else ("",)
+    """PyTorch's optimizers come in three kinds, its DataLoader in two."""
+    kinds = {"step": TORCH_OPTIMIZERS, "peak_memory": TORCH_OPTIMIZERS, "epoch": TORCH_LOADERS}
+    return kinds.get(work, ("",)) if library == "torch" else ("",)
 
 
 def _key(library: str, threads: str, variant: str) -> str:
@@ -93,7 +95,7 @@ def run_row(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, A
         return {"skipped": lacking}
     samples: dict[str, list[float]] = {}
     faults: dict[str, list[float]] = {}
-    for variant in ("", *TORCH_OPTIMIZERS):
+    for variant in dict.fromkeys(variant for c in contestants for variant in _variants(c.library, row.work)):
         scales = [(c, c.prepare(row, variant)) for c in contestants]
         active = [(c, scale) for c, scale in scales if scale is not None]
         for _ in range(rounds):

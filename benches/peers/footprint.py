@@ -19,6 +19,7 @@ WITH_LAYERS = {
 }
 DISTRIBUTIONS = {"treadle": "treadle", "torch": "torch", "jax": "jax", "sklearn": "scikit-learn"}
 STEPS = 3
+TINY = {"h": 8, "batch": 8, "d": 8}
 
 Answer = dict[str, Any]
 
@@ -87,10 +88,11 @@ def _closure(name: str) -> set[str]:
     return found
 
 
-def peak_memory(library: str, threads: str, **args: Any) -> Answer:
-    """Highest resident bytes during training steps over those after the import, once the library has settled.
+def peak_memory(library: str, threads: str, alone: bool, **args: Any) -> Answer:
+    """Highest resident bytes during training steps over those before, once the library has settled.
 
-    Parameters, gradients, the optimizer's state and the batch count: without the library they would not be there.
+    Parameters, gradients, the optimizer's state and the batch count: without the library they would not be there. What is loaded
+    and set up at the first step of all, whatever its size, counts unless the step is measured `alone`: after a tiny one.
     """
     import gc
     import importlib
@@ -98,17 +100,22 @@ def peak_memory(library: str, threads: str, **args: Any) -> Answer:
 
     module = importlib.import_module(f"benches.peers.{library}_work")
     module.threads(None if threads == "default" else int(threads))
+    if alone:
+        _repeat(module.step(**args | TINY))
     before = _status("VmRSS")
     work = module.step(**args)
     if work is None:
         return {"value": None, "why": ""}
-    for _ in range(STEPS):
-        work()
+    _repeat(work)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the highest so far becomes what there is now
-    for _ in range(STEPS):
-        work()
+    _repeat(work)
     return {"value": _status("VmHWM") - before}
+
+
+def _repeat(work: Any) -> None:
+    for _ in range(STEPS if work else 0):
+        work()
 
 
 def _status(field: str) -> int:

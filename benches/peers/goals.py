@@ -94,7 +94,7 @@ def _goals() -> list[Goal]:
         Goal("arrays out of cache, page faults of a run", 0.05, _out_of_cache(_faults), True, "{:.3g}"),
         Goal("epoch of 10,000 rows in memory, against PyTorch's DataLoader", 20.0, _of("epoch", _against("torch"), n=10_000)),
         Goal("import after NumPy's, seconds", 0.03, _of("import_seconds", _ours, layers=False, after_numpy=True), True, "{:.4f}"),
-        Goal("peak memory of a step, of PyTorch's", 0.6, _of("peak_memory", _memory), True),
+        Goal("peak memory of a step, of PyTorch's", 0.6, _of("peak_memory", _memory, alone=True), True),
         Goal("the default number of threads, time over one thread's", report.SLOWER, _threads, True),
     ]
     return out

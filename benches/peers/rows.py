@@ -147,11 +147,12 @@ def _footprint() -> Iterator[Row]:
 
 
 def _peak_memory() -> Iterator[Row]:
-    for h, batch, d in PEAK:
-        for optimizer in ("sgd", "adam"):
-            args = {"h": h, "batch": batch, "d": d, "optimizer": optimizer, "norm": True}
-            group = "peak memory of a training step: (hidden, batch, inputs)"
-            yield Row(group, f"({h}, {batch}, {d}) {optimizer}", "peak_memory", args, unit="B", fresh=True)
+    for what, alone in (("a training step", True), ("a process that trains, over its import", False)):
+        for h, batch, d in PEAK:
+            for optimizer in ("sgd", "adam"):
+                args = {"h": h, "batch": batch, "d": d, "optimizer": optimizer, "norm": True, "alone": alone}
+                group = f"peak memory of {what}: (hidden, batch, inputs)"
+                yield Row(group, f"({h}, {batch}, {d}) {optimizer}", "peak_memory", args, unit="B", fresh=True)
 
 
 def rows() -> list[Row]:

@@ -120,10 +120,14 @@ def matmul(kind: str, m: int, k: int, n: int) -> Work:
     return lambda: a @ b
 
 
-def epoch(n: int) -> Work:
-    """All batches of 32 of an in-memory dataset, shuffled."""
+def epoch(n: int, variant: str = "by row") -> Work:
+    """All batches of 32 of an in-memory dataset, shuffled; `variant` is what its DataLoader indexes at a time."""
     data = torch.utils.data.TensorDataset(tensor((n, 64)), torch.zeros(n, dtype=torch.int64))
-    loader = torch.utils.data.DataLoader(data, 32, shuffle=True)
+    if variant == "by row":
+        loader = torch.utils.data.DataLoader(data, 32, shuffle=True)
+    else:
+        order = torch.utils.data.BatchSampler(torch.utils.data.RandomSampler(data), 32, drop_last=False)
+        loader = torch.utils.data.DataLoader(data, batch_size=None, sampler=order)
 
     def work() -> None:
         for _ in loader:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -38,16 +40,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'treadle.autograd' has no attribute {name!r}")
 
 
-class set_grad_enabled:
-    """Records operations inside, or does not, on this thread; what was is restored on leaving.
-
-    Args:
-        mode: Whether to record.
-
-    Example:
-        >>> with treadle.set_grad_enabled(False):
-        ...     y = model(x)
-    """
+class _Recording:
+    """Records operations inside, or does not, on this thread; what was is restored on leaving."""
 
     def __init__(self, mode: bool) -> None:
         self._mode = bool(mode)
@@ -60,8 +54,11 @@ class set_grad_enabled:
         _set_grad_enabled(self._before.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function so that every call of it runs inside."""
+        """Wraps a function so that every call of it runs inside, and every part of one with `yield`."""
         mode = self._mode
+        if inspect.isgeneratorfunction(function):
+            parts: Callable[P, R] = _in_parts(mode, function)
+            return parts
 
         @functools.wraps(function)
         def inside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,7 +71,60 @@ class set_grad_enabled:
         return inside
 
 
-class no_grad(set_grad_enabled):
+def _in_parts(mode: bool, function: Any) -> Any:
+    """A function with `yield` whose body runs inside, and what is between its parts as before."""
+
+    @functools.wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        step, given = generator.send, None
+        while True:
+            try:
+                with _Recording(mode):
+                    made = step(given)
+            except StopIteration as end:
+                return end.value
+            try:
+                step, given = generator.send, (yield made)
+            except GeneratorExit:
+                with _Recording(mode):
+                    generator.close()
+                raise
+            except BaseException as error:
+                step, given = generator.throw, error
+
+    return inside
+
+
+class set_grad_enabled(_Recording):
+    """Records operations from here on, or does not, on this thread; with `with`, until the end of the block.
+
+    Args:
+        mode: Whether to record.
+
+    Example:
+        >>> with treadle.set_grad_enabled(False):
+        ...     y = model(x)
+        >>> treadle.set_grad_enabled(False)  # until it is set again
+    """
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        self._first = [_set_grad_enabled(self._mode)]
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._first:
+            self._before[-1] = self._first.pop()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Wraps a function so that every call of it runs inside; here it is as it was before."""
+        if self._first:
+            _set_grad_enabled(self._first.pop())
+        return super().__call__(function)
+
+
+class no_grad(_Recording):
     """Operations inside are not recorded, so they cost no memory and results do not require grad.
 
     Example:
@@ -86,7 +136,7 @@ class no_grad(set_grad_enabled):
         super().__init__(False)
 
 
-class enable_grad(set_grad_enabled):
+class enable_grad(_Recording):
     """Operations inside are recorded, also within `no_grad`."""
 
     def __init__(self) -> None:
@@ -123,14 +173,28 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if not done:
             done = True
             return function(*xs)
-        now = generator.get_state()
+        now, before = generator.get_state(), _THREAD.recomputing
         generator.set_state(start)
+        _THREAD.recomputing = True
         try:
             return function(*xs)
         finally:
+            _THREAD.recomputing = before
             generator.set_state(now)
 
     return _checkpoint(again, *inputs)
+
+
+class _Thread(threading.local):
+    recomputing = False
+
+
+_THREAD = _Thread()
+
+
+def is_recomputing() -> bool:
+    """Whether this thread is in backward and runs the function of a `checkpoint` again: running statistics stay then."""
+    return _THREAD.recomputing
 
 
 class Context:
@@ -142,11 +206,14 @@ class Context:
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
+        self._given: tuple[Tensor, ...] = ()
         self._saved: tuple[Tensor | None, ...] = ()
         self._output: Tensor | None = None
 
     def save_for_backward(self, *tensors: Tensor) -> None:
         """Keeps arguments or the output; only these are differentiated through where a second derivative is asked for.
+
+        They are kept as they are now: an optimizer's step or `copy_` afterwards changes the tensors, not what was saved.
 
         Raises:
             TypeError: Something is not a Tensor.
@@ -154,7 +221,9 @@ class Context:
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"save_for_backward: expected Tensors, got {type(tensor).__name__}")
-        self._saved = tensors
+        self._given = tensors
+        # The same value at the same place on the tape, in a cell that nobody else can change.
+        self._saved = tuple(tensor.broadcast_to(tensor.shape) for tensor in tensors)
 
     @property
     def saved_tensors(self) -> tuple[Tensor, ...]:
@@ -164,9 +233,10 @@ class Context:
 
     def _without(self, output: Tensor) -> bool:
         """Forgets the output, which would hold itself; whether it was saved."""
-        keep = any(tensor is output for tensor in self._saved)
-        self._saved = tuple(None if tensor is output else tensor for tensor in self._saved)
-        return keep
+        own = [tensor is output for tensor in self._given]
+        self._given = ()
+        self._saved = tuple(None if is_output else tensor for is_output, tensor in zip(own, self._saved, strict=True))
+        return any(own)
 
 
 class Function:

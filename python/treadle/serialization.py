@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
+import stat
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -50,30 +50,42 @@ class SerializationError(ValueError):
 
 
 def write_atomic(path: str | PathLike[str], *parts: bytes | memoryview) -> None:
-    """Writes a file that appears under its name only when it is whole and on disk."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Writes a file that appears under its name only when it is whole and on disk.
+
+    A file that is there keeps its permissions, and a link still leads to it. What is there and no file, such as a device or a
+    pipe, is written to as it is.
+    """
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        with open(path, "wb") as stream:
+            stream.writelines(parts)
+        return
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".treadle-{os.urandom(8).hex()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            for part in parts:
-                file.write(part)
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.replace(temporary, place)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _mode(path: str | PathLike[str]) -> int | None:
+    """Kind and permissions of what is at a path, links followed; None: there is nothing."""
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
 
 
 def save(path: str | PathLike[str], state: Any, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors to a safetensors file, atomically.
+    """Writes tensors to a safetensors file, atomically; links are followed, and a file that is there keeps its permissions.
 
     Args:
         path: The file to write.

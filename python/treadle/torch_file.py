@@ -326,6 +326,11 @@ def _rebuilt(function: str, arguments: Any) -> Any:
             return sizes
         case "torch._utils._rebuild_parameter", (_View() as view, *_):
             return view
+        case "torch._utils._rebuild_tensor_v2", (_, _, _, _, _, _, metadata, *_) if metadata:
+            flags = sorted(map(str, metadata)) if isinstance(metadata, dict) else [_kind(metadata)]
+            raise _Refused(
+                "tensors that are stored as they are; resolve_neg() and resolve_conj() make such", f"one with {flags!s:.200}"
+            )
         case "torch._utils._rebuild_tensor_v2", (_Storage() as storage, int(offset), shape, strides, *_):
             if offset >= 0 and _sizes(shape) and _sizes(strides) and len(shape) == len(strides):
                 return _View(storage, offset, shape, strides)

@@ -221,6 +221,39 @@ def test_signature_recompute_moves_statistics_once(momentum: float | None) -> No
     assert again.num_batches_tracked.item() == 3
 
 
+def test_siblings_instance_norm_recomputed_moves_statistics_once() -> None:
+    again, once = (nn.InstanceNorm1d(3, track_running_stats=True, momentum=None) for _ in range(2))
+    inside = nn.Sequential(again)
+    for _ in range(3):
+        x = draw(8, 3, 5)
+        nn.checkpoint(lambda a: nn.checkpoint(inside, a), treadle.tensor(x, requires_grad=True)).sum().backward()
+        once(treadle.tensor(x))
+    assert state(again) == state(once)
+    assert again.num_batches_tracked.item() == 3
+
+
+def test_siblings_instance_norm_keeps_finite_statistics() -> None:
+    norm = nn.InstanceNorm1d(3, track_running_stats=True)
+    norm(treadle.tensor(draw(4, 3, 5)))
+    before = state(norm)
+    norm(treadle.zeros(0, 3, 5))
+    assert state(norm) == before
+    x = draw(4, 3, 5)
+    x[2, 1, 0] = np.inf
+    with pytest.warns(RuntimeWarning, match="instance_norm: expected finite batch statistics, got non-finite ones in 1 of 3"):
+        norm(treadle.tensor(x))
+    moved = [ours != theirs for ours, theirs in zip(state(norm)["running_var"], before["running_var"], strict=True)]
+    assert moved == [True, False, True]
+
+
+def test_siblings_batch_norm_2d_takes_masks_as_arrays() -> None:
+    x, mask = treadle.tensor(draw(4, 3, 2, 5)), draw(4, 2, 5) > 0
+    want = nn.BatchNorm2d(3)(x, treadle.tensor(mask))
+    np.testing.assert_array_equal(nn.BatchNorm2d(3)(x, mask).detach().numpy(), want.detach().numpy())
+    with pytest.raises(ValueError, match=r"batch_norm: expected a mask \(N, H, W\), got shape \(4,\)"):
+        nn.BatchNorm2d(3)(x, mask[:, 0, 0])
+
+
 # when things go wrong --------------------------------------------------------------
 
 

@@ -302,6 +302,11 @@ def test_a_new_run_takes_away_what_an_old_one_left(tmp_path: Path, monkeypatch: 
         (["train", "--dropout", "1"], "argument --dropout: expected a number of at least 0 and below 1, got '1'"),
         (["train", "--optimizer", "adagrad"], "argument --optimizer: invalid choice: 'adagrad'"),
         (["train", "--threads", "100000"], "set_num_threads: expected a number in [1, 1024], got 100000"),
+        (
+            ["train", "--threads", "99999999999999999999"],
+            "argument --threads: expected a whole number of at most 9223372036854775807",
+        ),
+        (["train", "--hidden", "100000000000"], "has more elements than memory can address"),
         (["train", "--data", "nowhere"], "nowhere: expected 'digits', a folder of IDX files or a CSV file, got nothing there"),
         (["train", "--data", "empty"], "expected train-images-idx3-ubyte or train-images-idx3-ubyte.gz in empty"),
         (["train", "--data", "flowers.csv"], "flowers.csv: expected the column to predict as --target, got none"),
@@ -349,6 +354,32 @@ def test_one_line_and_exit_code_2(
     assert said.err.startswith("treadle: error: ")
     assert said.err.count("\n") == 1
     assert message in said.err
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("data", {"classes": ...}, "expected data.classes, got only kind, dim, scale, offset"),
+        ("data", {"scale": "1"}, "expected data.scale as int or float, got '1'"),
+        ("options", {"seed": ...}, "expected options.seed"),
+        ("model", None, "expected model as an object, got None"),
+        ("model", {"hidden_dim": "100"}, "expected model.hidden_dim as int, got '100'"),
+        ("model", {"extra": 1}, "expected a model of dim, hidden_dim, num_blocks, num_classes, drop_prob, got"),
+    ],
+)
+def test_a_changed_config_is_one_line(
+    section: str, changes: Any, message: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((finished / "config.json").read_text())
+    for name, value in (changes or {}).items():
+        config[section] = {k: v for k, v in config[section].items() if k != name} | ({} if value is ... else {name: value})
+    config[section] = config[section] if changes else None
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes((finished / "model.safetensors").read_bytes())
+    assert main(["predict", "--model", str(tmp_path), "--data", "digits"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"treadle: error: {tmp_path / 'config.json'}: {message}")
+    assert said.count("\n") == 1
 
 
 @pytest.fixture(scope="module")

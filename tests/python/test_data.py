@@ -81,6 +81,15 @@ def test_indices_that_are_none_are_refused() -> None:
     assert len(Subset(numbered(2), [])) == 0
 
 
+def test_a_slice_of_a_subset_is_a_batch() -> None:
+    whole = TensorDataset(treadle.arange(10), treadle.arange(10) * 2)
+    inner = Subset(whole, range(1, 10, 2))
+    for subset, want in ((inner, [3, 5]), (Subset(inner, [4, 2, 1]), [5, 3])):
+        x, y = subset[1:3]
+        assert (x.tolist(), y.tolist()) == (want, [2 * n for n in want])
+    assert Subset(["a", "b", "c"], [2, 0])[:] == ["c", "a"]
+
+
 @given(total=st.integers(2, 60), cuts=st.lists(st.floats(0.01, 1), min_size=1, max_size=4), seed=st.integers(0, 2**32))
 def test_a_split_is_a_partition(total: int, cuts: list[float], seed: int) -> None:
     shares = [cut / sum(cuts) for cut in cuts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import tomllib
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,9 @@ def test_the_digits_are_all_there() -> None:
     licence = (folder / "LICENSE-digits.md").read_text()
     assert "10.24432/C50P49" in licence
     assert "Creative Commons Attribution 4.0" in licence
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["license"].endswith(" AND CC-BY-4.0")
+    assert "python/treadle/data/LICENSE-digits.md" in project["license-files"]
 
 
 # CSV tables -------------------------------------------------------------------
@@ -171,6 +175,22 @@ def test_a_schema_reads_other_files_alike(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=f"^read_csv: {message}"):
             read_csv(written(tmp_path, text), "t", schema)
+
+
+def test_classes_that_are_numbers_are_compared_as_numbers(tmp_path: Path) -> None:
+    table = read_csv(written(tmp_path, "a,t\n" + "".join(f"1,{v}\n" for v in ("1", "1.0", "0", "-0.0", "2e0"))), "t")
+    assert table.schema.classes == ["0", "1", "2"]
+    for schema in (table.schema, Schema(table.schema.columns, "t", ["0.0", "1.0", "2.0"])):
+        other = read_csv(written(tmp_path, "a,t\n1,1.0\n1,00\n1,2\n"), "t", schema)
+        assert other.target is not None
+        assert other.target.tolist() == [1, 0, 2]
+    with pytest.raises(ValueError, match=r"expected one of \['0', '1', '2'\] in column 't', got 'x' in line 2"):
+        read_csv(written(tmp_path, "a,t\n1,x\n"), "t", table.schema)
+
+
+def test_an_underscore_makes_no_number(tmp_path: Path) -> None:
+    table = read_csv(written(tmp_path, "a,t\n1_000,0\n2,1\n"), "t")
+    assert table.schema.columns[0].categories == ["1_000", "2"]
 
 
 @pytest.mark.parametrize(

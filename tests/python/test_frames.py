@@ -24,6 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import treadle
 from treadle import nn
 from treadle.sklearn import MLPClassifier, MLPRegressor, ModuleClassifier, ModuleRegressor
+from treadle.training import predict
 
 X, CODES = load_iris(return_X_y=True)
 COLUMNS = ["sepal length", "sepal width", "petal length", "petal width"]
@@ -244,6 +245,14 @@ def test_missing_values_become_nan() -> None:
         tensor = treadle.tensor(column)
         assert tensor.dtype == "float64"
         assert tensor.isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pl.DataFrame, pa.table, lambda columns: list(zip(*columns.values(), strict=True))])
+def test_predict_takes_tables_and_lists(kind: Callable[[Any], Any]) -> None:
+    columns = {"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]}
+    model = nn.Linear(2, 2)
+    want = predict(model, np.column_stack(list(columns.values())))
+    np.testing.assert_allclose(predict(model, kind(columns), batch_size=2), want, rtol=1e-6)
 
 
 def test_columns_that_hold_no_numbers_are_refused() -> None:

@@ -69,6 +69,71 @@ def test_it_is_one_node_between_others() -> None:
     assert Product.apply(x, x, 1.0).grad_fn == "function"
 
 
+@pytest.mark.parametrize("change", ["step", "copy_", "index"])
+def test_what_was_saved_does_not_change_with_the_tensor(change: str) -> None:
+    x = treadle.nn.Parameter([1.0, 2.0])
+    y = Product.apply(x, x, 0.5).sum()
+    if change == "step":
+        x.grad = treadle.ones(2)
+        sgd = treadle.optim.SGD([x], lr=1.0)
+        sgd.step()
+        sgd.zero_grad()
+    elif change == "copy_":
+        x.copy_([5.0, 5.0])
+    else:
+        with treadle.no_grad():
+            x[0] = 7.0
+    assert x.tolist() != [1.0, 2.0]
+    y.backward()
+    assert x.grad.tolist() == [1.0, 2.0]
+
+
+def test_recording_is_off_in_every_part_of_a_function_with_yield() -> None:
+    seen: list[Any] = []
+
+    @treadle.no_grad()
+    def parts(first: int) -> Any:
+        try:
+            seen.append((first, treadle.is_grad_enabled()))
+            seen.append(((yield 1), treadle.is_grad_enabled()))
+            yield 2
+        except KeyError:
+            seen.append(("thrown", treadle.is_grad_enabled()))
+            yield 3
+        finally:
+            seen.append(("end", treadle.is_grad_enabled()))
+        return 4
+
+    running = parts(0)
+    assert [next(running), running.send("sent"), running.throw(KeyError("x"))] == [1, 2, 3]
+    assert treadle.is_grad_enabled()
+    with pytest.raises(StopIteration) as end:
+        next(running)
+    assert end.value.value == 4
+    assert seen == [(0, False), ("sent", False), ("thrown", False), ("end", False)]
+    left = parts(1)
+    next(left)
+    left.close()
+    assert seen[-1] == ("end", False)
+    assert treadle.is_grad_enabled()
+
+
+def test_recording_is_set_at_once_and_restored_after_a_block() -> None:
+    treadle.set_grad_enabled(False)
+    assert not treadle.is_grad_enabled()
+    with treadle.set_grad_enabled(True):
+        assert treadle.is_grad_enabled()
+    assert not treadle.is_grad_enabled()
+    inside = treadle.set_grad_enabled(True)(treadle.is_grad_enabled)
+    assert not treadle.is_grad_enabled()
+    assert inside()
+    treadle.set_grad_enabled(True)
+    switch = treadle.set_grad_enabled(False)
+    with switch, switch:
+        assert not treadle.is_grad_enabled()
+    assert treadle.is_grad_enabled()
+
+
 def test_what_is_not_needed_is_not_recorded() -> None:
     seen: list[tuple[bool, ...]] = []
 

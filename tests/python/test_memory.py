@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import treadle
+from benches.peers import goals, rows
 from treadle import _core, nn, optim
 
 # (hidden, batch, inputs): memory of the thread's own lists, and blocks that are maps of their own.
@@ -70,3 +71,11 @@ def test_no_system_call_for_memory_in_a_steady_step(size: tuple[int, int, int], 
     assert "mmap" in calls
     first, last = (i for i, name in enumerate(calls) if name == "getppid")
     assert calls[first + 1 : last] == []
+
+
+def test_the_goal_for_peak_memory_is_about_the_step_alone() -> None:
+    goal = next(goal for goal in goals.GOALS if goal.what.startswith("peak memory"))
+    measured = {"median": {"treadle/default": 1.0, "torch/1/plain": 2.0}}
+    about = [row for row in rows.rows() if goal.value(row.to_json() | measured) is not None]
+    assert about
+    assert all(row.args["alone"] for row in about)

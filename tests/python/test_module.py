@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -267,6 +268,28 @@ def test_casting_reaches_every_float_member_and_keeps_sharing():
     assert m.astype(np.float64)[0].weight.dtype == "float64"
     assert m.to("float32")[0].weight.dtype == "float32"
     assert m.to("cpu") is m
+
+
+def test_casting_reaches_members_of_named_tuples():
+    class Pair(NamedTuple):
+        first: nn.Parameter
+        second: str
+
+    module = nn.Module()
+    module.pair = Pair(nn.Parameter([1.0]), "kept")
+    module.double()
+    assert isinstance(module.pair, Pair)
+    assert module.pair.first.dtype == "float64"
+    assert module.pair.second == "kept"
+
+
+def test_two_members_of_one_name_are_an_error():
+    module = nn.Module()
+    module.layers = {1: nn.Linear(2, 2), "1": nn.Linear(2, 2)}
+    with pytest.raises(ValueError, match=r"expected one parameter or buffer of each name, got two named 'layers\.1\.weight'"):
+        module.state_dict()
+    module.layers["1"] = module.layers[1]
+    assert sorted(module.state_dict()) == ["layers.1.bias", "layers.1.weight"]
 
 
 def test_casting_to_what_cannot_be_learned():

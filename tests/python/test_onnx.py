@@ -159,6 +159,24 @@ def test_the_file_says_its_sizes_and_names_weights_as_the_state_dict(tmp_path: P
     assert (proto.opset_import[0].version, proto.producer_name, proto.producer_version) == (17, "treadle", treadle.__version__)
 
 
+class Shifted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.input, self.output = nn.Parameter([7.0]), nn.Parameter([2.0])
+
+    def forward(self, x: treadle.Tensor) -> treadle.Tensor:
+        return x + self.input * self.output
+
+
+def test_a_parameter_may_be_called_input_or_output(tmp_path: Path) -> None:
+    @treadle.onnx.register(Shifted)
+    def _(graph: Any, model: Shifted, x: str) -> str:
+        return graph.node("Add", x, graph.node("Mul", graph.weight(model.input), graph.weight(model.output)))
+
+    treadle.onnx.export(Shifted(), tmp_path / "model.onnx", (2, 1))
+    assert run(tmp_path / "model.onnx", treadle.zeros(2, 1)).tolist() == [[14.0], [14.0]]
+
+
 def test_shared_weights_are_written_once(tmp_path: Path) -> None:
     linear = nn.Linear(4, 4)
     model, path = nn.Sequential(linear, nn.Tanh(), linear), tmp_path / "model.onnx"

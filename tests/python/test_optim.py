@@ -153,6 +153,23 @@ def test_a_rejected_step_changes_nothing(kind: Any) -> None:
     assert (a.tolist(), optimizer.state_dict()["groups"][0]["steps"]) == before
 
 
+@pytest.mark.parametrize("kind", [optim.Adam, optim.RMSprop, optim.SGD])
+def test_a_step_that_one_group_rejects_changes_no_group(kind: Any) -> None:
+    a, b = leaf([1.0]), leaf([2.0])
+    options = {"momentum": 0.9} if kind is optim.SGD else {}
+    optimizer = kind([{"params": [a]}, {"params": [b]}], lr=0.1, **options)
+    for _ in range(2):
+        a.grad, b.grad = Tensor(np.ones(1)), Tensor(np.ones(1))
+        optimizer.step()
+    before = a.tolist(), str(optimizer.state_dict())
+    b.data = np.ones(3)
+    b.grad = Tensor(np.ones(3))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"expected .* as float64 of shape \(3,\), got float64 of shape \(1,\)"):
+            optimizer.step()
+    assert (a.tolist(), str(optimizer.state_dict())) == before
+
+
 def test_groups_have_options_of_their_own() -> None:
     a, b, c = leaf([1.0]), leaf([1.0]), leaf([1.0])
     optimizer = optim.SGD([{"params": [a]}, {"params": b, "lr": 1.0}], lr=0.5)

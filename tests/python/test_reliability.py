@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from test_training import Setting, rows, without_seconds
 import treadle
 from tests.crash.kills import kill_and_resume
 from treadle import Tensor, nn, optim
-from treadle.data import DataLoader
+from treadle.data import Compose, DataLoader, RandomCrop, RandomHorizontalFlip, TensorDataset
 from treadle.serialization import SerializationError
 from treadle.training import History, fit, load_checkpoint, save_checkpoint
+from treadle.training.checkpoint import is_checkpoint
 from treadle.training.saved import Checkpoints
 
 STEPS = 10  # of an epoch of Setting
@@ -79,6 +81,62 @@ def test_generators_of_dropout_and_of_the_default_loader_are_resumed(tmp_path: P
     assert run(checkpoint=path, resume=True) == whole
 
 
+AUGMENT = Compose([RandomCrop(2, generator=treadle.Generator(5)), RandomHorizontalFlip(generator=treadle.Generator(6))])
+
+
+def transforms(kind: str) -> Any:
+    """A transform that holds its generators in another way."""
+    augment = Compose([RandomCrop(2, generator=treadle.Generator(5)), RandomHorizontalFlip(generator=treadle.Generator(6))])
+    for part, seed in zip(AUGMENT.transforms, (5, 6), strict=True):
+        part.generator = treadle.Generator(seed)  # type: ignore[attr-defined]
+
+    def nested(x: Tensor, y: Tensor) -> Any:
+        def inner(images: Tensor) -> Any:
+            return AUGMENT(images)
+
+        return inner(x), y
+
+    def of_parts(parts: Any, x: Tensor, y: Tensor) -> Any:
+        return parts[0](x), y
+
+    return {
+        "closure": lambda x, y: (augment(x), y),
+        "global": nested,
+        "partial": partial(of_parts, [augment]),
+        "default": lambda x, y, by=augment: (by(x), y),
+        "wrapped": wraps(nested)(lambda *batch: nested(*batch)),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["closure", "global", "partial", "default", "wrapped"])
+def test_generators_of_transforms_are_resumed(tmp_path: Path, kind: str) -> None:
+    def run(epochs: int, **options: Any) -> bytes:
+        treadle.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+        images = TensorDataset(treadle.rand(32, 6, 6), treadle.arange(32) % 2)
+        loader = DataLoader(images, 8, shuffle=True, transform=transforms(kind))
+        sgd = optim.SGD(model.parameters(), lr=0.1)
+        fit(model, loader, loss=nn.CrossEntropyLoss(), optimizer=sgd, epochs=epochs, progress=False, **options)
+        return b"".join(t.numpy().tobytes() for t in model.state_dict().values())
+
+    path = tmp_path / "run.safetensors"
+    whole = run(2)
+    run(1, checkpoint=path)
+    assert run(2, checkpoint=path, resume=True) == whole
+
+
+def test_a_checkpoint_of_another_optimizer_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(1, checkpoint=path)
+    other = Setting()
+    other.optimizer = optim.SGD(other.model.parameters(), lr=0.01)
+    other.scheduler = optim.OneCycleLR(other.optimizer, max_lr=0.01, total_steps=40)
+    before = other.bits()
+    with pytest.raises(ValueError, match="sgd: expected a group with"):
+        other.fit(2, checkpoint=path, resume=True)
+    assert other.bits() == before
+
+
 # checkpoints ------------------------------------------------------------------
 
 
@@ -116,12 +174,10 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_the_last_checkpoints_are_kept_and_the_newest_whole_one_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
-    (tmp_path / "run.7.safetensors").write_bytes(b"of an earlier run")
-    (tmp_path / "run.final.safetensors").write_bytes(b"not ours")
     whole = Setting()
     whole.fit(4, checkpoint=path, keep_last=3)
     names = {file.name for file in tmp_path.iterdir()}
-    assert names == {"run.safetensors", "run.1.safetensors", "run.2.safetensors", "run.final.safetensors"}
+    assert names == {"run.safetensors", "run.1.safetensors", "run.2.safetensors"}
     assert [load_checkpoint(file)["epoch"] for file in Checkpoints(path).files()] == [4, 3, 2]
     path.write_bytes(path.read_bytes()[:100])
     older = tmp_path / "run.1.safetensors"
@@ -134,6 +190,76 @@ def test_the_last_checkpoints_are_kept_and_the_newest_whole_one_is_resumed(tmp_p
     ):
         second.fit(4, checkpoint=path, resume=True)
     assert second.bits() == whole.bits()
+
+
+def kept(folder: Path) -> dict[str, int]:
+    """The epoch of each file that is a checkpoint."""
+    return {file.name: load_checkpoint(file)["epoch"] for file in sorted(folder.iterdir()) if is_checkpoint(file)}
+
+
+def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(4, checkpoint=path, keep_last=4)
+    others = [tmp_path / f"run.{name}.safetensors" for name in (4, 7, 2024, "best")]
+    for other in others:
+        treadle.save(other, {"w": treadle.ones(2)})
+    Setting().fit(1, checkpoint=path, keep_last=2)
+    assert kept(tmp_path) == {"run.1.safetensors": 0, "run.safetensors": 1}
+    assert all(other.exists() for other in others)
+
+
+def test_a_file_in_the_place_of_an_older_checkpoint_is_refused(tmp_path: Path) -> None:
+    treadle.save(tmp_path / "run.1.safetensors", {"w": treadle.ones(2)})
+    with pytest.raises(ValueError, match=r"expected .*run\.1\.safetensors to be free for an older checkpoint"):
+        Setting().fit(1, checkpoint=tmp_path / "run.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.1.safetensors"]
+
+
+def test_a_new_run_that_cannot_save_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(2, checkpoint=path)
+    before = kept(tmp_path)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("no space")))
+    with pytest.raises(OSError, match="no space"):
+        Setting().fit(1, checkpoint=path)
+    assert kept(tmp_path) == before
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting().fit(2, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:100])
+    replace = os.replace
+
+    def die(old: Any, new: Any) -> None:
+        if Path(new) == path:
+            raise Stop
+        replace(old, new)
+
+    monkeypatch.setattr("os.replace", die)
+    with pytest.raises(Stop), pytest.warns(RuntimeWarning, match="an older checkpoint"):
+        Setting().fit(3, checkpoint=path, resume=True)
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning, match="an older checkpoint"):
+        Setting().fit(3, checkpoint=path, resume=True)
+    assert kept(tmp_path)["run.safetensors"] == 3
+
+
+def test_resuming_with_a_smaller_keep_last_takes_away_what_is_beyond(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    Setting(epochs=5).fit(4, checkpoint=path, keep_last=5)
+    Setting(epochs=5).fit(5, checkpoint=path, keep_last=2, resume=True)
+    assert kept(tmp_path) == {"run.1.safetensors": 4, "run.safetensors": 5}
+
+
+def test_a_checkpoint_follows_a_link_and_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "run.safetensors").symlink_to(tmp_path / "there" / "real.safetensors")
+    Setting().fit(1, checkpoint=tmp_path / "run.safetensors")
+    assert (tmp_path / "run.safetensors").is_symlink()
+    assert kept(tmp_path / "there") == {"real.1.safetensors": 0, "real.safetensors": 1}
+    with pytest.raises(ValueError, match="expected the checkpoint as a file"):
+        Setting().fit(1, checkpoint=tmp_path / "there")
 
 
 def test_no_whole_checkpoint_is_an_error_that_says_why(tmp_path: Path) -> None:
@@ -290,7 +416,8 @@ def test_skip_leaves_everything_as_it_was_before_the_batch(by: float) -> None:
 
     def run(batches: list[Any], **options: Any) -> bytes:
         setting = Setting()
-        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        drop = nn.Dropout(0.4, generator=treadle.Generator(8))
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), drop, nn.Linear(8, 2))
         adam = optim.Adam(model.parameters(), lr=0.01)
         fit(model, batches, optimizer=adam, epochs=1, progress=False, **({"loss": nn.CrossEntropyLoss()} | options))
         del setting
@@ -299,6 +426,11 @@ def test_skip_leaves_everything_as_it_was_before_the_batch(by: float) -> None:
     with pytest.warns(RuntimeWarning, match="fit: skipped 2 of 10 batches of epoch 1: loss or gradients were not finite"):
         skipped = run(batches, loss=spoilt({3, 7}, by), on_nonfinite="skip")
     assert skipped == run([b for i, b in enumerate(batches, 1) if i not in (3, 7)])
+
+
+def test_an_epoch_of_nothing_but_skipped_batches_is_an_error_that_says_so() -> None:
+    with pytest.raises(FloatingPointError, match="expected a batch with a finite loss and gradients in epoch 1, got none in 10"):
+        Setting().fit(1, loss=spoilt(set(range(1, 11))), on_nonfinite="skip", progress=True)
 
 
 def test_skip_sees_gradients_of_a_finite_loss() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from treadle import Tensor, optim
+from treadle import Tensor, nn, optim
 
 
 def made(*rates: float) -> optim.Optimizer:
@@ -162,6 +163,22 @@ def test_options_out_of_range_are_refused(make: Callable[[optim.Optimizer], Any]
     with pytest.raises(ValueError, match=f"^{message}"):
         make(optimizer)
     assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+def test_a_schedule_takes_over_from_the_one_before() -> None:
+    sgd = optim.SGD([nn.Parameter([1.0])], lr=1.0)
+    first, second = optim.StepLR(sgd, 1), optim.ExponentialLR(sgd, 0.5)
+    second.step()
+    with pytest.raises(RuntimeError, match="expected one schedule for an optimizer, got a step of StepLR after another was made"):
+        first.step()
+    assert sgd.param_groups[0]["lr"] == 0.5
+    plateau = optim.ReduceLROnPlateau(sgd)
+    with pytest.raises(RuntimeError, match="got a step of ExponentialLR"):
+        second.step()
+    copy.deepcopy(plateau).step(1.0)
+    optim.StepLR(sgd, 1)
+    with pytest.raises(RuntimeError, match="got a step of ReduceLROnPlateau"):
+        plateau.step(1.0)
 
 
 def test_a_schedule_without_a_factor_is_an_error() -> None:

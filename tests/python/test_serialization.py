@@ -177,6 +177,40 @@ def test_a_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
     assert (tmp_path / "saved").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "private"
+    path.touch(0o600)
+    save(path, {"x": treadle.ones(2)})
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "link", tmp_path / "there" / "target"
+    link.symlink_to(target)
+    for value in (1.0, 2.0):  # at first the link leads to nothing
+        save(link, {"x": treadle.full((2,), value)})
+        assert link.is_symlink()
+        assert load(target)["x"].tolist() == [value, value]
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomic(pipe, b"some", b"thing")
+        assert os.read(reader, 100) == b"something"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_write_leaves_the_umask_of_the_process_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.umask", lambda _: pytest.fail("another thread would see it"))
+    write_atomic(tmp_path / "file", b"new")
+
+
 # files that are not what they should be ----------------------------------------
 
 GOOD = crafted({"x": entry("F32", [2], 0, 8)}, bytes(8))

@@ -7,6 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import joblib
@@ -282,6 +283,61 @@ def test_modules_are_copied_and_their_outputs_checked() -> None:
 def test_unknown_options_are_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected .*, got 'lbfgs'"):
         MLPClassifier(**{name: "lbfgs"}).fit(*IRIS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 2.0},
+        {"tol": -1},
+        {"n_iter_no_change": 0},
+        {"max_iter": 2.5},
+        {"max_iter": True},
+        {"batch_size": 2.5},
+        {"early_stopping": "no"},
+        {"shuffle": "no"},
+        {"nesterovs_momentum": "no"},
+        {"alpha": "b"},
+        {"alpha": np.nan},
+        {"validation_fraction": "a"},
+        {"validation_fraction": 1.0},
+        {"learning_rate_init": 0.0},
+        {"dropout": None},
+        {"class_weight": {0: 1.0, 7: 2.0}},
+    ],
+    ids=str,
+)
+def test_parameters_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"^{name}: expected "):
+        MLPClassifier(**options).fit(*IRIS)
+
+
+def test_parameters_may_be_numpy_scalars() -> None:
+    options = {"max_iter": np.int64(2), "alpha": np.float32(0.1), "shuffle": np.bool_(True), "n_iter_no_change": np.inf}
+    assert MLPClassifier(**options, class_weight={0: 1, 1: 1, 2: 1, 7: 2}).fit(*IRIS).n_iter_ == 2
+
+
+def test_the_best_validation_score_is_kept() -> None:
+    model = MLPClassifier(max_iter=5, early_stopping=True, random_state=0).fit(*IRIS)
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert MLPClassifier(max_iter=1).fit(*IRIS).best_validation_score_ is None
+
+
+def test_modules_in_threads_train_as_they_would_alone() -> None:
+    x, y = IRIS
+
+    def train(seed: int) -> bytes:
+        def network(features: int, outputs: int) -> nn.Module:
+            return models.MLP(features, (8,), outputs, drop_prob=0.5)
+
+        model = ModuleClassifier(network, random_state=seed, max_iter=20, batch_size=30).fit(x, y)
+        return b"".join(t.numpy().tobytes() for t in model.module_.state_dict().values())
+
+    before = treadle.default_generator().get_state()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(train, range(8))) == [train(seed) for seed in range(8)]
+    assert treadle.default_generator().get_state() == before
 
 
 def test_refusals() -> None:

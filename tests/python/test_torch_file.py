@@ -121,9 +121,11 @@ def storage(key: str = "0", count: int = 2, kind: str = "FloatStorage") -> bytes
     return b"(" + text("storage") + b"ctorch\n" + kind.encode() + b"\n" + text(key) + text("cpu") + number(count) + b"tQ"
 
 
-def tensor(place: bytes = storage(), offset: int = 0, shape: bytes = sizes(2), strides: bytes = sizes(1)) -> bytes:
+def tensor(
+    place: bytes = storage(), offset: int = 0, shape: bytes = sizes(2), strides: bytes = sizes(1), metadata: bytes = b""
+) -> bytes:
     rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n("
-    return rebuild + place + number(offset) + shape + strides + b"\x89ccollections\nOrderedDict\n)RtR"
+    return rebuild + place + number(offset) + shape + strides + b"\x89ccollections\nOrderedDict\n)R" + metadata + b"tR"
 
 
 def named(*items: tuple[str, bytes]) -> bytes:
@@ -152,8 +154,9 @@ class Payload:
 
 
 def test_a_file_made_by_hand_is_read(tmp_path: Path) -> None:
-    write(tmp_path / "a.pt", named(("x", tensor())))
-    assert treadle.load(tmp_path / "a.pt")["x"].tolist() == [1.5, -2.0]
+    for metadata in (b"", b"}", b"N"):
+        write(tmp_path / "a.pt", named(("x", tensor(metadata=metadata))))
+        assert treadle.load(tmp_path / "a.pt")["x"].tolist() == [1.5, -2.0]
     big = {"m/data/0": np.array([1.5, -2.0], ">f4").tobytes(), "m/byteorder": b"big"}
     write(tmp_path / "big.pt", named(("x", tensor())), big)
     assert treadle.load(tmp_path / "big.pt")["x"].tolist() == [1.5, -2.0]
@@ -234,6 +237,11 @@ BAD_PICKLES: dict[str, tuple[bytes, str]] = {
     "strides of another length": (named(("x", tensor(strides=sizes()))), "arguments as PyTorch writes them"),
     "negative strides": (named(("x", tensor(strides=sizes(-1)))), "arguments as PyTorch writes them"),
     "a negative size": (named(("x", tensor(shape=sizes(-1)))), "arguments as PyTorch writes them"),
+    "a bit that negates": (
+        named(("x", tensor(metadata=b"}" + text("neg") + b"\x88s"))),
+        r"stored as they are; .*, got one with \['neg'\]",
+    ),
+    "another thing as metadata": (named(("x", tensor(metadata=text("neg")))), "stored as they are; .*, got one with .*str"),
     "a true size": (named(("x", tensor(shape=b"\x88\x85"))), "arguments as PyTorch writes them"),
     "nine sizes": (named(("x", tensor(shape=sizes(*[1] * 9), strides=sizes(*[1] * 9)))), "at most 8 sizes"),
     "sizes that overflow": (named(("x", tensor(shape=sizes(2**40, 2**40), strides=sizes(0, 0)))), "fits in memory"),

@@ -45,6 +45,13 @@ def test_history_comes_back_from_csv_to_the_last_bit(tmp_path: Path) -> None:
     assert (tmp_path / "history.csv").read_text().startswith("epoch,train_loss,valid_loss,lr\n1,0.30000000000000004,,0.001")
 
 
+def test_history_writes_the_numbers_of_numpy(tmp_path: Path) -> None:
+    history = History([{"epoch": np.int64(1), "loss": np.float64(0.5), "lr": np.float32(0.1)}])  # type: ignore[dict-item]
+    history.to_csv(tmp_path / "history.csv")
+    assert (tmp_path / "history.csv").read_text() == f"epoch,loss,lr\n1,0.5,{float(np.float32(0.1))}\n"
+    assert History.from_csv(tmp_path / "history.csv") == history
+
+
 def test_history_keeps_its_columns() -> None:
     history = History([{"epoch": 1, "train_loss": 0.5}])
     with pytest.raises(ValueError, match=r"history: expected columns \['epoch', 'train_loss'\], got \['epoch'\]"):
@@ -111,6 +118,33 @@ def test_accuracy_takes_scores_indices_and_probabilities() -> None:
     assert accuracy(scores, [[0.0, 1.0], [1.0, 0.0], [0.4, 0.6]]) == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match=r"accuracy: expected as many outputs as targets, got \(3,\) and \(2,\)"):
         accuracy(scores, [0, 1])
+
+
+def test_one_output_for_two_classes_needs_a_threshold() -> None:
+    logits, targets = treadle.tensor([[-3.0], [2.0], [5.0]]), treadle.tensor([0, 1, 0])
+    for outputs in (logits, logits.reshape(3)):
+        for same in (targets, targets.reshape(3, 1), targets.float()):
+            assert accuracy(outputs, same, threshold=0.0) == pytest.approx(2 / 3)
+        assert confusion_matrix(outputs, targets, threshold=0.0).tolist() == [[1, 1], [0, 1]]
+        with pytest.raises(ValueError, match=r"accuracy: expected outputs as scores .* give the threshold"):
+            accuracy(outputs.sigmoid(), targets)
+    with pytest.raises(ValueError, match=r"expected outputs \(N,\) or \(N, 1\) with a threshold, got shape \(3, 2\)"):
+        accuracy(np.zeros((3, 2)), targets, threshold=0.5)
+
+
+@pytest.mark.parametrize("loss", [nn.BCEWithLogitsLoss(), nn.functional.binary_cross_entropy_with_logits])
+def test_the_usual_metric_of_binary_logits_is_their_accuracy(loss: Any) -> None:
+    x = treadle.tensor(np.linspace(-1.0, 1.0, 8, dtype=np.float32)[:, None])
+    y = (x > 0.5).float()
+    model = nn.Linear(1, 1)
+    model.load_state_dict({"weight": [[1.0]], "bias": [0.0]})
+    assert evaluate(model, [(x, y)], loss=loss)["accuracy"] == 0.75
+
+
+def test_there_is_no_usual_metric_of_one_output_and_another_loss() -> None:
+    batches = [(treadle.ones(4, 2), treadle.tensor([0, 1, 1, 1]))]
+    found = evaluate(nn.Linear(2, 1), batches, loss=lambda o, y: nn.functional.mse_loss(o[:, 0], y.float()))
+    assert list(found) == ["loss"]
 
 
 def test_confusion_matrix_counts_truth_by_prediction() -> None:

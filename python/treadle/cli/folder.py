@@ -28,6 +28,14 @@ __all__ = [
 ]
 
 MODEL, CONFIG, HISTORY = "model.safetensors", "config.json", "history.csv"
+# What `config.json` must have, by section; of the data, by its kind.
+_NUMBER = (int, float)
+_OPTIONS: dict[str, Any] = {"seed": int}
+_MODEL: dict[str, Any] = {"dim": int, "hidden_dim": int, "num_blocks": int, "num_classes": int, "drop_prob": _NUMBER}
+_IMAGES: dict[str, Any] = {"kind": str, "dim": int, "classes": list, "scale": _NUMBER, "offset": _NUMBER}
+_TABLE: dict[str, Any] = {"kind": str, "dim": int, "classes": (list, type(None)), "schema": dict, "mean": list, "std": list}
+_TARGET: dict[str, Any] = {"target_mean": _NUMBER, "target_std": _NUMBER}
+
 CURVES, CONFUSION, CHECKPOINT = "curves.png", "confusion.png", "checkpoint.safetensors"
 
 
@@ -53,7 +61,27 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path}: expected JSON, got {error}") from None
     if not isinstance(config, dict) or not {"options", "data", "model"} <= config.keys():
         raise ValueError(f"{path}: expected options, data and model, got another file")
+    _expect(path, "options", config["options"], _OPTIONS)
+    _expect(path, "model", config["model"], _MODEL)
+    if config["model"].keys() != _MODEL.keys():
+        raise ValueError(f"{path}: expected a model of {', '.join(_MODEL)}, got {', '.join(config['model'])}")
+    _expect(path, "data", config["data"], {"kind": str})
+    recipe: dict[str, Any] = config["data"]
+    table = _TABLE | (_TARGET if recipe.get("classes", []) is None else {})
+    _expect(path, "data", recipe, table if recipe["kind"] == "csv" else _IMAGES)
     return config
+
+
+def _expect(path: Path, section: str, value: Any, wanted: dict[str, Any]) -> None:
+    """A section has its entries, of their types."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected {section} as an object, got {value!r:.100}")
+    for name, kind in wanted.items():
+        if name not in value:
+            raise ValueError(f"{path}: expected {section}.{name}, got only {', '.join(value) or 'nothing'}")
+        if not isinstance(value[name], kind):
+            names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+            raise ValueError(f"{path}: expected {section}.{name} as {names}, got {value[name]!r:.100}")
 
 
 def load_model(folder: str | PathLike[str], config: dict[str, Any]) -> MLPResNet:

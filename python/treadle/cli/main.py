@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("treadle: interrupted", file=sys.stderr)
         return 130
-    except (OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError, MemoryError) as error:
         print(f"treadle: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
 
@@ -101,7 +101,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--hidden", _whole(2), "width of the network")
     add("--blocks", _whole(0), "number of residual blocks")
     add("--dropout", _real(0.0, 1.0), "dropout probability")
-    add("--seed", _whole(0), "seed of weights, dropout, shuffling and the held-out fifth")
+    add("--seed", _whole(0, 2**64 - 1), "seed of weights, dropout, shuffling and the held-out fifth")
     add("--threads", _whole(1), "threads to use; the result does not depend on it (default: all)")
     add("--out", str, "folder for the results")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder --out")
@@ -122,14 +122,15 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no report")
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        if not least <= value <= most:
+            bound = f"at most {most}" if value > most else f"at least {least}"
+            raise argparse.ArgumentTypeError(f"expected a whole number of {bound}, got {text!r}")
         return value
 
     return parse

@@ -75,8 +75,8 @@ def _continued(given: dict[str, Any]) -> dict[str, Any]:
 def _clear(out: Path) -> None:
     """Makes the folder and takes away what an earlier run left, so that its parts never mix with this one's."""
     out.mkdir(parents=True, exist_ok=True)
-    Checkpoints(out / folder.CHECKPOINT).clear()
-    for name in (folder.MODEL, folder.HISTORY, folder.CURVES, folder.CONFUSION):
+    Checkpoints(out / folder.CHECKPOINT).take_away(1)
+    for name in (folder.CHECKPOINT, folder.MODEL, folder.HISTORY, folder.CURVES, folder.CONFUSION):
         (out / name).unlink(missing_ok=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from treadle import _core
 from treadle._core import Generator, Tensor
 
-__all__ = ["Dataset", "Subset", "TensorDataset", "random_split"]
+__all__ = ["Dataset", "Subset", "TensorDataset", "gatherer", "random_split"]
 
 
 class Dataset(Protocol):
@@ -56,8 +56,19 @@ class TensorDataset:
         return tuple(_core.gather_rows(t, index) for t in self.tensors)
 
 
+def gatherer(dataset: Any) -> Callable[[Tensor], Any] | None:
+    """What makes one batch of the examples at indices (int64), if the dataset can."""
+    if isinstance(dataset, Subset):
+        whole, indices = gatherer(dataset.dataset), dataset.indices
+        return None if whole is None else lambda index: whole(_core.gather_rows(indices, index))
+    if isinstance(dataset, Tensor):
+        return lambda index: _core.gather_rows(dataset, index)
+    gather: Callable[[Tensor], Any] | None = getattr(dataset, "gather", None)
+    return gather
+
+
 class Subset:
-    """The examples of a dataset at some indices.
+    """The examples of a dataset at some indices. A slice gives a batch, or a list where the dataset makes no batches.
 
     Args:
         dataset: Any dataset.
@@ -80,7 +91,10 @@ class Subset:
         self.dataset = dataset
         self.indices = Tensor(given.astype(np.int64))
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            chosen, gather = self.indices[index], gatherer(self.dataset)
+            return gather(chosen) if gather is not None else [self.dataset[i] for i in chosen.tolist()]
         return self.dataset[int(self.indices[index].item())]
 
     def __len__(self) -> int:

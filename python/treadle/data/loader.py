@@ -10,7 +10,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
-from treadle.data.dataset import Subset
+from treadle.data.dataset import gatherer
 
 __all__ = ["DataLoader", "collate"]
 
@@ -108,20 +108,9 @@ class DataLoader:
         n = len(self.dataset)
         order = _core.randperm(n, self.generator) if self.shuffle else _core.arange(n)
         dataset = self.dataset
-        batch_of = _gather(dataset) or (lambda index: collate([dataset[i] for i in index.tolist()]))
+        batch_of = gatherer(dataset) or (lambda index: collate([dataset[i] for i in index.tolist()]))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = batch_of(order[start : start + self.batch_size])
             if self.transform is not None:
                 batch = self.transform(*batch) if isinstance(batch, tuple) else self.transform(batch)
             yield batch
-
-
-def _gather(dataset: Any) -> Callable[[Tensor], Any] | None:
-    """What makes a batch of indices at once, if the dataset can."""
-    if isinstance(dataset, Subset):
-        whole, indices = _gather(dataset.dataset), dataset.indices
-        return None if whole is None else lambda index: whole(_core.gather_rows(indices, index))
-    if isinstance(dataset, Tensor):
-        return lambda index: _core.gather_rows(dataset, index)
-    gather: Callable[[Tensor], Any] | None = getattr(dataset, "gather", None)
-    return gather

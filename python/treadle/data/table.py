@@ -6,6 +6,7 @@ Invariant: a `Schema` read from one file and applied to another gives features o
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -56,8 +57,11 @@ class Schema:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        return cls([Column(**column) for column in data["columns"]], data["target"], data["classes"])
+        """The inverse of `to_json`; ValueError when it did not make the data."""
+        try:
+            return cls([Column(**column) for column in data["columns"]], data["target"], data["classes"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"read_csv: expected a schema of columns, target and classes, got another object ({error})") from None
 
 
 @dataclass
@@ -79,7 +83,7 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
     """Reads a CSV file with a header line.
 
     A column whose values are all numbers is numeric; any other is categorical, one feature per category, sorted. A target of
-    text, or of at most 20 different whole numbers, is a class; otherwise it is a number to predict.
+    text, or of at most 20 different whole numbers (1 and 1.0 are the same), is a class; otherwise it is a number to predict.
 
     Args:
         path: The file.
@@ -151,9 +155,9 @@ def _check_missing(file: _File, names: list[str]) -> None:
 
 
 def _number(text: str) -> float | None:
-    """The text as a number that float32 can hold."""
+    """The text as a number that float32 can hold; Python's 1_000 is none."""
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan
     except ValueError:
         return None
     return value if abs(value) <= _LARGEST else None
@@ -171,8 +175,8 @@ def _infer(file: _File, target: str) -> Schema:
     classes: list[str] | None = None
     if not _numeric(wanted):
         classes = _categories(file, target)
-    elif len(set(wanted)) <= 20 and all(float(v).is_integer() for v in set(wanted)):
-        classes = sorted(set(wanted), key=lambda v: (float(v), v))
+    elif len(numbers := set(map(float, set(wanted)))) <= 20 and all(map(float.is_integer, numbers)):
+        classes = [str(int(number)) for number in sorted(numbers)]
     return Schema([described(n, v) for n, v in file.columns.items() if n != target], target, classes)
 
 
@@ -187,11 +191,14 @@ def _categories(file: _File, name: str) -> list[str]:
 
 
 def _codes(file: _File, name: str, known: list[str]) -> Iterator[int]:
-    places = {category: i for i, category in enumerate(known)}
+    places: dict[Any, int] = {category: i for i, category in enumerate(known)}
+    if _numeric(known):
+        places |= {_number(category): i for category, i in places.items()}
     for row, value in enumerate(file.columns[name]):
-        if value not in places:
+        place = places.get(value)
+        if place is None and (place := places.get(_number(value))) is None:
             raise ValueError(f"read_csv: expected one of {known} in column {name!r}, got {value!r} in {file.place(row)}")
-        yield places[value]
+        yield place
 
 
 def _features(file: _File, schema: Schema) -> npt.NDArray[np.float32]:

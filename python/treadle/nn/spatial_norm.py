@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from treadle import _core
 from treadle._core import Tensor
-from treadle.autograd import no_grad
+from treadle.autograd import is_recomputing, no_grad
 from treadle.nn.norm import BatchNorm1d
 
 __all__ = ["BatchNorm2d", "InstanceNorm1d"]
@@ -19,7 +20,7 @@ class BatchNorm2d(BatchNorm1d):
         x (N, C, H, W), unchanged; weight, bias, running_mean, running_var: (C,).
 
     Raises:
-        ValueError: An input of another number of dimensions or channels, or one value per channel in training.
+        ValueError: An input or mask of another number of dimensions or channels, or one value per channel in training.
 
     Example:
         >>> nn.BatchNorm2d(16)(treadle.randn(8, 16, 28, 28)).shape
@@ -39,8 +40,13 @@ def _planes(x: Tensor) -> Tensor:
     return x.flatten(2)
 
 
-def _flat(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else mask.flatten(1)
+def _flat(mask: Any) -> Tensor | None:
+    if mask is None:
+        return None
+    given = mask if isinstance(mask, Tensor) else Tensor(mask)
+    if given.ndim != 3:
+        raise ValueError(f"batch_norm: expected a mask (N, H, W), got shape {given.shape}")
+    return given.flatten(1)
 
 
 class InstanceNorm1d(BatchNorm1d):
@@ -58,6 +64,9 @@ class InstanceNorm1d(BatchNorm1d):
 
     Shape:
         x (N, C, L), unchanged; L of at least 2 where the example's own statistics are used.
+
+    Warns:
+        RuntimeWarning: Statistics that are not finite; the running ones keep their last finite value.
 
     Source: Ulyanov et al. 2016, "Instance normalization: the missing ingredient for fast stylization".
     """
@@ -97,13 +106,25 @@ class InstanceNorm1d(BatchNorm1d):
             self._track(x)
         return y
 
-    @no_grad()
     def _track(self, x: Tensor) -> None:
+        """Moves the running statistics: once where a checkpoint runs twice, not for an empty batch, to finite values only."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
-        momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        fresh = (x.mean(2).mean(0), x.var(2, correction=1).mean(0))
-        for running, value in zip((self.running_mean, self.running_var), fresh, strict=True):
-            running.copy_((1 - momentum) * running + momentum * value)
+        if is_recomputing() or x.size == 0:
+            return
+        with no_grad():
+            self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
+            momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+            mean, var = x.mean(2).mean(0), x.var(2, correction=1).mean(0)
+            finite = mean.isfinite() & var.isfinite()
+            for running, value in ((self.running_mean, mean), (self.running_var, var)):
+                running.copy_(_core.where(finite, (1 - momentum) * running + momentum * value, running))
+        broken = self.dim - int(finite.sum())
+        if broken:
+            warnings.warn(
+                f"instance_norm: expected finite batch statistics, got non-finite ones in {broken} of {self.dim} channels; "
+                "their running statistics keep their last finite value",
+                RuntimeWarning,
+                stacklevel=5,
+            )

@@ -28,12 +28,18 @@ def _occurrences(module: Module, prefix: str, above: tuple[int, ...]) -> Iterato
 
 
 def members(module: Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name; a shared one under each of its names, as files have them."""
+    """Parameters and buffers by name; a shared one under each of its names, as files have them.
+
+    Raises:
+        ValueError: Two of one name, as under the keys 1 and "1" of a dict.
+    """
     found: dict[str, Tensor] = {}
     for prefix, owner in _occurrences(module, "", ()):
         for name, member in owner.named_members():
             if isinstance(member, Tensor):
-                found[f"{prefix}.{name}" if prefix else name] = member
+                full = f"{prefix}.{name}" if prefix else name
+                if found.setdefault(full, member) is not member:
+                    raise ValueError(f"state_dict: expected one parameter or buffer of each name, got two named {full!r}")
     return found
 
 
@@ -69,6 +75,8 @@ def cast(value: Any, dtype: DType, done: dict[int, Any]) -> Any:
         value[:] = [cast(item, dtype, done) for item in value]
     elif isinstance(value, dict):
         value.update({key: cast(item, dtype, done) for key, item in value.items()})
-    elif type(value) is tuple:
-        return tuple(cast(item, dtype, done) for item in value)
+    elif isinstance(value, tuple):
+        items = [cast(item, dtype, done) for item in value]
+        if any(new is not old for new, old in zip(items, value, strict=True)):
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value

@@ -40,7 +40,7 @@ class Graph:
         self.initializers: dict[str, Any] = {}
         self._names: dict[int, str] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            self._names[id(tensor)] = name
+            self._names[id(tensor)] = f"/{name}" if name in ("input", "output") else name
         self._paths = {id(module): name for name, module in model.named_modules()}
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -61,6 +61,8 @@ class Graph:
 
     def weight(self, tensor: Tensor) -> str:
         """A parameter or buffer of the model as a value, under its name in the state_dict; a shared one is written once.
+
+        The names "input" and "output" are those of the whole graph: such a parameter is written as "/input" or "/output".
 
         Args:
             tensor: A parameter or buffer of the exported model.

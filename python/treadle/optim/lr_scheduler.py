@@ -29,7 +29,8 @@ class LRScheduler:
     """Base class: sets the rate of every group to its first one times `factor(step)`.
 
     Args:
-        optimizer: Whose `lr`s are set, at once and at every `step()`.
+        optimizer: Whose `lr`s are set, at once and at every `step()`. A schedule that was made later takes the place of one
+            made before: to step that is a RuntimeError, as each would undo the other's rates.
 
     Example:
         >>> scheduler = optim.StepLR(optimizer, step_size=30)
@@ -41,7 +42,7 @@ class LRScheduler:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
+        self.optimizer, self._number = optimizer, _take_over(optimizer)
         self.base_lrs = _rates_of(optimizer)
         self.last_step = 0
         self._set()
@@ -58,7 +59,8 @@ class LRScheduler:
         _assign(self.optimizer, self._rates(self.last_step, self.base_lrs))
 
     def step(self) -> None:
-        """Moves to the next rate."""
+        """Moves to the next rate; RuntimeError if another schedule was made for the optimizer since."""
+        _expect_newest(self)
         _assign(self.optimizer, self._rates(self.last_step + 1, self.base_lrs))
         self.last_step += 1
 
@@ -85,6 +87,18 @@ class LRScheduler:
 
 def _rates_of(optimizer: Optimizer) -> list[float]:
     return [group["lr"] for group in optimizer.param_groups]
+
+
+def _take_over(optimizer: Optimizer) -> int:
+    """The number of a new schedule: which one of the optimizer's it is."""
+    optimizer.schedules += 1
+    return optimizer.schedules
+
+
+def _expect_newest(schedule: Any) -> None:
+    if schedule._number != schedule.optimizer.schedules:
+        kind = type(schedule).__name__
+        raise RuntimeError(f"lr_scheduler: expected one schedule for an optimizer, got a step of {kind} after another was made")
 
 
 def _assign(optimizer: Optimizer, rates: Sequence[float]) -> None:
@@ -338,7 +352,8 @@ class ReduceLROnPlateau:
         given = {"patience": patience, "threshold": threshold, "cooldown": cooldown, "min_lr": min_lr}
         for name, value in given.items():
             _at_least("reduce_lr_on_plateau", name, value, 0)
-        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
+        self.optimizer, self._number = optimizer, _take_over(optimizer)
+        self.mode, self.factor, self.patience = mode, factor, patience
         self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooling = 0
@@ -350,7 +365,8 @@ class ReduceLROnPlateau:
         return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
 
     def step(self, metric: float) -> None:
-        """Takes a measurement into account."""
+        """Takes a measurement into account; RuntimeError if another schedule was made for the optimizer since."""
+        _expect_newest(self)
         if self._improves(float(metric)):
             self.best, self.bad_steps = float(metric), 0
         else:

@@ -34,6 +34,8 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    schedules: int = 0  # how many were made for this optimizer; the last one sets its rates
+    _shapes: Sequence[tuple[int, ...]] = ()  # of the parameters whose states were checked last
 
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:
         self.defaults = defaults
@@ -91,9 +93,24 @@ class Optimizer:
         raise TypeError(f"optimizer: expected {type(self).__name__} to define _update, got a class without it")
 
     def step(self) -> None:
-        """Changes every parameter that has a gradient."""
+        """Changes every parameter that has a gradient.
+
+        Raises:
+            ValueError: A parameter that got another shape than its state has; nothing was changed.
+        """
+        if len(self.param_groups) > 1:  # the core checks one group before it changes it
+            self._check_shapes()
         for group in self.param_groups:
             self._update(group)
+
+    def _check_shapes(self) -> None:
+        """States fit their parameters; a look at the shapes tells where that is known already."""
+        shapes = [p.shape for group in self.param_groups for p in group["params"]]
+        if shapes != self._shapes:
+            for group in self.param_groups:
+                for slot, tensors in group["state"].items():
+                    self._check_slot(slot, group["params"], tensors)
+            self._shapes = shapes
 
     def zero_grad(self) -> None:
         """Clears the gradients of all parameters."""

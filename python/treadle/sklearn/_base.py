@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
 from treadle.optim import AdamW, Optimizer
+from treadle.sklearn._checks import check_parameters
 from treadle.sklearn._training import (
     Array,
     Criterion,
@@ -173,19 +174,11 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _check_parameters(self, incremental: bool) -> None:
         """What nothing else checks, before anything changes."""
-        auto = isinstance(self.batch_size, str) and self.batch_size == "auto"
-        rules = [
-            ("max_iter", self.max_iter >= 1, "at least 1"),
-            ("alpha", self.alpha >= 0, "at least 0"),
-            ("batch_size", auto or (not isinstance(self.batch_size, str) and self.batch_size >= 1), "'auto' or at least 1"),
-            ("learning_rate_init", self.learning_rate_init > 0, "above 0"),
-            ("validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1"),
-            ("schedule", not (incremental and isinstance(self.schedule, str)), "None or a callable in partial_fit"),
-            ("early_stopping", not (incremental and self.early_stopping), "False in partial_fit"),
-        ]
-        for name, holds, wanted in rules:
-            if not holds:
-                raise ValueError(f"{name}: expected {wanted}, got {getattr(self, name)!r}")
+        check_parameters(self)
+        if incremental and isinstance(self.schedule, str):
+            raise ValueError(f"schedule: expected None or a callable in partial_fit, got {self.schedule!r}")
+        if incremental and self.early_stopping:
+            raise ValueError(f"early_stopping: expected False in partial_fit, got {self.early_stopping!r}")
 
     def _split(self, targets: Array) -> tuple[Array, Array]:
         """Rows to train on and rows to validate on."""
@@ -267,6 +260,12 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
     def validation_scores_(self) -> list[float] | None:
         """Accuracy or R² on the validation rows after each epoch; None without early stopping."""
         return self.history_[f"valid_{self._score_name}"] if self.early_stopping else None  # type: ignore[return-value]
+
+    @property
+    def best_validation_score_(self) -> float | None:
+        """The highest of `validation_scores_`; None without early stopping."""
+        scores = self.validation_scores_
+        return None if scores is None else max(scores)
 
 
 def _weights(sample_weight: Any, rows: int) -> Array:

@@ -228,6 +228,10 @@ def _class_weights(spec: Any, codes: Array, labels: Array, weight: Array) -> Arr
         sums = np.bincount(codes, weights=weight, minlength=len(labels))
         table = weight.sum() / (np.count_nonzero(sums) * np.where(sums > 0, sums, 1.0))
     elif isinstance(spec, dict):
+        known = [label for label in labels.tolist() if label in spec]
+        # A dict may name classes that are not in this y, as in a fold, but then it has to name all that are.
+        if len(known) != len(labels) and len(known) != len(spec):
+            raise ValueError(f"class_weight: expected weights of classes among {labels.tolist()}, got {sorted(spec, key=str)}")
         table = np.array([spec.get(label, 1.0) for label in labels.tolist()], dtype=np.float64)
     else:
         raise ValueError(f"class_weight: expected None, 'balanced', a dict or a list of them, got {spec!r}")

@@ -84,6 +84,8 @@ class MLPClassifier(Perceptron, NetworkClassifier):
         Training loss of each epoch, of the last, and the lowest.
     validation_scores_ : list of float or None
         Accuracy on the validation rows after each epoch, with early stopping.
+    best_validation_score_ : float or None
+        The highest of them.
     n_iter_ : int
         Epochs trained.
     n_outputs_ : int
@@ -231,6 +233,8 @@ class MLPRegressor(Perceptron, NetworkRegressor):
         Training loss of each epoch, of the last, and the lowest.
     validation_scores_ : list of float or None
         R² on the validation rows after each epoch, with early stopping.
+    best_validation_score_ : float or None
+        The highest of them.
     n_iter_ : int
         Epochs trained.
     n_outputs_ : int

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +20,18 @@ from treadle.sklearn._training import Schedule
 from treadle.training import predict
 
 __all__ = ["ModuleClassifier", "ModuleRegressor"]
+
+
+_turn = threading.RLock()
+
+
+def _renew() -> None:
+    global _turn  # noqa: PLW0603  (whoever held it was left behind by the fork)
+    _turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 class _Wrapped(Network):
@@ -36,15 +50,19 @@ class _Wrapped(Network):
 
     @contextmanager
     def _chance(self) -> Iterator[None]:
-        """The default generator stands where the estimator's own does, and goes back afterwards."""
+        """The default generator stands where the estimator's own does, and goes back afterwards.
+
+        It is the same for all threads, so their fits take turns.
+        """
         default, own = default_generator(), self._generator
-        before = default.get_state()
-        default.set_state(own.get_state())
-        try:
-            yield
-        finally:
-            own.set_state(default.get_state())
-            default.set_state(before)
+        with _turn:
+            before = default.get_state()
+            default.set_state(own.get_state())
+            try:
+                yield
+            finally:
+                own.set_state(default.get_state())
+                default.set_state(before)
 
 
 class ModuleClassifier(_Wrapped, NetworkClassifier):
@@ -103,6 +121,8 @@ class ModuleClassifier(_Wrapped, NetworkClassifier):
         Training loss of each epoch, of the last, and the lowest.
     validation_scores_ : list of float or None
         Accuracy on the validation rows after each epoch, with early stopping.
+    best_validation_score_ : float or None
+        The highest of them.
     n_iter_ : int
         Epochs trained.
     n_outputs_ : int
@@ -222,6 +242,8 @@ class ModuleRegressor(_Wrapped, NetworkRegressor):
         Training loss of each epoch, of the last, and the lowest.
     validation_scores_ : list of float or None
         R² on the validation rows after each epoch, with early stopping.
+    best_validation_score_ : float or None
+        The highest of them.
     n_iter_ : int
         Epochs trained.
     n_outputs_ : int

@@ -18,9 +18,10 @@ import numpy as np
 from treadle._core import Tensor
 from treadle.serialization import SerializationError, load, load_metadata, save
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["is_checkpoint", "load_checkpoint", "save_checkpoint"]
 
-_KIND = "treadle checkpoint 2"
+_KINDS = "treadle checkpoint"
+_KIND = f"{_KINDS} 2"
 
 
 def save_checkpoint(path: str | PathLike[str], state: Mapping[str, Any]) -> None:
@@ -71,6 +72,14 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise SerializationError(f"load_checkpoint: expected a dict of state, got {type(state).__name__} in {path}")
     return state
+
+
+def is_checkpoint(path: str | PathLike[str]) -> bool:
+    """Whether there is a file that says it is a checkpoint; it may be damaged all the same."""
+    try:
+        return load_metadata(path).get("kind", "").startswith(_KINDS)
+    except (OSError, SerializationError):
+        return False
 
 
 def _checksum(tree: str, tensors: Mapping[str, Tensor]) -> str:

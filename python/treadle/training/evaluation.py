@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from treadle._core import Tensor
 from treadle.autograd import no_grad
-from treadle.nn import Module
+from treadle.nn import BCEWithLogitsLoss, Module
+from treadle.nn.functional import binary_cross_entropy_with_logits
 from treadle.training.metrics import Accuracy, Metric
 
 __all__ = ["Loss", "Meter", "evaluate", "measure", "predict"]
@@ -26,12 +27,12 @@ class Meter:
     """The mean loss per row, and metrics, over batches.
 
     Args:
-        metrics: Names and measures, reset here; None: decided by the first batch: the accuracy when its targets are
-            class indices.
+        metrics: Names and measures, reset here; None: decided by the first batch.
+        function: What the loss is computed by; it tells what one output for two classes means.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric] | None) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Mapping[str, Metric] | None, function: Loss | None) -> None:
+        self._metrics, self._function = metrics, function
         self._loss: float | None = None
         self._rows = 0
         for metric in (metrics or {}).values():
@@ -46,7 +47,7 @@ class Meter:
         if loss is not None:
             self._loss = (self._loss or 0.0) + loss * rows
         if self._metrics is None:
-            self._metrics = {"accuracy": Accuracy()} if targets.ndim == 1 and targets.dtype == "int64" else {}
+            self._metrics = _usual(self._function, outputs, targets)
         for metric in self._metrics.values():
             metric.update(outputs, targets)
 
@@ -82,9 +83,18 @@ class Meter:
             vars(metric).update(seen[name])
 
 
+def _usual(function: Loss | None, outputs: Any, targets: Tensor) -> dict[str, Metric]:
+    """The accuracy where outputs and targets are of classes."""
+    shape = outputs.shape if isinstance(outputs, Tensor) else ()
+    if isinstance(function, BCEWithLogitsLoss) or function is binary_cross_entropy_with_logits:
+        return {"accuracy": Accuracy(threshold=0.0)} if len(shape) == 1 or shape[1:] == (1,) else {}
+    scores = len(shape) == 2 and shape[1] > 1
+    return {"accuracy": Accuracy()} if scores and targets.ndim == 1 and targets.dtype == "int64" else {}
+
+
 def measure(model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None) -> dict[str, float]:
     """`evaluate`, without names for its arguments."""
-    meter = Meter(metrics)
+    meter = Meter(metrics, loss)
     with _evaluating(model):
         for inputs, targets in data:
             outputs = model(inputs)
@@ -101,7 +111,8 @@ def evaluate(
         model: The model; its mode is restored.
         data: Batches (inputs, targets), such as a `DataLoader`.
         loss: Takes outputs and targets, gives the mean over the batch.
-        metrics: Names and measures; None: the accuracy when targets are class indices.
+        metrics: Names and measures; None: the accuracy when targets are class indices, or the loss is
+            `BCEWithLogitsLoss` of one output.
 
     Returns:
         `loss` if asked for, and each metric by its name.
@@ -121,8 +132,8 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
 
     Args:
         model: The model; its mode is restored.
-        data: Inputs as one Tensor or array (N, ...), or batches of inputs or of (inputs, targets), such as a
-            `DataLoader`.
+        data: Inputs as one Tensor, array, table or nested list of numbers (N, ...), or batches of inputs or of (inputs,
+            targets), such as a `DataLoader`.
         batch_size: How many rows of a Tensor or array go through at a time.
 
     Shape:
@@ -136,7 +147,7 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
     """
     if batch_size < 1:
         raise ValueError(f"predict: expected batch_size of at least 1, got {batch_size}")
-    batches = _batches(data, batch_size) if isinstance(data, Tensor | np.ndarray) else data
+    batches = _batches(data, batch_size) if _is_one(data) else data
     with _evaluating(model):
         outputs = [model(b[0] if isinstance(b, tuple | list) else b).numpy() for b in batches]  # type: ignore[union-attr]
     if not outputs:
@@ -144,7 +155,16 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
     return np.concatenate(outputs)
 
 
-def _batches(x: Tensor | npt.NDArray[Any], size: int) -> Iterator[Tensor]:
+def _is_one(data: Any) -> bool:
+    """Whether data is the rows themselves, rather than batches of them."""
+    if isinstance(data, Tensor) or hasattr(data, "__array__"):
+        return True
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return isinstance(data, int | float | np.number)
+
+
+def _batches(x: Any, size: int) -> Iterator[Tensor]:
     rows = x if isinstance(x, Tensor) else Tensor(x)
     return (rows[start : start + size] for start in range(0, len(rows), size))
 

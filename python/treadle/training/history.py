@@ -12,6 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from treadle import notebook
 from treadle.serialization import write_atomic
 from treadle.training import plots
@@ -45,14 +47,14 @@ class History:
             self.append(row)
 
     def append(self, row: Mapping[str, Value]) -> None:
-        """Adds the row of an epoch.
+        """Adds the row of an epoch; NumPy's numbers become Python's.
 
         Raises:
             ValueError: Its columns are not those of the rows before.
         """
         if self.rows and list(row) != self.columns:
             raise ValueError(f"history: expected columns {self.columns}, got {list(row)}")
-        self.rows.append(dict(row))
+        self.rows.append({name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()})
 
     @property
     def columns(self) -> list[str]:

@@ -51,10 +51,12 @@ def fit(
         optimizer: Holds the parameters to train.
         epochs: How many epochs the run has in all, those before a resume included.
         scheduler: Sets the learning rate.
-        metrics: Names and measures; None: the accuracy when targets are class indices, otherwise nothing.
+        metrics: Names and measures; None: the accuracy when targets are class indices, or the loss is
+            `BCEWithLogitsLoss` of one output; otherwise nothing.
         progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
-        checkpoint: A file that holds the whole state of the run, replaced after each epoch. There is one from the
+        checkpoint: A file that holds the whole state of the run, replaced after each epoch. A new run takes the place
+            of checkpoints that an earlier one left under these names, and touches no other file. There is one from the
             start, so a run interrupted at any moment leaves one that can be resumed. Ctrl-C ends the step, writes a
             checkpoint and raises KeyboardInterrupt; a second one raises it at once.
         resume: Continue from `checkpoint`, or, when that is damaged, from the newest before it that is whole; a
@@ -63,15 +65,14 @@ def fit(
         clip_norm: Scale gradients down to this joint norm before each step.
         step_scheduler: Whether the scheduler steps after each batch or each epoch; None: each batch for `OneCycleLR`,
             each epoch for the others.
-
         checkpoint_every: Write a checkpoint after every so many steps as well; None: after epochs only.
         keep_last: How many checkpoints to keep: those before `run.safetensors` are `run.1.safetensors` and so on.
         on_checkpoint_error: Whether a checkpoint that cannot be written, as on a full disk, ends the run with its
             OSError ("raise") or is left out with a RuntimeWarning ("warn"). Those before it stay either way.
         on_nonfinite: What to do about a batch with an infinite or NaN loss: raise FloatingPointError ("raise"); leave
-            weights, optimizer and running statistics as they were before it and go on ("skip") or end the run
-            ("stop"), with a RuntimeWarning. "skip" and "stop" look at the gradients of each step, too; "raise" looks
-            at the weights after each epoch and before each checkpoint, so that no bad one replaces a good one.
+            weights, optimizer, running statistics and the model's generators as they were before it and go on ("skip") or
+            end the run ("stop"), with a RuntimeWarning. "skip" and "stop" look at the gradients of each step, too; "raise"
+            looks at the weights after each epoch and before each checkpoint, so that no bad one replaces a good one.
         callbacks: Called after each epoch with the history and the model; one that answers True ends the run.
 
     Returns:
@@ -79,10 +80,12 @@ def fit(
 
     Raises:
         ValueError: No epochs, no batches, an empty batch, resume without checkpoint, an unknown step_scheduler,
-            on_nonfinite or on_checkpoint_error, or checkpoint_every or keep_last below 1.
+            on_nonfinite or on_checkpoint_error, checkpoint_every or keep_last below 1, or another file under the name
+            of an older checkpoint.
         FileNotFoundError: There is nothing to resume.
         SerializationError: No checkpoint is whole. It is a ValueError.
-        FloatingPointError: The loss or a weight became infinite or NaN; the checkpoints before stay.
+        FloatingPointError: The loss or a weight became infinite or NaN, or every batch of an epoch was skipped; the
+            checkpoints before stay.
         OSError: A checkpoint cannot be written.
 
     Example:
@@ -111,7 +114,7 @@ def fit(
     if resume and saved is not None:
         run.load(saved.newest())
     elif saved is not None:
-        saved.clear()
+        saved.begin()
         run.save()
     _go_through(run, epochs, progress, callbacks)
     if early_stopping:

@@ -33,16 +33,22 @@ class Metric(Protocol):
 
 
 class Accuracy:
-    """The share of rows whose largest output is at the target's class.
+    """The share of rows whose largest output is at the target's class, or, of two classes with one output, on its side.
+
+    Args:
+        threshold: The output above which a row is of class 1 where there is one output: 0 for logits, 0.5 for
+            probabilities; None: there is an output for each class.
 
     Example:
         >>> metric = Accuracy()
         >>> metric.update([[0.1, 0.9], [0.8, 0.2]], [1, 1])
         >>> metric.compute()
         0.5
+        >>> logits = Accuracy(threshold=0.0)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float | None = None) -> None:
+        self.threshold = threshold
         self.reset()
 
     def reset(self) -> None:
@@ -54,14 +60,14 @@ class Accuracy:
         """Takes in one batch.
 
         Args:
-            outputs: Scores (N, C), or class indices (N,).
-            targets: Class indices (N,), or probabilities (N, C).
+            outputs: Scores (N, C), or class indices (N,); with a threshold (N,) or (N, 1).
+            targets: Class indices (N,), or probabilities (N, C); with a threshold 0 and 1, or probabilities of 1.
 
         Raises:
-            ValueError: The numbers of rows differ.
+            ValueError: The numbers of rows differ, or there is one output where there is no threshold, or more than one
+                where there is.
         """
-        predicted, wanted = _classes(outputs), _classes(targets)
-        _same_rows("accuracy", predicted, wanted)
+        predicted, wanted = _compared("accuracy", outputs, targets, self.threshold)
         self._right += int(np.count_nonzero(predicted == wanted))
         self._seen += len(wanted)
 
@@ -130,21 +136,16 @@ class R2:
         return 1.0 - self._residual / self._spread if self._spread > rounding else float("nan")
 
 
-def accuracy(outputs: Values, targets: Values) -> float:
-    """The share of rows whose largest output is at the target's class.
-
-    Args:
-        outputs: Scores (N, C), or class indices (N,).
-        targets: Class indices (N,), or probabilities (N, C).
-
-    Raises:
-        ValueError: The numbers of rows differ.
+def accuracy(outputs: Values, targets: Values, threshold: float | None = None) -> float:
+    """The share of rows whose largest output is at the target's class; arguments and errors are those of `Accuracy`.
 
     Example:
         >>> accuracy([[0.1, 0.9], [0.8, 0.2]], [1, 0])
         1.0
+        >>> accuracy([[-1.5], [0.2]], [0, 0], threshold=0.0)
+        0.5
     """
-    return _whole(Accuracy(), outputs, targets)
+    return _whole(Accuracy(threshold), outputs, targets)
 
 
 def mae(outputs: Values, targets: Values) -> float:
@@ -173,26 +174,28 @@ def r2(outputs: Values, targets: Values) -> float:
     return _whole(R2(), outputs, targets)
 
 
-def confusion_matrix(outputs: Values, targets: Values, num_classes: int | None = None) -> npt.NDArray[np.int64]:
+def confusion_matrix(
+    outputs: Values, targets: Values, num_classes: int | None = None, threshold: float | None = None
+) -> npt.NDArray[np.int64]:
     """Counts of true class (row) against predicted class (column).
 
     Args:
-        outputs: Scores (N, C), or class indices (N,).
-        targets: Class indices (N,), or probabilities (N, C).
+        outputs: Scores (N, C), or class indices (N,); with a threshold (N,) or (N, 1).
+        targets: Class indices (N,), or probabilities (N, C); with a threshold 0 and 1, or probabilities of 1.
         num_classes: The side of the result; None: one more than the largest class seen.
+        threshold: As of `Accuracy`.
 
     Shape:
         (num_classes, num_classes), int64.
 
     Raises:
-        ValueError: The numbers of rows differ, or a class lies outside [0, num_classes).
+        ValueError: A class lies outside [0, num_classes), or as of `Accuracy`.
 
     Example:
         >>> confusion_matrix([0, 1, 1], [0, 1, 0]).tolist()
         [[1, 1], [0, 1]]
     """
-    predicted, wanted = _classes(outputs), _classes(targets)
-    _same_rows("confusion_matrix", predicted, wanted)
+    predicted, wanted = _compared("confusion_matrix", outputs, targets, threshold)
     both = np.concatenate([predicted, wanted]).astype(np.int64)
     side = (int(both.max()) + 1 if both.size else 0) if num_classes is None else num_classes
     if both.size and (both.min() < 0 or both.max() >= side):
@@ -210,10 +213,37 @@ def _array(values: Values) -> npt.NDArray[Any]:
     return values.numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _classes(values: Values) -> npt.NDArray[Any]:
+def _compared(name: str, outputs: Values, targets: Values, threshold: float | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Predicted and true class indices, as many of each."""
+    if threshold is None:
+        predicted, wanted = (_classes(name, what, v) for what, v in (("outputs", outputs), ("targets", targets)))
+    else:
+        predicted, wanted = _column(name, "outputs", outputs) > threshold, _column(name, "targets", targets)
+        wanted = wanted > 0.5 if wanted.dtype.kind == "f" else wanted
+    _same_rows(name, predicted, wanted)
+    return predicted, wanted
+
+
+def _classes(name: str, what: str, values: Values) -> npt.NDArray[Any]:
     """Class indices (N,): scores (N, C) become the index of each row's largest."""
     array = _array(values)
-    return array.argmax(axis=1) if array.ndim == 2 else array.reshape(-1)
+    if array.ndim == 2 and array.shape[1] != 1:
+        largest: npt.NDArray[np.intp] = array.argmax(axis=1)
+        return largest
+    if array.ndim != 1 or (array.dtype.kind == "f" and not np.array_equal(array, np.trunc(array))):
+        raise ValueError(
+            f"{name}: expected {what} as scores (N, C) or class indices (N,), got {array.dtype} of shape {array.shape}; "
+            "with one output for two classes give the threshold, 0.0 for logits, 0.5 for probabilities"
+        )
+    return array
+
+
+def _column(name: str, what: str, values: Values) -> npt.NDArray[Any]:
+    """One value for each row."""
+    array = _array(values)
+    if array.shape not in ((array.size,), (array.size, 1)):
+        raise ValueError(f"{name}: expected {what} (N,) or (N, 1) with a threshold, got shape {array.shape}")
+    return array.reshape(-1)
 
 
 def _flat(values: Values) -> npt.NDArray[np.float64]:

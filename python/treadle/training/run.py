@@ -10,12 +10,12 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from treadle._core import Generator, default_generator
 from treadle.optim import LRScheduler, ReduceLROnPlateau
+from treadle.training import chance
 from treadle.training.evaluation import Meter, measure
 from treadle.training.history import History, Value
 from treadle.training.metrics import Metric
@@ -60,8 +60,8 @@ class Run:
         self.epoch, self.history = 0, History()
         # Of the epoch under way:
         self.batch, self.skipped, self.seconds, self.rate = 0, 0, 0.0, 0.0
-        self.meter = Meter(metrics)
-        self._chance = _generators(train, steps)
+        self.meter = Meter(metrics, steps.loss)
+        self._chance = {} if saved is None else chance.of_run(train, steps.model)
         self._begun = self._states()
         self._interrupted = False
 
@@ -74,8 +74,8 @@ class Run:
         try:
             if not self._train(line, start):
                 return False
-            trained = self.meter.compute()
             self._say_skipped()
+            trained = self.meter.compute()
             self._check_weights()
             valued = {}
             if self.valid is not None:
@@ -115,14 +115,14 @@ class Run:
             if self._interrupted or (self.every is not None and self.batch % self.every == 0):
                 self.save()
             self._answer()
-            if line.advance():
+            if line.advance() and self.skipped < self.batch:
                 line.show(self.meter.compute())
         return True
 
     def _batches(self, line: EpochProgress) -> Iterator[Any]:
         """The batches of the epoch under way, but for those that were trained on before."""
         if self.batch == 0:
-            self.meter = Meter(self.metrics)
+            self.meter = Meter(self.metrics, self.steps.loss)
             if self.saved is not None:
                 self._begun = self._states()
             yield from self.train
@@ -147,6 +147,9 @@ class Run:
             self.stopping.update(row, self.steps.model)
 
     def _say_skipped(self) -> None:
+        if self.skipped and self.skipped == self.batch:
+            what = f"in epoch {self.epoch + 1}, got none in {self.batch} batches; scale the inputs or lower the learning rate"
+            raise FloatingPointError(f"fit: expected a batch with a finite loss and gradients {what}")
         if self.skipped:
             what = f"{self.skipped} of {self.batch} batches of epoch {self.epoch + 1}"
             warnings.warn(f"fit: skipped {what}: loss or gradients were not finite", RuntimeWarning, stacklevel=5)
@@ -178,24 +181,21 @@ class Run:
         self.saved.write(state | parts)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `save` saved; ValueError when the run was made with other parts."""
+        """Takes over what `save` saved; ValueError, and nothing was changed, when the run was made with other parts."""
         for name, part in self._parts().items():
             if (state[name] is None) != (part is None):
                 here, there = ("no" if p is None else "a" for p in (part, state[name]))
                 raise ValueError(f"fit: expected {there} {name} as in the checkpoint, got {here} {name}")
         if set(state["generators"]) != set(self._chance):
             raise ValueError(f"fit: expected generators {sorted(state['generators'])}, got {sorted(self._chance)}")
-        self.steps.model.load_state_dict(state["model"])
-        self.steps.optimizer.load_state_dict(state["optimizer"])
-        for name, part in self._parts().items():
-            if part is not None:
-                part.load_state_dict(state[name])
         within = state["within"]
+        loaded = [(self.steps.model, state["model"]), (self.steps.optimizer, state["optimizer"])]
+        loaded += [(part, state[name]) for name, part in self._parts().items() if part is not None]
+        loaded += [(self.meter, within["meter"])] if within["batch"] else []
+        _load_all(loaded)
         for name in _WITHIN:
             setattr(self, name, within[name])
         self._begun = within["begun"]
-        if self.batch:
-            self.meter.load_state_dict(within["meter"])
         self._set_states(state["generators"])
         self.epoch, self.history = state["epoch"], History(state["history"])
 
@@ -241,12 +241,16 @@ class Run:
             yield batch
 
 
-def _generators(train: Iterable[Any], steps: Steps) -> dict[str, Generator]:
-    """The sources of chance: the default generator, and the loader's, its transform's and the modules' own."""
-    owners = {"train": train, "train.transform": getattr(train, "transform", None)}
-    owners |= {f"model.{name}": module for name, module in steps.model.named_modules()}
-    own = {name: getattr(owner, "generator", None) for name, owner in owners.items()}
-    return {"default": default_generator()} | {name: g for name, g in own.items() if isinstance(g, Generator)}
+def _load_all(loaded: Sequence[tuple[Any, Any]]) -> None:
+    """Loads a state into each owner, or, when one refuses, leaves all as they were."""
+    before = [(owner, owner.state_dict()) for owner, _ in loaded]
+    try:
+        for owner, state in loaded:
+            owner.load_state_dict(state)
+    except Exception:
+        for owner, state in before:
+            owner.load_state_dict(state)
+        raise
 
 
 def _length(batches: Iterable[Any]) -> int | None:

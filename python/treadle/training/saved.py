@@ -1,6 +1,7 @@
 """The checkpoints of one run: the newest under the name given, older ones beside it.
 
-Invariant: at every moment, also inside a write, there is a whole checkpoint to resume from.
+Invariants: at every moment, also inside a write, there is a whole checkpoint to resume from; a file is taken away only if it
+says that it is a checkpoint, and its number follows on those of the run.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from treadle.serialization import SerializationError
-from treadle.training.checkpoint import load_checkpoint, save_checkpoint
+from treadle.training.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = ["Checkpoints"]
 
@@ -22,12 +24,12 @@ class Checkpoints:
     """`run.safetensors`, the one before it in `run.1.safetensors`, and so on.
 
     Args:
-        path: The name of the newest.
+        path: The name of the newest; a link is followed.
         keep_last: How many to keep.
         on_error: Whether a checkpoint that cannot be written ends the run ("raise") or is left out ("warn").
 
     Raises:
-        ValueError: keep_last below 1, or another on_error.
+        ValueError: keep_last below 1, another on_error, or a path where there is something that is no file.
     """
 
     def __init__(self, path: str | PathLike[str], keep_last: int = 2, on_error: Literal["raise", "warn"] = "raise") -> None:
@@ -35,20 +37,31 @@ class Checkpoints:
             raise ValueError(f"fit: expected keep_last of at least 1, got {keep_last}")
         if on_error not in ("raise", "warn"):
             raise ValueError(f"fit: expected on_checkpoint_error 'raise' or 'warn', got {on_error!r}")
-        self.path, self.keep_last, self.on_error = Path(path), keep_last, on_error
+        self.path = Path(os.path.realpath(path) if os.path.islink(path) else path)
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"fit: expected the checkpoint as a file, got {path}, which is there and is none")
+        self.keep_last, self.on_error = keep_last, on_error
+        self._fresh = False
+        self._spoilt = False  # whether what the name of the newest leads to is not worth keeping
 
     def files(self) -> Iterator[Path]:
         """What there is, newest first."""
         aged = {age: file for file in self.path.parent.glob("*") if (age := self._age(file))}
         return (file for file in (self.path, *(aged[age] for age in sorted(aged))) if file.exists())
 
-    def clear(self) -> None:
-        """Takes away what an earlier run left."""
-        for file in list(self.files()):
-            file.unlink()
+    def begin(self) -> None:
+        """From here on a new run is saved: its first checkpoint takes the place of all that an earlier one left.
+
+        Raises:
+            ValueError: A name that older checkpoints will have is taken by another file.
+        """
+        for file in map(self._aged, range(1, self.keep_last)):
+            if file.exists() and not is_checkpoint(file):
+                raise ValueError(f"fit: expected {file} to be free for an older checkpoint, got a file that is none")
+        self._fresh = self._spoilt = True
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Adds a checkpoint and takes away the oldest beyond `keep_last`.
+        """Adds a checkpoint and takes away those beyond `keep_last`.
 
         Raises:
             OSError: It cannot be written, and that is to end the run; those before it stay.
@@ -56,10 +69,12 @@ class Checkpoints:
         new = self.path.with_name(f".{self.path.name}.new")
         try:
             save_checkpoint(new, state)
-            for age in range(self.keep_last - 1, 0, -1):
+            for age in () if self._spoilt else range(self.keep_last - 1, 0, -1):
                 if self._aged(age - 1).exists():
                     os.replace(self._aged(age - 1), self._aged(age))
             os.replace(new, self.path)
+            self.take_away(1 if self._fresh else self.keep_last)
+            self._fresh = self._spoilt = False
         except OSError as error:
             new.unlink(missing_ok=True)
             if self.on_error == "raise":
@@ -67,6 +82,13 @@ class Checkpoints:
             warnings.warn(
                 f"fit: the checkpoint could not be written, the one before it stays: {error}", RuntimeWarning, stacklevel=2
             )
+
+    def take_away(self, age: int) -> None:
+        """Removes the checkpoints from an age on."""
+        for file in map(self._aged, count(age)):
+            if not is_checkpoint(file):
+                return
+            file.unlink()
 
     def newest(self) -> dict[str, Any]:
         """The newest that is whole; a RuntimeWarning says which were passed over, and why.
@@ -82,7 +104,8 @@ class Checkpoints:
             except SerializationError as error:
                 refused.append(str(error))
                 continue
-            if refused or file != self.path:
+            self._spoilt = file != self.path
+            if refused or self._spoilt:
                 why = "; ".join(refused) or f"there is no {self.path}"
                 warnings.warn(f"fit: resumed from {file}, an older checkpoint: {why}", RuntimeWarning, stacklevel=2)
             return state

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from treadle._core import Tensor, all_finite, clip_grad_norm
 from treadle.nn import Module
 from treadle.optim import LRScheduler, Optimizer, ReduceLROnPlateau
+from treadle.training import chance
 from treadle.training.evaluation import Loss
 
 __all__ = ["NonFinite", "Steps"]
@@ -44,6 +45,7 @@ class Steps:
         self._guarded = on_nonfinite != "raise"
         # The joint norm tells whether every gradient is finite; no bound leaves them as they are.
         self._clip_norm = math.inf if clip_norm is None and self._guarded else clip_norm
+        self._chance = chance.of_model(model).values() if self._guarded else ()
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]
 
     def take(self, inputs: Any, targets: Any) -> tuple[float, Tensor] | None:
@@ -53,6 +55,7 @@ class Steps:
             FloatingPointError: The loss is not finite, and that is to end the run.
         """
         buffers = [(buffer, buffer.clone()) for _, buffer in self.model.named_buffers()] if self._guarded else []
+        states = [(generator, generator.get_state()) for generator in self._chance]
         outputs = self.model(inputs)
         loss = self.loss(outputs, targets)
         value = float(loss.item())
@@ -67,6 +70,8 @@ class Steps:
             self.optimizer.zero_grad()
             for buffer, before in buffers:
                 buffer.copy_(before)
+            for generator, state in states:
+                generator.set_state(state)
             return None
         self.optimizer.step()
         if self.scheduler is not None:

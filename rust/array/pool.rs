@@ -14,15 +14,22 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 pub(super) const ALIGN: usize = 64;
 /// Blocks of up to this many bytes are kept by the thread that freed them.
-const SMALL: usize = 256 << 10;
+const SMALL: usize = (256 << 10) + ALIGN;
 /// Bytes that one thread keeps per size class.
 const SMALL_CAP: usize = 1 << 20;
 /// From here on blocks are maps of their own, aligned so that the kernel can back them with huge pages.
 const HUGE: usize = 2 << 20;
+/// What is left of a map beyond whole huge pages comes in pages of the usual size, of which only those that are written take memory,
+/// unless it is at least so much of another huge page.
+const NEARLY_HUGE: usize = HUGE - HUGE / 8;
+/// A multiple of every usual page.
+const PAGE: usize = 64 << 10;
 const CLASSES: usize = 256;
 
-/// Size classes: four per power of two from 64 bytes on, so at most a quarter of a block is unused.
+/// Size classes: four per power of two from 64 bytes on, and a header, so that powers of two, of which most layers are made, fit and at
+/// most a quarter of a block is unused.
 fn class_of(bytes: usize) -> usize {
+    let bytes = bytes.saturating_sub(ALIGN);
     if bytes <= ALIGN {
         return 0;
     }
@@ -33,10 +40,15 @@ fn class_of(bytes: usize) -> usize {
 
 fn class_bytes(class: usize) -> usize {
     if class == 0 {
-        return ALIGN;
+        return 2 * ALIGN;
     }
     let (log, quarter) = ((class - 1) / 4 + 6, (class - 1) % 4);
-    ((1 << log) + ((quarter + 1) << (log - 2))).next_multiple_of(ALIGN)
+    ((1 << log) + ((quarter + 1) << (log - 2))).next_multiple_of(ALIGN) + ALIGN
+}
+
+/// Bytes of the map of a block.
+fn map_bytes(bytes: usize) -> usize {
+    bytes.next_multiple_of(if bytes % HUGE >= NEARLY_HUGE { HUGE } else { PAGE })
 }
 
 /// A block of memory and its size class.
@@ -63,10 +75,10 @@ impl Block {
         let bytes = self.bytes();
         poison::open(self.ptr, bytes);
         if bytes >= HUGE && cfg!(target_os = "linux") {
-            // SAFETY: `ptr` is a private map of exactly `bytes.next_multiple_of(HUGE)` bytes made by `map_huge`.
+            // SAFETY: `ptr` is a private map of exactly `map_bytes(bytes)` bytes made by `map_huge`.
             #[cfg(target_os = "linux")]
             unsafe {
-                libc::munmap(self.ptr.as_ptr().cast(), bytes.next_multiple_of(HUGE));
+                libc::munmap(self.ptr.as_ptr().cast(), map_bytes(bytes));
             }
         } else {
             // SAFETY: `ptr` came from `allocate` with this very layout.
@@ -117,7 +129,7 @@ fn allocate(bytes: usize) -> Option<NonNull<u8>> {
 /// An anonymous map aligned to the huge page size.
 #[cfg(target_os = "linux")]
 fn map_huge(bytes: usize) -> Option<NonNull<u8>> {
-    let size = bytes.next_multiple_of(HUGE);
+    let size = map_bytes(bytes);
     // SAFETY: a fresh private map; the parts cut off lie inside it and are never used.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -383,5 +395,16 @@ mod tests {
             assert!(class < CLASSES);
             assert!(bytes < 512 || class_bytes(class) * 4 <= bytes * 5 + 256, "{bytes} in {}", class_bytes(class));
         }
+        for log in 6..40 {
+            assert_eq!(class_bytes(class_of((1 << log) + ALIGN)), (1 << log) + ALIGN);
+        }
+    }
+
+    #[test]
+    fn maps_hold_their_blocks_and_waste_less_than_an_eighth_of_a_huge_page() {
+        for bytes in [HUGE, HUGE + ALIGN, 2 * HUGE - 1, 5 * HUGE / 2 + 7, NEARLY_HUGE + HUGE, 100 * HUGE + 3 * PAGE] {
+            assert!((bytes..bytes + HUGE / 8 + 1).contains(&map_bytes(bytes)), "{bytes} in {}", map_bytes(bytes));
+        }
+        assert_eq!(map_bytes(HUGE + NEARLY_HUGE), 2 * HUGE);
     }
 }

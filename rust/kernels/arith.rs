@@ -59,8 +59,8 @@ binary!(Xor for i64, u8, bool: |a, b| a ^ b);
 binary!(FloorDivide for f32, f64: |a, b| {
     // The remainder is exact, so this is exact where a rounded quotient would not be.
     let r = a % b;
-    let r = if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r };
-    if b == 0.0 { a / b } else { ((a - r) / b).round() }
+    let q = ((a - r) / b).round();
+    if b == 0.0 { a / b } else if r != 0.0 && (r < 0.0) != (b < 0.0) { q - 1.0 } else { q }
 });
 binary!(Remainder for f32, f64: |a, b| {
     let r = a % b;

@@ -243,11 +243,12 @@ impl Layout {
     /// Cuts axis `axis` to `slice`, which must be in range.
     pub fn slice(&self, axis: usize, slice: Slice) -> Layout {
         let mut out = *self;
-        if slice.len > 0 {
-            out.offset = (out.offset as isize + slice.start as isize * self.strides[axis]) as usize;
-        }
         out.shape[axis] = slice.len;
         out.strides[axis] *= slice.step;
+        // Without elements there is nothing to begin at, and the buffer may end before.
+        if out.size() > 0 {
+            out.offset = (out.offset as isize + slice.start as isize * self.strides[axis]) as usize;
+        }
         out
     }
 

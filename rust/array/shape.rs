@@ -167,7 +167,7 @@ impl Layout {
         self.shape.iter().fold(1, |size, &n| size.saturating_mul(n))
     }
 
-    /// Whether the elements lie one after another in row-major order (from `offset` on).
+    /// Whether the elements lie one after another in row-major order (from `offset` on), as none do.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
         let mut step = 1isize;
@@ -177,7 +177,7 @@ impl Layout {
                 1 => {}
                 n => {
                     if self.strides[i] != step {
-                        return false;
+                        return self.shape.contains(&0);
                     }
                     step = step.saturating_mul(n as isize);
                 }

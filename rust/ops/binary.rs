@@ -120,8 +120,8 @@ saves_both! {
     mul MulOp: |a, b| da = b, db = a;
     pow PowOp: |a, b| da = power_by_base(a, b), db = power_by_exponent(a, b);
     // Where both are equal, both get half: the subgradient PyTorch and JAX use.
-    maximum MaximumOp: |a, b| da = share(a, b, less), db = share(b, a, less);
-    minimum MinimumOp: |a, b| da = share(a, b, greater), db = share(b, a, greater);
+    maximum MaximumOp: |a, b| da = share(a, b), db = share(b, a);
+    minimum MinimumOp: |a, b| da = share(b, a), db = share(a, b);
 }
 
 /// d(aᵇ)/da = b·aᵇ⁻¹, and 0 where b is 0 whatever a is.
@@ -147,12 +147,11 @@ fn power_by_exponent(a: Formula, b: Formula) -> Formula {
     })())
 }
 
-/// ½ where both are equal, 0 where a loses to b, 1 elsewhere. Compared, since infinities have no difference.
-fn share(a: Formula, b: Formula, loses: fn(&Tensor, &Tensor) -> Result<Tensor>) -> Formula {
+/// The share of a in the gradient of the larger of a and b; the arguments exchanged, its share in that of the smaller.
+fn share(a: Formula, b: Formula) -> Formula {
     Formula::Tensor((|| {
         let (a, b) = (a.tensor()?, b.tensor()?);
-        let [none, half, one] = [0.0, 0.5, 1.0].map(|c| match_weak(Scalar::Float(c), a.dtype()));
-        choose(&equal(&a, &b)?, &half?, &choose(&loses(&a, &b)?, &none?, &one?)?)
+        Ok(Tensor::constant(run!(arith::Share, a, b, "share", [F32 f32, F64 f64], else unsupported("share", "floats"))?))
     })())
 }
 

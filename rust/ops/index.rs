@@ -169,15 +169,23 @@ pub fn get(x: &Tensor, index: &[Index]) -> Result<Tensor> {
 
 /// About how many elements it takes to read or write `x[index]`; none are read for a view.
 pub fn index_work(x: &Tensor, index: &[Index]) -> usize {
+    if !has_arrays(index) {
+        return 0;
+    }
+    let used: usize = index.iter().map(Index::axes).sum();
     let (mut places, mut each, mut axis) = (0, x.size(), 0);
-    for entry in spelled_out(index, x.ndim()).unwrap_or_default() {
-        if let Index::Array(array) = &entry {
-            places = array.size().max(places);
-            each /= x.shape()[axis..axis + entry.axes()].iter().product::<usize>().max(1);
+    for entry in index {
+        match entry {
+            Index::Ellipsis => axis += x.ndim().saturating_sub(used),
+            Index::Array(array) => {
+                places = array.size().max(places);
+                each /= x.shape().get(axis..axis + entry.axes()).map_or(1, |sizes| sizes.iter().product::<usize>().max(1));
+            }
+            _ => {}
         }
         axis += entry.axes();
     }
-    if has_arrays(index) { places.saturating_mul(each).max(x.size()) } else { 0 }
+    places.saturating_mul(each).max(x.size())
 }
 
 /// `x` at arrays of integers along some axes: those axes become one, read at flat positions.
@@ -255,12 +263,11 @@ pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
         *base = set(&Tensor::constant(base.clone()), index, value)?.into_array();
         return Ok(());
     }
-    let target = *get(&Tensor::constant(base.clone()), index)?.shape();
-    let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target)
-        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {target}, got {}", value.shape())))?;
     with_dtype!(base.dtype(), T => map::writable::<T>(base)?.len());
-    let layout = *get(&Tensor::constant(base.clone()), index)?.array().layout();
-    write_at(base, &layout, value.array());
+    let target = *get(&Tensor::constant(base.clone()), index)?.array().layout();
+    let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target.shape)
+        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", target.shape, value.shape())))?;
+    write_at(base, &target, value.array());
     Ok(())
 }
 

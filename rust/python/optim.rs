@@ -58,7 +58,7 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
     let mut made = Vec::new();
     for (at, param) in params.try_iter()?.enumerate() {
         let param = param?.cast_into::<PyTensor>()?;
-        let held = param.get().tensor();
+        let held = param.get().lock();
         match held.edge().grad().as_deref() {
             Some(Some(gradient)) => optim::check_state(op, held.array(), &[("gradient", gradient.array())])?,
             _ => continue,
@@ -74,10 +74,11 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
                 first |= k == 0;
             } else {
                 let state = item.cast_into::<PyTensor>()?;
-                optim::check_state(op, held.array(), &[(what, state.get().tensor().array())])?;
+                optim::check_state(op, held.array(), &[(what, state.get().lock().array())])?;
                 states.push(state);
             }
         }
+        drop(held);
         found.push(Ready { at, param, states, first });
     }
     made.into_iter().try_for_each(|(k, at, fresh)| slots[k].1.set_item(at, fresh))?;
@@ -182,10 +183,9 @@ fn rmsprop_step<'py>(
 fn clear_gradients(params: &Bound<'_, PyAny>) -> PyResult<()> {
     for param in params.try_iter()? {
         let param = param?.cast_into::<PyTensor>()?;
-        let param = param.get().tensor();
-        if param.edge().grad().is_some() {
-            param.set_grad(None)?;
-        }
+        // Dropped after the locks, since a recorded gradient may hold objects of Python.
+        let before = param.get().lock().edge().grad().and_then(|mut grad| grad.take());
+        drop(before);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Element types, indexing and shapes of tensors.
 
 use super::convert::{self, Axes};
-use super::error::{run, run_short, run_whole};
+use super::error::{LONG, run, run_short, run_whole};
 use super::operand::Other;
 use super::tensor::{PyTensor, apply, apply_view, apply_weighed};
 use crate::array::DType;
@@ -62,7 +62,7 @@ impl PyTensor {
             return Ok(());
         }
         let work = match ops::index_work(&x, &index) {
-            0 => run_short(|| ops::get(&x.detach(), &index))?.size(),
+            0 if x.size() >= LONG => run_short(|| ops::get(&x.detach(), &index))?.size(),
             work => work,
         };
         drop(x);

@@ -102,6 +102,16 @@ impl Scalar {
             Scalar::Float(x) => x,
         }
     }
+
+    /// The integer it is, if it is one that fits int64.
+    pub fn whole(self) -> Option<i64> {
+        const END: f64 = i64::MAX as f64;
+        match self {
+            Scalar::Bool(b) => Some(b as i64),
+            Scalar::Int(i) => Some(i),
+            Scalar::Float(x) => (x.trunc() == x && (-END..END).contains(&x)).then_some(x as i64),
+        }
+    }
 }
 
 impl From<f64> for Scalar {

@@ -167,7 +167,7 @@ impl Layout {
         self.shape.iter().fold(1, |size, &n| size.saturating_mul(n))
     }
 
-    /// Whether the elements lie one after another in row-major order (from `offset` on).
+    /// Whether the elements lie one after another in row-major order (from `offset` on), as none do.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
         let mut step = 1isize;
@@ -177,7 +177,7 @@ impl Layout {
                 1 => {}
                 n => {
                     if self.strides[i] != step {
-                        return false;
+                        return self.shape.contains(&0);
                     }
                     step = step.saturating_mul(n as isize);
                 }
@@ -243,11 +243,12 @@ impl Layout {
     /// Cuts axis `axis` to `slice`, which must be in range.
     pub fn slice(&self, axis: usize, slice: Slice) -> Layout {
         let mut out = *self;
-        if slice.len > 0 {
-            out.offset = (out.offset as isize + slice.start as isize * self.strides[axis]) as usize;
-        }
         out.shape[axis] = slice.len;
         out.strides[axis] *= slice.step;
+        // Without elements there is nothing to begin at, and the buffer may end before.
+        if out.size() > 0 {
+            out.offset = (out.offset as isize + slice.start as isize * self.strides[axis]) as usize;
+        }
         out
     }
 

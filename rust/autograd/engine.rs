@@ -83,6 +83,9 @@ impl Sweep {
         let (Some(id), Some((shape, dtype))) = (edge.id(), edge.meta()) else {
             return Ok(());
         };
+        if !edge.is_on() {
+            return Ok(());
+        }
         if gradient.shape() != shape {
             gradient = sum_to(&gradient, shape)?;
         }

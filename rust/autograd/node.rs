@@ -10,7 +10,7 @@ use crate::Result;
 use crate::array::{Array, DType, Dims};
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An operation that was recorded: its fields are exactly what it saved.
@@ -45,12 +45,19 @@ pub struct Leaf {
     pub(super) id: u64,
     pub(super) shape: Dims,
     pub(super) dtype: DType,
+    /// Whether gradients flow here now.
+    wanted: AtomicBool,
     grad: Mutex<Option<Tensor>>,
 }
 
 impl Leaf {
     pub(super) fn new(shape: Dims, dtype: DType) -> Leaf {
-        Leaf { id: next_id(), shape, dtype, grad: Mutex::new(None) }
+        Leaf { id: next_id(), shape, dtype, wanted: AtomicBool::new(true), grad: Mutex::new(None) }
+    }
+
+    /// Lets gradients flow here, or stops them. Graphs lead here all the same, so they flow again once they are let.
+    pub(super) fn want(&self, on: bool) {
+        self.wanted.store(on, Relaxed);
     }
 
     /// The accumulated gradient.
@@ -140,6 +147,7 @@ impl Drop for Node {
 pub enum Edge {
     /// Nowhere: the tensor needs none.
     Off,
+    /// To a leaf, unless it is switched off.
     Leaf(Arc<Leaf>),
     Node(Arc<Node>),
 }
@@ -147,7 +155,17 @@ pub enum Edge {
 impl Edge {
     #[inline]
     pub fn is_on(&self) -> bool {
-        !matches!(self, Edge::Off)
+        match self {
+            Edge::Off => false,
+            Edge::Leaf(leaf) => leaf.wanted.load(Relaxed),
+            Edge::Node(_) => true,
+        }
+    }
+
+    /// The edge to record: what is off now stays off in the graph.
+    #[inline]
+    pub(super) fn recorded(&self) -> Edge {
+        if self.is_on() { self.clone() } else { Edge::Off }
     }
 
     /// The gradient accumulated so far, locked, where a leaf is.

@@ -3,7 +3,7 @@
 use super::anomaly;
 use super::mode::is_recording;
 use super::node::{Body, Edge, Leaf, Node, Op};
-use crate::array::{Array, DType, Dims, Element};
+use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::{Result, bail};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Tensor {
         if !is_recording() || !array.dtype().is_float() || inputs.iter().all(|x| !x.edge.is_on()) {
             return Tensor::constant(array);
         }
-        Tensor::record_edges(array, inputs.iter().map(|x| x.edge.clone()).collect(), op)
+        Tensor::record_edges(array, inputs.iter().map(|x| x.edge.recorded()).collect(), op)
     }
 
     /// As [`Tensor::record`], for an op that knows the places of its inputs on the tape rather than the inputs.
@@ -67,7 +67,7 @@ impl Tensor {
         if !array.dtype().is_float() {
             return Tensor::constant(array);
         }
-        Tensor::record_edges(array, inputs.iter().map(|x| x.edge.clone()).collect(), || op)
+        Tensor::record_edges(array, inputs.iter().map(|x| x.edge.recorded()).collect(), || op)
     }
 
     /// The same value as a new leaf, which gradients are accumulated for.
@@ -77,6 +77,17 @@ impl Tensor {
         }
         let leaf = Leaf::new(*self.shape(), self.dtype());
         Ok(Tensor { array: self.array.clone(), edge: Edge::Leaf(Arc::new(leaf)) })
+    }
+
+    /// Switches the gradients of a leaf on or off. A leaf that is off keeps its gradient and its place in graphs.
+    pub fn set_requires_grad(&mut self, on: bool) -> Result<()> {
+        match &self.edge {
+            Edge::Leaf(leaf) => leaf.want(on),
+            Edge::Off if on => *self = self.requiring_grad()?,
+            Edge::Node(_) if !on => bail!(Graph, "requires_grad: expected a leaf, got the result of a recorded operation; use detach()"),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The same value off the tape.
@@ -158,7 +169,9 @@ impl Tensor {
             let (want, got) = ((self.dtype(), self.shape()), (g.dtype(), g.shape()));
             bail!(Value, "grad: expected {} of shape {}, got {} of shape {}", want.0, want.1, got.0, got.1);
         }
-        *leaf.grad() = grad;
+        // Dropped after the lock: a recorded gradient may hold objects of Python.
+        let before = std::mem::replace(&mut *leaf.grad(), grad);
+        drop(before);
         Ok(())
     }
 
@@ -170,10 +183,15 @@ impl Tensor {
 
     /// The only element, as float64.
     pub fn item(&self) -> Result<f64> {
+        Ok(self.item_exact()?.as_f64())
+    }
+
+    /// The only element.
+    pub fn item_exact(&self) -> Result<Scalar> {
         if self.size() != 1 {
             bail!(Value, "item: expected one element, got shape {}", self.shape());
         }
-        Ok(crate::with_dtype!(self.dtype(), T => self.array.data::<T>()[self.array.layout().offset].to_f64()))
+        Ok(crate::with_dtype!(self.dtype(), T => self.array.data::<T>()[self.array.layout().offset].to_scalar()))
     }
 }
 

@@ -31,6 +31,9 @@ names! {
     Maximum,
     /// Smaller of two; NaN if either is.
     Minimum,
+    /// 1 where a is larger (or one of them NaN), ½ where both are equal, 0 where b is larger. By comparison, since infinities
+    /// have no difference.
+    Share,
     /// `a // b` as Python rounds it: towards minus infinity. Integers divided by zero give zero, as in NumPy.
     FloorDivide,
     /// `a % b` with the sign of `b`, as in Python.
@@ -51,6 +54,7 @@ binary!(Add for bool: |a, b| a | b);
 binary!(Mul for bool: |a, b| a & b);
 binary!(Maximum for f32, f64: |a, b| if a > b || a.is_nan() { a } else { b });
 binary!(Minimum for f32, f64: |a, b| if a < b || a.is_nan() { a } else { b });
+binary!(Share for f32, f64: |a, b| if a < b { 0.0 } else if a == b { 0.5 } else { 1.0 });
 binary!(Maximum for i64, u8, bool: |a, b| a.max(b));
 binary!(Minimum for i64, u8, bool: |a, b| a.min(b));
 binary!(And for i64, u8, bool: |a, b| a & b);
@@ -59,8 +63,8 @@ binary!(Xor for i64, u8, bool: |a, b| a ^ b);
 binary!(FloorDivide for f32, f64: |a, b| {
     // The remainder is exact, so this is exact where a rounded quotient would not be.
     let r = a % b;
-    let r = if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r };
-    if b == 0.0 { a / b } else { ((a - r) / b).round() }
+    let q = ((a - r) / b).round();
+    if b == 0.0 { a / b } else if r != 0.0 && (r < 0.0) != (b < 0.0) { q - 1.0 } else { q }
 });
 binary!(Remainder for f32, f64: |a, b| {
     let r = a % b;

@@ -74,6 +74,15 @@ pub fn index_put(x: &Array, index: &Array, src: &Array, axis: usize) -> Result<A
     write_at(x, index, src, axis, "index_put", false)
 }
 
+/// Which entries of an index to `n` positions name one that a later entry names again; `None` if there are none.
+pub fn overwritten(index: &Array, n: usize) -> Result<Option<Array>> {
+    let mut seen = vec![false; n];
+    let at = positions(index, n, "index_put")?;
+    let mut lost: Vec<bool> = at.iter().rev().map(|&at| std::mem::replace(&mut seen[at], true)).collect();
+    lost.reverse();
+    if lost.contains(&true) { Array::from_slice(index.shape(), &lost).map(Some) } else { Ok(None) }
+}
+
 fn write_at(x: &Array, index: &Array, src: &Array, axis: usize, op: &str, add: bool) -> Result<Array> {
     let wanted = take_shape(x.shape(), index.shape(), axis)?;
     if *src.shape() != wanted || src.dtype() != x.dtype() {

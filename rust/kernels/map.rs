@@ -271,10 +271,8 @@ struct Convert;
 impl<T: Element, R: Element> Unary<T, R> for Convert {
     #[inline(always)]
     fn apply<I: Isa>(self, x: T) -> R {
-        match (T::DTYPE, R::DTYPE) {
-            (DType::I64 | DType::U8 | DType::Bool, DType::I64 | DType::U8) => R::from_i64(x.to_i64()),
-            _ => R::from_f64(x.to_f64()),
-        }
+        // Rounded once: what float64 does not hold exactly must not go through it.
+        if T::DTYPE.is_float() { R::from_f64(x.to_f64()) } else { R::from_i64(x.to_i64()) }
     }
 }
 
@@ -349,7 +347,10 @@ fn copy_transposed<T: Element>(plan: &Plan<1>, data: &[T], y: &mut [T]) {
 /// Fills a fresh array from a function of the element's position.
 pub fn from_index<T: Element>(shape: Dims, f: impl Fn(usize) -> T + Sync) -> Result<Array> {
     let mut out = Array::unfilled(T::DTYPE, shape)?;
-    out.fresh::<T>().iter_mut().enumerate().for_each(|(i, y)| *y = f(i));
+    let work = nanoseconds(out.size(), 5);
+    parallel::for_chunks(out.fresh::<T>(), BLOCK, work, |block, y| {
+        y.iter_mut().enumerate().for_each(|(i, y)| *y = f(block * BLOCK + i));
+    });
     Ok(out)
 }
 

@@ -1,7 +1,7 @@
 //! Binary ops with NumPy's broadcasting and promotion, and the choice between two tensors.
 
 use super::unary;
-use super::value::{Formula, Value};
+use super::value::Formula;
 use crate::array::{Array, DType, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::{arith, map};
@@ -118,11 +118,10 @@ macro_rules! saves_both {
 
 saves_both! {
     mul MulOp: |a, b| da = b, db = a;
-    div DivOp: |a, b| da = Formula::c(1.0) / b, db = -a / (b.clone() * b);
     pow PowOp: |a, b| da = power_by_base(a, b), db = power_by_exponent(a, b);
     // Where both are equal, both get half: the subgradient PyTorch and JAX use.
-    maximum MaximumOp: |a, b| da = share(a, b, 1.0), db = share(b, a, 1.0);
-    minimum MinimumOp: |a, b| da = share(a, b, -1.0), db = share(b, a, -1.0);
+    maximum MaximumOp: |a, b| da = share(a, b), db = share(b, a);
+    minimum MinimumOp: |a, b| da = share(b, a), db = share(a, b);
 }
 
 /// d(aᵇ)/da = b·aᵇ⁻¹, and 0 where b is 0 whatever a is.
@@ -148,14 +147,12 @@ fn power_by_exponent(a: Formula, b: Formula) -> Formula {
     })())
 }
 
-/// 1 where ±(a − b) > 0, ½ where they are equal, 0 elsewhere.
-fn share(a: Formula, b: Formula, side: f64) -> Formula {
-    let (a, b) = (detached(a), detached(b));
-    Formula::c(0.5) * (Formula::c(1.0) + Formula::c(side) * (a - b).sign())
-}
-
-fn detached(x: Formula) -> Formula {
-    Formula::Tensor(x.tensor().map(|x| x.detach()))
+/// The share of a in the gradient of the larger of a and b; the arguments exchanged, its share in that of the smaller.
+fn share(a: Formula, b: Formula) -> Formula {
+    Formula::Tensor((|| {
+        let (a, b) = (a.tensor()?, b.tensor()?);
+        Ok(Tensor::constant(run!(arith::Share, a, b, "share", [F32 f32, F64 f64], else unsupported("share", "floats"))?))
+    })())
 }
 
 /// a · b; for bools, and.
@@ -165,13 +162,31 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(Tensor::record(y, &[a, b], || MulOp { a: a.array().clone(), b: b.array().clone() }))
 }
 
+/// y = a / b; da = dy / b, db = −da · y: the square of b could overflow where the gradient does not.
+struct DivOp {
+    b: Array,
+    y: Array,
+}
+impl Op for DivOp {
+    fn name(&self) -> &'static str {
+        "div"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        let (b, y) = (dx.input(1, &self.b), dx.output(&self.y));
+        let da = div(dy, &b)?;
+        dx.give(0, || Ok(da.clone()))?;
+        dx.give(1, || unary::neg(&mul(&da, &y)?))
+    }
+}
+
 /// a / b; integers are divided as float64.
 pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let dtype = a.dtype().promote(b.dtype());
     let dtype = if dtype.is_float() { dtype } else { DType::F64 };
     let (a, b) = (linear::cast(a, dtype)?, linear::cast(b, dtype)?);
     let y = run!(arith::Div, a, b, "div", [F32 f32, F64 f64], else unsupported("div", "floats"))?;
-    Ok(Tensor::record(y, &[&a, &b], || DivOp { a: a.array().clone(), b: b.array().clone() }))
+    let kept = y.clone();
+    Ok(Tensor::record(y, &[&a, &b], || DivOp { b: b.array().clone(), y: kept }))
 }
 
 /// aᵇ. Integers to a negative integer power are an error, as in NumPy.
@@ -327,9 +342,19 @@ pub fn choose(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(Tensor::record(y, &[a, b], || Where { condition: condition.array().clone() }))
 }
 
-/// `x` with `value` wherever `mask` (bool) holds.
-pub fn masked_fill(x: &Tensor, mask: &Tensor, value: f64) -> Result<Tensor> {
-    choose(mask, &match_weak(Scalar::Float(value), x.dtype())?, x)
+/// `x` with `value`, which its element type must hold, wherever `mask` (bool) does.
+pub fn masked_fill(x: &Tensor, mask: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
+    let (value, dtype) = (value.into(), x.dtype());
+    let fits = match dtype {
+        DType::F32 | DType::F64 => true,
+        DType::I64 => value.whole().is_some(),
+        DType::U8 => value.whole().is_some_and(|i| (0..=255).contains(&i)),
+        DType::Bool => value.whole().is_some_and(|i| (0..=1).contains(&i)),
+    };
+    if !fits {
+        bail!(Value, "masked_fill: expected a value that fits {dtype}, got {}", value.as_f64());
+    }
+    choose(mask, &Tensor::constant(Array::full(&[], value, dtype)?), x)
 }
 
 /// y = x held within [low, high]; dx = dy where x was inside.

@@ -6,11 +6,11 @@
 //! Invariant: targets are checked before anything is computed, so kernels may index by them.
 
 use super::binary::{add, choose, div, match_weak, mul, not_equal};
-use super::index::{gather, take};
 use super::loss::{Reduction, constant};
 use super::reduce::{mean, sum};
 use super::shape::{squeeze, unsqueeze};
 use super::softmax::log_softmax;
+use super::take::{gather, take};
 use super::{softmax, unary};
 use crate::array::{Array, DType, Dims, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear};

@@ -1,11 +1,13 @@
 //! Indexing: `y = x[index]`; dx = dy added at the same places. Basic indices are views; integer and boolean arrays gather.
 
+use super::binary::{choose, match_weak};
 use super::shape;
-use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Slice, normalize_axis};
+use super::take::take;
+use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Scalar, Slice};
 use crate::autograd::{Inputs, Op, Tensor, linear};
+use crate::kernels::index as kernel;
 use crate::kernels::map;
 use crate::kernels::plan::Plan;
-use crate::kernels::{index as kernel, parallel};
 use crate::{Error, Result, bail, with_dtype};
 use smallvec::SmallVec;
 
@@ -35,6 +37,15 @@ impl Index {
             _ => 1,
         }
     }
+
+    /// Whether this entry reads at given places, as an integer beside arrays does.
+    fn gathers(&self) -> bool {
+        matches!(self, Index::Int(_) | Index::Array(_))
+    }
+}
+
+fn has_arrays(index: &[Index]) -> bool {
+    index.iter().any(|entry| matches!(entry, Index::Array(_)))
 }
 
 /// Python's slice on an axis of `n` elements.
@@ -75,14 +86,23 @@ struct Resolved {
     sizes: Vec<isize>,
     /// Arrays and the axis (of the new shape) each applies to.
     arrays: Vec<(usize, Tensor)>,
+    /// Whether something stands between the arrays, if only an ellipsis: what they become is then the first axis (NumPy).
+    apart: bool,
+}
+
+impl Resolved {
+    /// An axis of `n` elements, read at `places`.
+    fn gather(&mut self, n: usize, places: Tensor) {
+        self.arrays.push((self.sizes.len(), places));
+        self.sizes.push(n as isize);
+        self.parts.push(Slice { start: 0, len: n, step: 1 });
+    }
 }
 
 fn resolve_all(index: &[Index], shape: &Dims) -> Result<Resolved> {
-    let entries = spelled_out(index, shape.len())?;
-    let has_arrays = entries.iter().any(|e| matches!(e, Index::Array(_)));
-    let mut out = Resolved { parts: SmallVec::new(), sizes: Vec::new(), arrays: Vec::new() };
-    let whole = |n: usize| Slice { start: 0, len: n, step: 1 };
-    for entry in entries {
+    let apart = index.chunk_by(|a, b| a.gathers() == b.gathers()).filter(|run| run[0].gathers()).count() > 1;
+    let mut out = Resolved { parts: SmallVec::new(), sizes: Vec::new(), arrays: Vec::new(), apart };
+    for entry in spelled_out(index, shape.len())? {
         let axis = out.parts.len();
         let n = shape.get(axis).copied().unwrap_or(0);
         match entry {
@@ -97,30 +117,26 @@ fn resolve_all(index: &[Index], shape: &Dims) -> Result<Resolved> {
                 if at < 0 || at >= n as isize {
                     bail!(Index, "index: expected an index in [-{n}, {n}) at axis {axis}, got {i}");
                 }
-                if has_arrays {
+                if has_arrays(index) {
                     // Beside arrays an integer is an array too (NumPy).
-                    out.arrays.push((out.sizes.len(), Tensor::constant(Array::scalar(at as i64)?)));
-                    out.sizes.push(n as isize);
-                    out.parts.push(whole(n));
+                    out.gather(n, Tensor::constant(Array::scalar(at as i64)?));
                 } else {
                     out.parts.push(Slice { start: at as usize, len: 1, step: 1 });
                 }
+            }
+            Index::Array(x) if x.dtype() == DType::Bool && x.ndim() == 0 => {
+                // One truth is a new axis that is read once or not at all (NumPy).
+                let places = Array::zeros(&[x.item()? as usize], DType::I64)?;
+                out.arrays.push((out.sizes.len(), Tensor::constant(places)));
+                out.sizes.push(1);
             }
             Index::Array(x) if x.dtype() == DType::Bool => {
                 if axis + x.ndim() > shape.len() || x.shape()[..] != shape[axis..axis + x.ndim()] {
                     bail!(Index, "index: expected a mask that matches axis {axis} on of shape {shape}, got {}", x.shape());
                 }
-                for (d, coordinates) in coordinates(&x)?.into_iter().enumerate() {
-                    out.arrays.push((out.sizes.len(), coordinates));
-                    out.sizes.push(shape[axis + d] as isize);
-                    out.parts.push(whole(shape[axis + d]));
-                }
+                x.shape().iter().zip(coordinates(&x)?).for_each(|(&n, places)| out.gather(n, places));
             }
-            Index::Array(x) => {
-                out.arrays.push((out.sizes.len(), x));
-                out.sizes.push(n as isize);
-                out.parts.push(whole(n));
-            }
+            Index::Array(x) => out.gather(n, x),
             Index::Ellipsis => unreachable!("spelled out"),
         }
     }
@@ -145,17 +161,37 @@ fn coordinates(mask: &Tensor) -> Result<Vec<Tensor>> {
 
 /// `x[index]`.
 pub fn get(x: &Tensor, index: &[Index]) -> Result<Tensor> {
-    let Resolved { parts, sizes, arrays } = resolve_all(index, x.shape())?;
+    let Resolved { parts, sizes, arrays, apart } = resolve_all(index, x.shape())?;
     let view = shape::slice(x, &parts)?;
     let view = shape::reshape(&view, &sizes)?;
-    if arrays.is_empty() { Ok(view) } else { get_at(&view, &arrays) }
+    if arrays.is_empty() { Ok(view) } else { get_at(&view, &arrays, apart) }
+}
+
+/// About how many elements it takes to read or write `x[index]`; none are read for a view.
+pub fn index_work(x: &Tensor, index: &[Index]) -> usize {
+    if !has_arrays(index) {
+        return 0;
+    }
+    let used: usize = index.iter().map(Index::axes).sum();
+    let (mut places, mut each, mut axis) = (0, x.size(), 0);
+    for entry in index {
+        match entry {
+            Index::Ellipsis => axis += x.ndim().saturating_sub(used),
+            Index::Array(array) => {
+                places = array.size().max(places);
+                each /= x.shape().get(axis..axis + entry.axes()).map_or(1, |sizes| sizes.iter().product::<usize>().max(1));
+            }
+            _ => {}
+        }
+        axis += entry.axes();
+    }
+    places.saturating_mul(each).max(x.size())
 }
 
 /// `x` at arrays of integers along some axes: those axes become one, read at flat positions.
-fn get_at(x: &Tensor, arrays: &[(usize, Tensor)]) -> Result<Tensor> {
+fn get_at(x: &Tensor, arrays: &[(usize, Tensor)], apart: bool) -> Result<Tensor> {
     let axes: Vec<usize> = arrays.iter().map(|(axis, _)| *axis).collect();
-    let adjacent = axes.windows(2).all(|w| w[1] == w[0] + 1);
-    let at = if adjacent { axes[0] } else { 0 };
+    let at = if apart { 0 } else { axes[0] };
     let mut order: Vec<isize> = (0..x.ndim() as isize).filter(|&a| !axes.contains(&(a as usize))).collect();
     order.splice(at..at, axes.iter().map(|&a| a as isize));
     let sizes: Vec<usize> = axes.iter().map(|&a| x.shape()[a]).collect();
@@ -181,8 +217,7 @@ fn flat_positions<'a>(arrays: impl Iterator<Item = &'a Tensor> + Clone, sizes: &
 /// `x` with `value` (broadcast) at `index`: a new value, `x` itself does not change.
 pub fn set(x: &Tensor, index: &[Index], value: &Tensor) -> Result<Tensor> {
     // Number the elements, index the numbers, and write where they say.
-    let numbers: Vec<i64> = (0..x.size() as i64).collect();
-    let numbers = Tensor::from_slice(x.shape(), &numbers)?;
+    let numbers = Tensor::constant(map::from_index(*x.shape(), |i| i as i64)?);
     let at = get(&numbers, index)?;
     let value = linear::broadcast_to(&linear::cast(value, x.dtype())?, at.shape())
         .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", at.shape(), value.shape())))?;
@@ -192,7 +227,7 @@ pub fn set(x: &Tensor, index: &[Index], value: &Tensor) -> Result<Tensor> {
     shape::reshape(&flat, &sizes)
 }
 
-/// y = x with src at some positions of its only axis; dx = dy without them, dsrc = dy there.
+/// y = x with src at some positions of its only axis; dx = dy without them, dsrc = dy there, but 0 where a later src took its place.
 struct IndexPut {
     index: Array,
 }
@@ -206,7 +241,13 @@ impl Op for IndexPut {
             let zeros = Tensor::constant(Array::zeros(index.shape(), dy.dtype())?);
             index_put(dy, &index, &zeros)
         })?;
-        dx.give(1, || take(dy, &index, 0))
+        dx.give(1, || {
+            let there = take(dy, &index, 0)?;
+            match kernel::overwritten(&self.index, dy.size())? {
+                Some(lost) => choose(&Tensor::constant(lost), &match_weak(Scalar::Float(0.0), dy.dtype())?, &there),
+                None => Ok(there),
+            }
+        })
     }
 }
 
@@ -218,16 +259,15 @@ fn index_put(x: &Tensor, index: &Tensor, src: &Tensor) -> Result<Tensor> {
 /// Writes `value` (broadcast) at `index` of an array that is off the tape: where it lies if nobody else holds it, so that
 /// filling a large buffer row by row costs a row each time.
 pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
-    if index.iter().any(|entry| matches!(entry, Index::Array(_))) {
+    if has_arrays(index) {
         *base = set(&Tensor::constant(base.clone()), index, value)?.into_array();
         return Ok(());
     }
-    let target = *get(&Tensor::constant(base.clone()), index)?.shape();
-    let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target)
-        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {target}, got {}", value.shape())))?;
     with_dtype!(base.dtype(), T => map::writable::<T>(base)?.len());
-    let layout = *get(&Tensor::constant(base.clone()), index)?.array().layout();
-    write_at(base, &layout, value.array());
+    let target = *get(&Tensor::constant(base.clone()), index)?.array().layout();
+    let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target.shape)
+        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", target.shape, value.shape())))?;
+    write_at(base, &target, value.array());
     Ok(())
 }
 
@@ -254,154 +294,4 @@ fn write_at(base: &mut Array, target: &Layout, value: &Array) {
             }
         });
     });
-}
-
-/// y = rows of x at an index; dx = dy added at those rows.
-struct Take {
-    index: Array,
-    from: Dims,
-    axis: usize,
-}
-impl Op for Take {
-    fn name(&self) -> &'static str {
-        "take"
-    }
-    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || scatter_add(dy, &self.index, self.from, self.axis))
-    }
-}
-
-/// Elements of `x` at `index` (int64, any shape) along `axis`.
-pub fn take(x: &Tensor, index: &Tensor, axis: isize) -> Result<Tensor> {
-    let axis = normalize_axis(axis, x.ndim(), "take")?;
-    let y = kernel::take(x.array(), index.array(), axis)?;
-    Ok(Tensor::record(y, &[x], || Take { index: index.array().clone(), from: *x.shape(), axis }))
-}
-
-/// y = zeros with src added at an index; dsrc = dy at that index.
-struct ScatterAdd {
-    index: Array,
-    axis: usize,
-}
-impl Op for ScatterAdd {
-    fn name(&self) -> &'static str {
-        "scatter_add"
-    }
-    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || take(dy, &Tensor::constant(self.index.clone()), self.axis as isize))
-    }
-}
-
-fn scatter_add(src: &Tensor, index: &Array, shape: Dims, axis: usize) -> Result<Tensor> {
-    let y = kernel::scatter_add(&shape, index, src.array(), axis)?;
-    Ok(Tensor::record(y, &[src], || ScatterAdd { index: index.clone(), axis }))
-}
-
-/// `x` with `src` added at `index` (int64, one-dimensional) along `axis`; repeated indices add up.
-pub fn index_add(x: &Tensor, index: &Tensor, src: &Tensor, axis: isize) -> Result<Tensor> {
-    let axis = normalize_axis(axis, x.ndim(), "index_add")?;
-    let src = linear::cast(src, x.dtype())?;
-    let y = kernel::index_add(x.array(), index.array(), src.array(), axis)?;
-    if !(x.requires_grad() || src.requires_grad()) {
-        return Ok(Tensor::constant(y));
-    }
-    super::binary::add(x, &scatter_add(&src, index.array(), *x.shape(), axis)?)
-}
-
-/// y = x at one index per position along an axis; dx = dy added there.
-struct Gather {
-    index: Array,
-    from: Dims,
-    axis: usize,
-}
-impl Op for Gather {
-    fn name(&self) -> &'static str {
-        "gather"
-    }
-    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || {
-            let y = kernel::scatter_along(&self.from, &self.index, dy.array(), self.axis)?;
-            Ok(Tensor::record(y, &[dy], || ScatterAlong { index: self.index.clone(), axis: self.axis }))
-        })
-    }
-}
-
-struct ScatterAlong {
-    index: Array,
-    axis: usize,
-}
-impl Op for ScatterAlong {
-    fn name(&self) -> &'static str {
-        "scatter_along"
-    }
-    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || gather(dy, &Tensor::constant(self.index.clone()), self.axis as isize))
-    }
-}
-
-/// NumPy's `take_along_axis`: `index` matches `x` except along `axis`.
-pub fn gather(x: &Tensor, index: &Tensor, axis: isize) -> Result<Tensor> {
-    let axis = normalize_axis(axis, x.ndim(), "gather")?;
-    let y = kernel::gather(x.array(), index.array(), axis)?;
-    Ok(Tensor::record(y, &[x], || Gather { index: index.array().clone(), from: *x.shape(), axis }))
-}
-
-/// One row of zeros and a one per index; `classes` defaults to the largest index plus one.
-pub fn one_hot(index: &Tensor, classes: Option<usize>, dtype: DType) -> Result<Tensor> {
-    let values = map::contiguous(&map::cast(index.array(), DType::I64)?)?;
-    let values = values.as_slice::<i64>().expect("made contiguous");
-    let classes = classes.unwrap_or_else(|| values.iter().max().map_or(0, |&m| m.max(-1) as usize + 1));
-    if let Some(bad) = values.iter().find(|&&i| i < 0 || i >= classes as i64) {
-        bail!(Index, "one_hot: expected indices in [0, {classes}), got {bad}");
-    }
-    let mut shape = *index.shape();
-    shape.push(classes)?;
-    let mut out = Array::zeros(&shape, dtype)?;
-    with_dtype!(dtype, T => {
-        use crate::array::Element;
-        out.fresh::<T>().chunks_exact_mut(classes.max(1)).zip(values).for_each(|(row, &i)| row[i as usize] = T::ONE);
-    });
-    Ok(Tensor::constant(out))
-}
-
-/// Rows of a table of uint8 images as float32, `scale · x + offset`, gathered in one sweep.
-pub fn take_scaled(x: &Tensor, index: &Tensor, scale: f32, offset: f32) -> Result<Tensor> {
-    if x.dtype() != DType::U8 || x.ndim() == 0 {
-        bail!(Type, "take_scaled: expected a uint8 table, got {} of shape {}", x.dtype(), x.shape());
-    }
-    let at = kernel::positions(index.array(), x.shape()[0], "take_scaled")?;
-    let mut out = Array::unfilled(DType::F32, kernel::take_shape(x.shape(), index.shape(), 0)?)?;
-    let x = map::contiguous(x.array())?;
-    let (data, y) = (x.as_slice::<u8>().expect("made contiguous"), out.fresh::<f32>());
-    if y.is_empty() {
-        return Ok(Tensor::constant(out));
-    }
-    let inner = y.len() / at.len();
-    let work = y.len() / 4;
-    parallel::for_chunks(y, inner, work, |i, y| scale_row(&data[at[i] * inner..][..inner], y, scale, offset));
-    Ok(Tensor::constant(out))
-}
-
-crate::simd! {
-    fn scale_row(x: &[u8], y: &mut [f32], scale: f32, offset: f32) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x as f32 * scale + offset;
-        }
-    }
-}
-
-/// Rows of a table `w` (n, d) at `index` (int64, any shape); the row `padding` gets no gradient.
-pub fn embedding(index: &Tensor, w: &Tensor, padding: Option<i64>) -> Result<Tensor> {
-    if w.ndim() != 2 {
-        bail!(Value, "embedding: expected a weight of shape (n, d), got {}", w.shape());
-    }
-    let n = w.shape()[0] as i64;
-    let Some(padding) = padding else { return take(w, index, 0) };
-    if padding < -n || padding >= n {
-        bail!(Index, "embedding: expected padding_idx in [{}, {n}), got {padding}", -n);
-    }
-    let at = Tensor::constant(Array::scalar(if padding < 0 { padding + n } else { padding })?);
-    let kept = super::binary::not_equal(index, &at)?;
-    let rows = take(w, index, 0)?;
-    super::binary::choose(&shape::unsqueeze(&kept, -1)?, &rows, &rows.detach())
 }

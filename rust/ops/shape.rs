@@ -240,7 +240,7 @@ pub fn concatenate(xs: &[Tensor], axis: isize) -> Result<Tensor> {
         if !same {
             bail!(Value, "concatenate: expected shapes equal outside axis {axis}, got {} and {}", first.shape(), x.shape());
         }
-        shape[axis] += x.shape()[axis];
+        shape[axis] = shape[axis].saturating_add(x.shape()[axis]);
         dtype = dtype.promote(x.dtype());
     }
     let xs = xs.iter().map(|x| linear::cast(x, dtype)).collect::<Result<Vec<_>>>()?;

@@ -38,6 +38,29 @@ pub fn scalar(object: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
     Ok(object.is_exact_instance_of::<PyBool>().then(|| Scalar::Bool(object.is_truthy().unwrap_or(false))))
 }
 
+/// A number and its element type: a Python number has that of its kind, a number of NumPy and a tensor of no axes their own.
+pub fn number(object: &Bound<'_, PyAny>, op: &str) -> PyResult<(Scalar, DType)> {
+    if let Some(s) = scalar(object)? {
+        return Ok((s, natural(s)));
+    }
+    match tensor_like(object, None) {
+        Ok(t) if t.ndim() == 0 => Ok((t.item_exact()?, t.dtype())),
+        _ => match object.extract() {
+            Ok(x) => Ok((Scalar::Float(x), DType::F32)),
+            Err(_) => Err(PyTypeError::new_err(format!("{op}: expected a number, got {}", object.get_type()))),
+        },
+    }
+}
+
+/// The element type of a Python number.
+pub fn natural(s: Scalar) -> DType {
+    match s {
+        Scalar::Bool(_) => DType::Bool,
+        Scalar::Int(_) => DType::I64,
+        Scalar::Float(_) => DType::F32,
+    }
+}
+
 fn copy_buffer<T: pyo3::buffer::Element + Element>(array: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Array> {
     // PyO3 reads no shape from the buffer of a 0-d array.
     let array = if shape.is_empty() { &array.call_method1("reshape", (1,))? } else { array };
@@ -93,12 +116,7 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
         });
     }
     if let Some(s) = scalar(object)? {
-        let natural = match s {
-            Scalar::Bool(_) => DType::Bool,
-            Scalar::Int(_) => DType::I64,
-            Scalar::Float(_) => DType::F32,
-        };
-        return Ok(Tensor::constant(Array::full(&[], s, wanted.unwrap_or(natural))?));
+        return Ok(Tensor::constant(Array::full(&[], s, wanted.unwrap_or(natural(s)))?));
     }
     let np = numpy(object.py())?;
     let is_array = object.is_instance(&np.getattr("ndarray")?)? || object.is_instance(&np.getattr("generic")?)?;
@@ -123,71 +141,6 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
     let holds_arrays = from_lists && object.try_iter()?.next().is_some_and(|first| first.is_ok_and(|f| f.hasattr("dtype").unwrap_or(false)));
     let natural = if from_lists && !holds_arrays && array.dtype() == DType::F64 { DType::F32 } else { array.dtype() };
     Ok(Tensor::constant(crate::kernels::map::cast(&array, wanted.unwrap_or(natural))?))
-}
-
-/// The other operand of a tensor: a tensor, a weak Python scalar or an array-like.
-pub enum Other {
-    Tensor(Tensor),
-    Scalar(Scalar),
-}
-
-impl Other {
-    /// As a tensor beside one of type `partner`.
-    pub fn beside(self, partner: DType) -> PyResult<Tensor> {
-        match self {
-            Other::Tensor(t) => Ok(t),
-            Other::Scalar(s) => Ok(ops::match_weak(s, partner)?),
-        }
-    }
-
-    pub fn dtype(&self) -> Option<DType> {
-        match self {
-            Other::Tensor(t) => Some(t.dtype()),
-            Other::Scalar(_) => None,
-        }
-    }
-}
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Other {
-    type Error = PyErr;
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        let object: &Bound<'py, PyAny> = &object;
-        if let Ok(t) = object.cast::<PyTensor>() {
-            return Ok(Other::Tensor(t.get().tensor()));
-        }
-        match scalar(object)? {
-            Some(s) => Ok(Other::Scalar(s)),
-            None => Ok(Other::Tensor(tensor_like(object, None)?)),
-        }
-    }
-}
-
-/// The other operand, where a tensor is best left in its cell.
-pub enum Operand<'a, 'py> {
-    Cell(Borrowed<'a, 'py, PyTensor>),
-    Other(Other),
-}
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Operand<'a, 'py> {
-    type Error = PyErr;
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        match object.cast::<PyTensor>() {
-            Ok(cell) => Ok(Operand::Cell(cell)),
-            Err(_) => Ok(Operand::Other(object.extract()?)),
-        }
-    }
-}
-
-/// Two operands, of which at most one is a weak scalar beside the other.
-pub fn pair(a: Other, b: Other) -> PyResult<(Tensor, Tensor)> {
-    let (da, db) = (a.dtype(), b.dtype());
-    let natural = |s: &Other| match s {
-        Other::Scalar(Scalar::Bool(_)) => DType::Bool,
-        Other::Scalar(Scalar::Int(_)) => DType::I64,
-        _ => DType::F32,
-    };
-    let (pa, pb) = (db.unwrap_or(natural(&a)), da.unwrap_or(natural(&b)));
-    Ok((a.beside(pa)?, b.beside(pb)?))
 }
 
 /// The cell of a Tensor; arrays are refused, so that nothing is silently left off the tape.
@@ -296,10 +249,10 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
     if t.dtype().is_float() {
         return Err(pyo3::exceptions::PyIndexError::new_err(format!("index: expected an integer or bool array, got {}", t.dtype())));
     }
-    if t.ndim() == 0 && t.dtype() == DType::I64 {
-        return Ok(Index::Int(t.item()? as isize));
+    match t.item_exact() {
+        Ok(Scalar::Int(i)) if t.ndim() == 0 => Ok(Index::Int(i as isize)),
+        _ => Ok(Index::Array(t)),
     }
-    Ok(Index::Array(t))
 }
 
 /// A Python number from element `at` of an array.

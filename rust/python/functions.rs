@@ -1,10 +1,12 @@
 //! Functions of the module that are not methods: creation, joining, choosing, gradients of outputs with respect to inputs.
 
-use super::convert::{self, Other, check_device, only_tensor, pair, shape_of, tensor_like};
+use super::convert::{check_device, number, only_tensor, shape_of, tensor_like};
 use super::dtype::optional_dtype;
 use super::error::run;
+use super::operand::{Other, pair};
 use super::tensor::{PyTensor, apply2};
 use crate::array::{Array, DType, Scalar};
+use crate::kernels::map;
 use crate::{Tensor, autograd, ops};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -26,7 +28,7 @@ fn tensor(data: &Bound<'_, PyAny>, dtype: Object<'_, '_>, requires_grad: bool, d
 }
 
 fn filled(py: Python<'_>, shape: &[usize], value: Scalar, dtype: DType, requires_grad: bool) -> PyResult<PyTensor> {
-    let n = shape.iter().product::<usize>();
+    let n = shape.iter().fold(1, |n: usize, &size| n.saturating_mul(size));
     finish(Tensor::constant(run(py, n, || Array::full(shape, value, dtype))?), requires_grad)
 }
 
@@ -57,21 +59,6 @@ constant_functions! {
     ones, ones_like, Scalar::Int(1);
 }
 
-fn fill_value(value: &Bound<'_, PyAny>) -> PyResult<(Scalar, DType)> {
-    let s = match convert::scalar(value)? {
-        Some(s) => s,
-        None => Scalar::Float(value.extract().map_err(|_| PyTypeError::new_err(format!("full: expected a number to fill with, got {}", value.get_type())))?),
-    };
-    Ok((
-        s,
-        match s {
-            Scalar::Bool(_) => DType::Bool,
-            Scalar::Int(_) => DType::I64,
-            Scalar::Float(_) => DType::F32,
-        },
-    ))
-}
-
 /// One value everywhere; its kind decides the type unless `dtype` does.
 #[pyfunction]
 #[pyo3(signature = (shape, value, dtype=None, requires_grad=false, device=None))]
@@ -84,7 +71,7 @@ fn full(
     device: Object<'_, '_>,
 ) -> PyResult<PyTensor> {
     check_device(device)?;
-    let (value, natural) = fill_value(value)?;
+    let (value, natural) = number(value, "full")?;
     let sizes = shape_of(&PyTuple::new(py, [shape])?)?;
     filled(py, &sizes, value, optional_dtype(dtype)?.unwrap_or(natural), requires_grad)
 }
@@ -102,13 +89,15 @@ fn full_like(
 ) -> PyResult<PyTensor> {
     check_device(device)?;
     let x = tensor_like(x, None)?;
-    filled(py, x.shape(), fill_value(value)?.0, optional_dtype(dtype)?.unwrap_or(x.dtype()), requires_grad)
+    filled(py, x.shape(), number(value, "full_like")?.0, optional_dtype(dtype)?.unwrap_or(x.dtype()), requires_grad)
 }
 
 /// Evenly spaced numbers from `start` (0) up to but not including `stop`.
 #[pyfunction]
 #[pyo3(signature = (start, stop=None, step=None, dtype=None, requires_grad=false, device=None))]
+#[allow(clippy::too_many_arguments)]
 fn arange(
+    py: Python<'_>,
     start: &Bound<'_, PyAny>,
     stop: Object<'_, '_>,
     step: Object<'_, '_>,
@@ -117,55 +106,78 @@ fn arange(
     device: Object<'_, '_>,
 ) -> PyResult<PyTensor> {
     check_device(device)?;
-    let number = |o: &Bound<'_, PyAny>| -> PyResult<Scalar> { fill_value(o).map(|(s, _)| s) };
     let (from, to) = match stop {
-        Some(stop) => (number(start)?, number(stop)?),
-        None => (Scalar::Int(0), number(start)?),
+        Some(stop) => (number(start, "arange")?, number(stop, "arange")?),
+        None => ((Scalar::Int(0), DType::I64), number(start, "arange")?),
     };
-    let step = step.map_or(Ok(Scalar::Int(1)), number)?;
-    let float = [from, to, step].iter().any(|s| matches!(s, Scalar::Float(_)));
-    let (a, b, d) = (from.as_f64(), to.as_f64(), step.as_f64());
-    if d == 0.0 || !(a.is_finite() && b.is_finite() && d.is_finite()) {
-        return Err(PyValueError::new_err(format!("arange: expected finite bounds and a step other than 0, got ({a}, {b}, {d})")));
+    let step = step.map_or(Ok((Scalar::Int(1), DType::I64)), |step| number(step, "arange"))?;
+    let natural = match [from.1, to.1, step.1] {
+        types if types.contains(&DType::F64) => DType::F64,
+        types if types.contains(&DType::F32) => DType::F32,
+        _ => DType::I64,
+    };
+    let dtype = optional_dtype(dtype)?.unwrap_or(natural);
+    let (a, b, d) = (from.0, to.0, step.0);
+    let n = count(a, b, d)?;
+    let values = run(py, n, || {
+        let shape = crate::array::Dims::new(&[n])?;
+        let values = match (integer(a), integer(d)) {
+            (Some(a), Some(d)) if integer(b).is_some() => map::from_index(shape, |i| a.wrapping_add(d.wrapping_mul(i as i64)))?,
+            _ => map::from_index(shape, |i| a.as_f64() + i as f64 * d.as_f64())?,
+        };
+        map::cast(&values, dtype)
+    })?;
+    finish(Tensor::constant(values), requires_grad)
+}
+
+/// How many numbers there are from `a` to before `b` in steps of `d`; integers are counted exactly.
+fn count(a: Scalar, b: Scalar, d: Scalar) -> PyResult<usize> {
+    let [from, to, step] = [a, b, d].map(Scalar::as_f64);
+    if step == 0.0 || !(from.is_finite() && to.is_finite() && step.is_finite()) {
+        return Err(PyValueError::new_err(format!("arange: expected finite bounds and a step other than 0, got ({from}, {to}, {step})")));
     }
-    let count = ((b - a) / d).ceil().max(0.0);
+    let count = match (integer(a), integer(b), integer(d)) {
+        (Some(a), Some(b), Some(d)) => {
+            let [a, b, d] = [a, b, d].map(i128::from);
+            ((b - a + d - d.signum()) / d).max(0) as f64
+        }
+        _ => ((to - from) / step).ceil().max(0.0),
+    };
     if count > 1e15 {
         return Err(pyo3::exceptions::PyMemoryError::new_err(format!("arange: expected a count that fits memory, got {count}")));
     }
-    let shape = crate::array::Dims::new(&[count as usize])?;
-    let values = if float {
-        crate::kernels::map::from_index(shape, |i| a + i as f64 * d)?
-    } else {
-        let (Scalar::Int(a), Scalar::Int(d)) = (integer(from), integer(step)) else { unreachable!("no floats here") };
-        crate::kernels::map::from_index(shape, |i| a.wrapping_add(d.wrapping_mul(i as i64)))?
-    };
-    let natural = if float { DType::F32 } else { DType::I64 };
-    let wanted = optional_dtype(dtype)?.unwrap_or(natural);
-    finish(Tensor::constant(crate::kernels::map::cast(&values, wanted)?), requires_grad)
+    Ok(count as usize)
 }
 
-fn integer(s: Scalar) -> Scalar {
-    if let Scalar::Bool(b) = s { Scalar::Int(b as i64) } else { s }
+fn integer(s: Scalar) -> Option<i64> {
+    match s {
+        Scalar::Bool(b) => Some(b as i64),
+        Scalar::Int(i) => Some(i),
+        Scalar::Float(_) => None,
+    }
 }
 
 /// Ones on the diagonal of an (n, m) matrix of zeros; m defaults to n.
 #[pyfunction]
 #[pyo3(signature = (n, m=None, dtype=None, requires_grad=false, device=None))]
-fn eye(n: usize, m: Option<usize>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
+fn eye(py: Python<'_>, n: usize, m: Option<usize>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
     check_device(device)?;
     let m = m.unwrap_or(n);
-    let mut out = Array::zeros(&[n, m], DType::F32)?;
-    out.fresh::<f32>().iter_mut().step_by(m + 1).take(n.min(m)).for_each(|x| *x = 1.0);
     let wanted = optional_dtype(dtype)?.unwrap_or(DType::F32);
-    finish(Tensor::constant(crate::kernels::map::cast(&out, wanted)?), requires_grad)
+    let out = run(py, n.saturating_mul(m), || {
+        let mut out = Array::zeros(&[n, m], DType::F32)?;
+        out.fresh::<f32>().iter_mut().step_by(m.saturating_add(1)).take(n.min(m)).for_each(|x| *x = 1.0);
+        map::cast(&out, wanted)
+    })?;
+    finish(Tensor::constant(out), requires_grad)
 }
 
 macro_rules! binary_functions {
-    ($($(#[$m:meta])* $name:ident;)+) => {
+    ($($(#[$m:meta])* $name:ident $operand:ident;)+) => {
         $($(#[$m])*
         #[pyfunction]
         fn $name(py: Python<'_>, a: Other, b: Other) -> PyResult<PyTensor> {
-            let (a, b) = pair(a, b)?;
+            let (a, b) = pair(a, b, Other::$operand)?;
             apply2(py, a, b, ops::$name)
         })+
         fn add_binary(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -177,41 +189,41 @@ macro_rules! binary_functions {
 
 binary_functions! {
     /// a + b, with broadcasting.
-    add;
+    add beside;
     /// a - b, with broadcasting.
-    sub;
+    sub beside;
     /// a * b, with broadcasting.
-    mul;
+    mul beside;
     /// a / b, with broadcasting; integers are divided as floats.
-    div;
+    div in_quotient;
     /// a // b, rounded towards minus infinity.
-    floor_divide;
+    floor_divide beside;
     /// a % b, with the sign of b.
-    remainder;
+    remainder beside;
     /// Larger of two, element by element.
-    maximum;
+    maximum beside;
     /// Smaller of two, element by element.
-    minimum;
+    minimum beside;
     /// Matrix product as NumPy's `@`.
-    matmul;
+    matmul beside;
     /// a < b.
-    less;
+    less in_comparison;
     /// a <= b.
-    less_equal;
+    less_equal in_comparison;
     /// a > b.
-    greater;
+    greater in_comparison;
     /// a >= b.
-    greater_equal;
+    greater_equal in_comparison;
     /// a == b.
-    equal;
+    equal in_comparison;
     /// a != b.
-    not_equal;
+    not_equal in_comparison;
     /// a & b.
-    logical_and;
+    logical_and beside;
     /// a | b.
-    logical_or;
+    logical_or beside;
     /// a ^ b.
-    logical_xor;
+    logical_xor beside;
 }
 
 /// a ** b, with broadcasting.
@@ -233,7 +245,7 @@ fn logical_not(py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
 #[pyfunction]
 fn r#where(py: Python<'_>, condition: &Bound<'_, PyAny>, a: Other, b: Other) -> PyResult<PyTensor> {
     let condition = tensor_like(condition, None)?;
-    let (a, b) = pair(a, b)?;
+    let (a, b) = pair(a, b, Other::beside)?;
     run(py, condition.size().max(a.size()), move || ops::choose(&condition, &a, &b)).map(PyTensor::new)
 }
 
@@ -244,12 +256,16 @@ fn tensors(list: &Bound<'_, PyAny>, op: &str) -> PyResult<Vec<Tensor>> {
     list.try_iter()?.map(|item| tensor_like(&item?, None)).collect()
 }
 
+fn total(xs: &[Tensor]) -> usize {
+    xs.iter().fold(0, |n: usize, x| n.saturating_add(x.size()))
+}
+
 /// Tensors of one shape along a new axis.
 #[pyfunction]
 #[pyo3(signature = (tensors, axis=0))]
 fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
     let xs = self::tensors(tensors, "stack")?;
-    run(py, xs.iter().map(Tensor::size).sum(), move || ops::stack(&xs, axis)).map(PyTensor::new)
+    run(py, total(&xs), move || ops::stack(&xs, axis)).map(PyTensor::new)
 }
 
 /// Tensors one after another along an axis.
@@ -257,18 +273,20 @@ fn stack(py: Python<'_>, tensors: &Bound<'_, PyAny>, axis: isize) -> PyResult<Py
 #[pyo3(signature = (tensors, axis=0))]
 fn concatenate(py: Python<'_>, tensors: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
     let xs = self::tensors(tensors, "concatenate")?;
-    run(py, xs.iter().map(Tensor::size).sum(), move || ops::concatenate(&xs, axis)).map(PyTensor::new)
+    run(py, total(&xs), move || ops::concatenate(&xs, axis)).map(PyTensor::new)
 }
 
 /// A row of zeros with a one per class number.
 #[pyfunction]
 #[pyo3(signature = (index, num_classes=None, dtype=None))]
-fn one_hot(index: &Bound<'_, PyAny>, num_classes: Option<usize>, dtype: Object<'_, '_>) -> PyResult<PyTensor> {
+fn one_hot(py: Python<'_>, index: &Bound<'_, PyAny>, num_classes: Option<usize>, dtype: Object<'_, '_>) -> PyResult<PyTensor> {
     let index = tensor_like(index, None)?;
     if !matches!(index.dtype(), DType::I64 | DType::U8) {
         return Err(PyTypeError::new_err(format!("one_hot: expected int64 class numbers, got {}", index.dtype())));
     }
-    Ok(PyTensor::new(ops::one_hot(&index, num_classes, optional_dtype(dtype)?.unwrap_or(DType::F32))?))
+    let dtype = optional_dtype(dtype)?.unwrap_or(DType::F32);
+    let work = index.size().saturating_mul(num_classes.unwrap_or(16));
+    run(py, work, move || ops::one_hot(&index, num_classes, dtype)).map(PyTensor::new)
 }
 
 /// Rows of a tensor at `index` (int64): what a data loader gathers a batch with.
@@ -276,8 +294,7 @@ fn one_hot(index: &Bound<'_, PyAny>, num_classes: Option<usize>, dtype: Object<'
 fn gather_rows(py: Python<'_>, x: &Bound<'_, PyTensor>, index: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
     let index = tensor_like(index, None)?;
     let x = x.get().tensor();
-    let work = index.size() * x.size() / x.shape().first().copied().unwrap_or(1).max(1);
-    run(py, work, move || ops::take(&x, &index, 0)).map(PyTensor::new)
+    run(py, ops::take_work(&x, &index, 0), move || ops::take(&x, &index, 0)).map(PyTensor::new)
 }
 
 /// Rows of a uint8 tensor as float32, `x * scale + offset`, in one sweep.
@@ -285,8 +302,7 @@ fn gather_rows(py: Python<'_>, x: &Bound<'_, PyTensor>, index: &Bound<'_, PyAny>
 fn gather_rows_scaled(py: Python<'_>, x: &Bound<'_, PyTensor>, index: &Bound<'_, PyAny>, scale: f32, offset: f32) -> PyResult<PyTensor> {
     let index = tensor_like(index, None)?;
     let x = x.get().tensor();
-    let work = index.size() * x.size() / x.shape().first().copied().unwrap_or(1).max(1);
-    run(py, work, move || ops::take_scaled(&x, &index, scale, offset)).map(PyTensor::new)
+    run(py, ops::take_work(&x, &index, 0), move || ops::take_scaled(&x, &index, scale, offset)).map(PyTensor::new)
 }
 
 fn one_or_many<'py>(object: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {

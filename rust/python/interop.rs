@@ -3,7 +3,7 @@
 use super::convert::{element, numpy, to_numpy};
 use super::tensor::PyTensor;
 use crate::Tensor;
-use crate::array::{Array, DType};
+use crate::array::{Array, DType, Scalar};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -148,11 +148,12 @@ impl PyTensor {
         self.item(py)?.call_method0("__int__")
     }
     fn __index__(&self) -> PyResult<i64> {
-        let t = self.lock();
-        if t.dtype().is_float() {
-            return Err(PyTypeError::new_err(format!("index: expected an integer tensor, got {}", t.dtype())));
+        let t = self.tensor();
+        match t.item_exact()? {
+            Scalar::Bool(b) => Ok(b as i64),
+            Scalar::Int(i) => Ok(i),
+            Scalar::Float(_) => Err(PyTypeError::new_err(format!("index: expected an integer tensor, got {}", t.dtype()))),
         }
-        Ok(t.item()? as i64)
     }
     fn __hash__(slf: &Bound<'_, Self>) -> usize {
         slf.as_ptr() as usize >> 4

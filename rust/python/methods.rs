@@ -4,8 +4,9 @@
 // Slots that pyo3 generates inside a `macro_rules!` call unsafe functions without a block of their own.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use super::convert::{Axes, Operand, Other};
-use super::tensor::{PyTensor, apply, apply_both, apply2};
+use super::convert::Axes;
+use super::operand::{Operand, Other};
+use super::tensor::{PyTensor, apply, apply_both, apply_weighed, apply2};
 use crate::array::{DType, Scalar};
 use crate::ops;
 use pyo3::basic::CompareOp;
@@ -115,7 +116,7 @@ reductions! {
 }
 
 macro_rules! operators {
-    ($($slot:ident $reverse:ident $op:ident;)+) => {
+    ($($slot:ident $reverse:ident $op:ident $operand:ident;)+) => {
         #[pymethods]
         impl PyTensor {
             $(fn $slot(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
@@ -124,12 +125,12 @@ macro_rules! operators {
                     Operand::Other(other) => other,
                 };
                 let a = self.tensor();
-                let b = other.beside(a.dtype())?;
+                let b = other.$operand(a.dtype())?;
                 apply2(py, a, b, ops::$op)
             }
             fn $reverse(&self, py: Python<'_>, other: Other) -> PyResult<PyTensor> {
                 let b = self.tensor();
-                let a = other.beside(b.dtype())?;
+                let a = other.$operand(b.dtype())?;
                 apply2(py, a, b, ops::$op)
             })+
         }
@@ -137,16 +138,16 @@ macro_rules! operators {
 }
 
 operators! {
-    __add__ __radd__ add;
-    __sub__ __rsub__ sub;
-    __mul__ __rmul__ mul;
-    __truediv__ __rtruediv__ div;
-    __floordiv__ __rfloordiv__ floor_divide;
-    __mod__ __rmod__ remainder;
-    __matmul__ __rmatmul__ matmul;
-    __and__ __rand__ logical_and;
-    __or__ __ror__ logical_or;
-    __xor__ __rxor__ logical_xor;
+    __add__ __radd__ add beside;
+    __sub__ __rsub__ sub beside;
+    __mul__ __rmul__ mul beside;
+    __truediv__ __rtruediv__ div in_quotient;
+    __floordiv__ __rfloordiv__ floor_divide beside;
+    __mod__ __rmod__ remainder beside;
+    __matmul__ __rmatmul__ matmul beside;
+    __and__ __rand__ logical_and beside;
+    __or__ __ror__ logical_or beside;
+    __xor__ __rxor__ logical_xor beside;
 }
 
 #[pymethods]
@@ -178,7 +179,7 @@ impl PyTensor {
     }
     fn __richcmp__(&self, py: Python<'_>, other: Other, op: CompareOp) -> PyResult<PyTensor> {
         let a = self.tensor();
-        let b = other.beside(a.dtype())?;
+        let b = other.in_comparison(a.dtype())?;
         let f = match op {
             CompareOp::Lt => ops::less,
             CompareOp::Le => ops::less_equal,
@@ -233,37 +234,32 @@ impl PyTensor {
     /// Held within [low, high]; None leaves a side open.
     #[pyo3(signature = (low=None, high=None))]
     fn clip(&self, py: Python<'_>, low: Option<Bound<'_, PyAny>>, high: Option<Bound<'_, PyAny>>) -> PyResult<PyTensor> {
-        let bound = |b: Option<Bound<'_, PyAny>>| -> PyResult<Option<Scalar>> {
-            b.map(|b| match super::convert::scalar(&b)? {
-                Some(s) => Ok(s),
-                None => Ok(Scalar::Float(b.extract()?)),
-            })
-            .transpose()
-        };
+        let bound = |b: Option<Bound<'_, PyAny>>| b.map(|b| super::convert::number(&b, "clip").map(|(bound, _)| bound)).transpose();
         let (low, high) = (bound(low)?, bound(high)?);
         apply(py, self, move |x| ops::clip(x, low, high))
     }
-    /// With `value` wherever `mask` (bool) holds.
-    fn masked_fill(&self, py: Python<'_>, mask: &Bound<'_, PyAny>, value: f64) -> PyResult<PyTensor> {
+    /// With `value`, a number that the element type holds, wherever `mask` (bool) does.
+    fn masked_fill(&self, py: Python<'_>, mask: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let mask = super::convert::tensor_like(mask, None)?;
-        apply(py, self, move |x| ops::masked_fill(x, &mask, value))
+        let (value, _) = super::convert::number(value, "masked_fill")?;
+        apply_weighed(py, self, |x| x.size().max(mask.size()), |x| ops::masked_fill(x, &mask, value))
     }
     /// Elements at `index` (int64, any shape) along an axis.
     #[pyo3(signature = (index, axis=0))]
     fn take(&self, py: Python<'_>, index: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
         let index = super::convert::tensor_like(index, None)?;
-        apply(py, self, move |x| ops::take(x, &index, axis))
+        apply_weighed(py, self, |x| ops::take_work(x, &index, axis), |x| ops::take(x, &index, axis))
     }
     /// NumPy's take_along_axis: `index` matches the shape except along `axis`.
     fn gather(&self, py: Python<'_>, index: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
         let index = super::convert::tensor_like(index, None)?;
-        apply(py, self, move |x| ops::gather(x, &index, axis))
+        apply_weighed(py, self, |x| x.size().max(index.size()), |x| ops::gather(x, &index, axis))
     }
     /// With `src` added at `index` along an axis; repeated indices add up.
     #[pyo3(signature = (index, src, axis=0))]
     fn index_add(&self, py: Python<'_>, index: &Bound<'_, PyAny>, src: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
         let (index, src) = (super::convert::tensor_like(index, None)?, super::convert::tensor_like(src, None)?);
-        apply(py, self, move |x| ops::index_add(x, &index, &src, axis))
+        apply_weighed(py, self, |x| x.size().max(src.size()), |x| ops::index_add(x, &index, &src, axis))
     }
 }
 

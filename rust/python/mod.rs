@@ -7,6 +7,7 @@ mod functions;
 mod interop;
 mod methods;
 mod nn;
+mod operand;
 mod optim;
 mod random;
 mod runtime;

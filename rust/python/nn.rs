@@ -70,10 +70,10 @@ impl BatchNormCells<'_> {
         if config.training
             && let (Some((mean, var)), Some(new)) = (self.running, running)
         {
-            *mean.lock().array_mut() = new.0;
-            *var.lock().array_mut() = new.1;
+            mean.put(new.0);
+            var.put(new.1);
             if let (Some(cell), Some(n)) = (self.batches, new.2) {
-                *cell.lock().array_mut() = n;
+                cell.put(n);
             }
         }
         Ok((y, broken))
@@ -181,7 +181,7 @@ fn group_norm(py: Python<'_>, x: &Bound<'_, PyAny>, groups: i64, weight: MaybeTe
 #[pyo3(signature = (index, weight, padding_idx=None))]
 fn embedding(py: Python<'_>, index: &Bound<'_, PyAny>, weight: &Bound<'_, PyTensor>, padding_idx: Option<i64>) -> PyResult<PyTensor> {
     let (index, w) = (tensor_like(index, None)?, weight.get().tensor());
-    run(py, index.size() * 16, move || ops::embedding(&index, &w, padding_idx)).map(PyTensor::new)
+    run(py, ops::take_work(&w, &index, 0), move || ops::embedding(&index, &w, padding_idx)).map(PyTensor::new)
 }
 
 fn class_loss(reduction: &str, label_smoothing: f64, ignore_index: i64) -> PyResult<ClassLoss> {

@@ -183,10 +183,9 @@ fn rmsprop_step<'py>(
 fn clear_gradients(params: &Bound<'_, PyAny>) -> PyResult<()> {
     for param in params.try_iter()? {
         let param = param?.cast_into::<PyTensor>()?;
-        let held = param.get().lock();
-        if held.requires_grad() {
-            held.set_grad(None)?;
-        }
+        // Dropped after the locks, since a recorded gradient may hold objects of Python.
+        let before = param.get().lock().edge().grad().and_then(|mut grad| grad.take());
+        drop(before);
     }
     Ok(())
 }
@@ -208,7 +207,7 @@ fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -
     for p in params {
         let cell = p.get().lock();
         if let Some(Some(grad)) = cell.edge().grad().as_deref_mut() {
-            f(grad.array_mut())?;
+            run_short(|| f(grad.array_mut()))?;
         }
     }
     Ok(())
@@ -217,12 +216,12 @@ fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -
 /// Scales all gradients together so that their total norm is at most `max_norm`; returns the norm before.
 #[pyfunction]
 #[pyo3(signature = (params, max_norm, norm_type=2.0))]
-fn clip_grad_norm(params: Params<'_>, max_norm: f64, norm_type: f64) -> PyResult<f64> {
+fn clip_grad_norm(py: Python<'_>, params: Params<'_>, max_norm: f64, norm_type: f64) -> PyResult<f64> {
     if max_norm.is_nan() || max_norm < 0.0 || norm_type.is_nan() || norm_type <= 0.0 {
         return Err(PyValueError::new_err(format!("clip_grad_norm: expected max_norm of at least 0 and norm_type above 0, got {max_norm} and {norm_type}")));
     }
     let grads: Vec<Array> = params.iter().filter_map(gradient).collect();
-    let norm = optim::total_norm(&grads, norm_type)?;
+    let norm = run(py, grads.iter().map(Array::size).sum(), || optim::total_norm(&grads, norm_type))?;
     drop(grads);
     let factor = max_norm / (norm + 1e-6);
     if factor < 1.0 || norm.is_nan() {

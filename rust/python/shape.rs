@@ -1,9 +1,11 @@
 //! Element types, indexing and shapes of tensors.
 
-use super::convert::{self, Axes, Other};
-use super::error::{run, run_short};
-use super::tensor::{PyTensor, apply};
+use super::convert::{self, Axes};
+use super::error::{LONG, run, run_short, run_whole};
+use super::operand::Other;
+use super::tensor::{PyTensor, apply, apply_view, apply_weighed};
 use crate::array::DType;
+use crate::autograd::is_recording;
 use crate::ops;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -39,24 +41,32 @@ impl PyTensor {
 
     fn __getitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let index = convert::index(index)?;
-        apply(py, self, |x| ops::get(x, &index))
+        apply_weighed(py, self, |x| ops::index_work(x, &index), |x| ops::get(x, &index))
     }
     fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: Other) -> PyResult<()> {
         let index = convert::index(index)?;
         let x = self.tensor();
         let value = value.beside(x.dtype())?;
-        let leaf = x.op_name().is_none() && x.requires_grad();
-        if leaf && crate::autograd::is_recording() {
+        let (recording, result) = (is_recording(), x.op_name().is_some());
+        if recording && x.requires_grad() && !result {
             return Err(PyRuntimeError::new_err("index: expected no assignment into a leaf that requires grad, got one; use no_grad() or where()"));
         }
-        if leaf || !(x.requires_grad() || value.requires_grad()) {
-            drop(x);
-            let mut cell = self.lock();
-            return run_short(|| ops::assign(cell.array_mut(), &index, &value));
+        if result && !recording {
+            return Err(PyRuntimeError::new_err(
+                "index: expected no assignment under no_grad() into the result of a recorded operation, got one; use detach() first",
+            ));
         }
-        let changed = run(py, x.size(), move || ops::set(&x, &index, &value))?;
-        *self.lock() = changed;
-        Ok(())
+        if recording && (x.requires_grad() || value.requires_grad()) {
+            let changed = run(py, ops::index_work(&x, &index).max(x.size()), move || ops::set(&x, &index, &value))?;
+            self.replace(changed);
+            return Ok(());
+        }
+        let work = match ops::index_work(&x, &index) {
+            0 if x.size() >= LONG => run_short(|| ops::get(&x.detach(), &index))?.size(),
+            work => work,
+        };
+        drop(x);
+        run_whole(py, work, || ops::assign(self.lock().array_mut(), &index, &value))
     }
 
     fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -93,7 +103,7 @@ impl PyTensor {
             return Ok(self.transposed());
         }
         let axes = convert::signed_shape_of(axes)?;
-        Ok(PyTensor::new(ops::permute(&self.tensor(), &axes)?))
+        apply_view(self, |x| ops::permute(x, &axes))
     }
     /// `permute`, under NumPy's name.
     #[pyo3(signature = (*axes))]
@@ -102,41 +112,42 @@ impl PyTensor {
     }
     /// Two axes in each other's place, as a view.
     fn swapaxes(&self, a: isize, b: isize) -> PyResult<PyTensor> {
-        Ok(PyTensor::new(ops::swapaxes(&self.tensor(), a, b)?))
+        apply_view(self, |x| ops::swapaxes(x, a, b))
     }
     /// A view of a larger shape, in which axes of size 1 and new ones in front are repeated.
     #[pyo3(signature = (*shape))]
     fn broadcast_to(&self, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        Ok(PyTensor::new(ops::broadcast_to(&self.tensor(), &convert::shape_of(shape)?)?))
+        let sizes = convert::shape_of(shape)?;
+        apply_view(self, |x| ops::broadcast_to(x, &sizes))
     }
     /// Broadcast to a shape in which -1 keeps the size there is.
     #[pyo3(signature = (*shape))]
     fn expand(&self, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let (sizes, t) = (convert::signed_shape_of(shape)?, self.tensor());
-        let lead = sizes.len().saturating_sub(t.ndim());
-        let filled: PyResult<Vec<usize>> = sizes
+        let (sizes, from) = (convert::signed_shape_of(shape)?, *self.lock().shape());
+        let lead = sizes.len().saturating_sub(from.len());
+        let filled: Vec<usize> = sizes
             .iter()
             .enumerate()
             .map(|(i, &n)| match n {
-                -1 if i >= lead => Ok(t.shape()[i - lead]),
+                -1 if i >= lead => Ok(from[i - lead]),
                 n => usize::try_from(n).map_err(|_| PyValueError::new_err(format!("expand: expected sizes of at least 0 (or -1 to keep one), got {n}"))),
             })
-            .collect();
-        Ok(PyTensor::new(ops::broadcast_to(&t, &filled?)?))
+            .collect::<PyResult<_>>()?;
+        apply_view(self, |x| ops::broadcast_to(x, &filled))
     }
     /// Without the axes of size 1, or without the given ones.
     #[pyo3(signature = (axis=None))]
     fn squeeze(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
-        Ok(PyTensor::new(ops::squeeze(&self.tensor(), axis.as_ref().map(|a| &a.0[..]))?))
+        apply_view(self, |x| ops::squeeze(x, axis.as_ref().map(|a| &a.0[..])))
     }
     /// With a new axis of size 1 at the given place.
     fn unsqueeze(&self, axis: isize) -> PyResult<PyTensor> {
-        Ok(PyTensor::new(ops::unsqueeze(&self.tensor(), axis)?))
+        apply_view(self, |x| ops::unsqueeze(x, axis))
     }
     /// The elements in reversed order along the given axes, or along all.
     #[pyo3(signature = (axis=None))]
     fn flip(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
-        Ok(PyTensor::new(ops::flip(&self.tensor(), axis.as_ref().map(|a| &a.0[..]))?))
+        apply_view(self, |x| ops::flip(x, axis.as_ref().map(|a| &a.0[..])))
     }
     /// Consecutive parts along an axis: a size for all of them (the last may be smaller), or a list of sizes.
     #[pyo3(signature = (sizes, axis=0))]
@@ -151,6 +162,6 @@ impl PyTensor {
             .iter()
             .map(|&s| usize::try_from(s).map_err(|_| PyValueError::new_err(format!("split: expected sizes of at least 0, got {s}"))))
             .collect::<PyResult<_>>()?;
-        Ok(ops::split(&t, &sizes, axis)?.into_iter().map(PyTensor::new).collect())
+        Ok(run_short(|| ops::split(&t, &sizes, axis))?.into_iter().map(PyTensor::new).collect())
     }
 }

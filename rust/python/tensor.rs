@@ -1,11 +1,13 @@
 //! `treadle.Tensor`: a cell that holds a core tensor.
 //!
-//! Invariant: core tensors are values; only the cell can change, as a whole, under its lock.
+//! Invariant: core tensors are values; only the cell can change, as a whole, under its lock. No code of Python or NumPy runs under
+//! one: it might want the cell, or let go of the GIL to a thread that does.
 
 use super::convert::{check_device, tensor_like};
 use super::dtype::optional_dtype;
 use super::error::{LONG, run, run_short};
 use crate::Tensor;
+use crate::array::Array;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -48,6 +50,18 @@ impl PyTensor {
     pub fn tensor(&self) -> Tensor {
         self.lock().clone()
     }
+
+    /// Puts another value into the cell, which keeps its place on the tape. What was there goes after the lock does.
+    pub fn put(&self, array: Array) {
+        let before = std::mem::replace(self.lock().array_mut(), array);
+        drop(before);
+    }
+
+    /// Puts another value and place on the tape into the cell.
+    pub fn replace(&self, tensor: Tensor) {
+        let before = std::mem::replace(&mut *self.lock(), tensor);
+        drop(before);
+    }
 }
 
 impl From<Tensor> for PyTensor {
@@ -68,11 +82,27 @@ pub type Guards<'a> = SmallVec<[MutexGuard<'a, Tensor>; 6]>;
 
 /// Runs `f` on this tensor in the gateway.
 pub fn apply(py: Python<'_>, x: &PyTensor, f: impl FnOnce(&Tensor) -> crate::Result<Tensor> + Send) -> PyResult<PyTensor> {
-    if let Some(held) = short(&[x], |held| held[0].size()) {
+    apply_weighed(py, x, Tensor::size, f)
+}
+
+/// Runs `f`, which touches about `work` elements, on this tensor in the gateway.
+pub fn apply_weighed(
+    py: Python<'_>,
+    x: &PyTensor,
+    work: impl Fn(&Tensor) -> usize,
+    f: impl FnOnce(&Tensor) -> crate::Result<Tensor> + Send,
+) -> PyResult<PyTensor> {
+    if let Some(held) = short(&[x], |held| work(&held[0])) {
         return run_short(|| f(&held[0])).map(PyTensor::new);
     }
     let x = x.tensor();
-    run(py, x.size(), move || f(&x)).map(PyTensor::new)
+    run(py, work(&x), move || f(&x)).map(PyTensor::new)
+}
+
+/// Runs `f`, which only reads this tensor in another way, in the gateway.
+pub fn apply_view(x: &PyTensor, f: impl FnOnce(&Tensor) -> crate::Result<Tensor>) -> PyResult<PyTensor> {
+    let x = x.tensor();
+    run_short(|| f(&x)).map(PyTensor::new)
 }
 
 /// Runs `f` on two tensors in the gateway.
@@ -103,7 +133,8 @@ impl PyTensor {
     /// The sizes of the axes, as a tuple.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.lock().shape().iter())
+        let shape = *self.lock().shape();
+        PyTuple::new(py, shape.iter())
     }
     /// The number of axes.
     #[getter]
@@ -118,7 +149,8 @@ impl PyTensor {
     /// The element type.
     #[getter]
     fn dtype(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        super::dtype::dtype_object(py, self.lock().dtype())
+        let dtype = self.lock().dtype();
+        super::dtype::dtype_object(py, dtype)
     }
     /// Always "cpu".
     #[getter]
@@ -155,25 +187,15 @@ impl PyTensor {
     fn grad_fn(&self) -> Option<&'static str> {
         self.lock().op_name()
     }
-    /// Whether gradients are computed: accumulated in `grad` of a leaf, passed on by any other.
+    /// Whether gradients are computed: accumulated in `grad` of a leaf, passed on by any other. A leaf that is switched off keeps
+    /// its `grad`, and its place in graphs for when it is switched on again.
     #[getter]
     fn get_requires_grad(&self) -> bool {
         self.lock().requires_grad()
     }
     #[setter]
     fn set_requires_grad(&self, value: bool) -> PyResult<()> {
-        let mut t = self.lock();
-        if t.op_name().is_some() {
-            if value {
-                return Ok(());
-            }
-            return Err(PyRuntimeError::new_err("requires_grad: expected a leaf, got the result of a recorded operation; use detach()"));
-        }
-        if value != t.requires_grad() {
-            let changed = if value { t.requiring_grad()? } else { t.detach() };
-            *t = changed;
-        }
-        Ok(())
+        Ok(self.lock().set_requires_grad(value)?)
     }
     /// Sets `requires_grad` and returns the tensor itself.
     #[pyo3(signature = (requires_grad=true))]
@@ -188,11 +210,11 @@ impl PyTensor {
     }
     #[setter]
     fn set_grad(&self, value: Option<&Bound<'_, PyTensor>>) -> PyResult<()> {
-        if value.is_none() && !self.lock().requires_grad() {
+        let (t, grad) = (self.tensor(), value.map(|g| g.get().tensor()));
+        if grad.is_none() && t.edge().grad().is_none() {
             return Ok(());
         }
-        let grad = value.map(|g| g.get().tensor());
-        Ok(self.lock().set_grad(grad)?)
+        Ok(t.set_grad(grad)?)
     }
     /// The value without its place on the tape; assigning replaces the value and keeps `requires_grad`.
     #[getter]
@@ -201,16 +223,17 @@ impl PyTensor {
     }
     #[setter]
     fn set_data(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut value = tensor_like(value, Some(self.lock().dtype()))?.detach();
-        let mut t = self.lock();
-        if value.shape() == t.shape() {
-            *t.array_mut() = value.into_array();
-            return Ok(());
+        let dtype = self.lock().dtype();
+        let value = tensor_like(value, Some(dtype))?.detach();
+        let (same, wanted) = {
+            let t = self.lock();
+            (value.shape() == t.shape(), t.requires_grad())
+        };
+        match (same, wanted) {
+            (true, _) => self.put(value.into_array()),
+            (false, true) => self.replace(value.requiring_grad()?),
+            (false, false) => self.replace(value),
         }
-        if t.requires_grad() {
-            value = value.requiring_grad()?;
-        }
-        *t = value;
         Ok(())
     }
     /// Overwrites the value in place; `value` is broadcast and cast. Not recorded.
@@ -221,17 +244,18 @@ impl PyTensor {
     fn copy_<'py>(slf: Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         let dtype = slf.get().lock().dtype();
         let value = tensor_like(value, Some(dtype))?;
-        {
-            let mut t = slf.get().lock();
-            if t.op_name().is_some() {
-                return Err(PyRuntimeError::new_err("copy_: expected a leaf, got the result of a recorded operation; use detach() first"));
-            }
-            let wide = value
-                .array()
-                .broadcast_to(t.shape())
-                .map_err(|_| PyValueError::new_err(format!("copy_: expected a value that broadcasts to {}, got {}", t.shape(), value.shape())))?;
-            *t.array_mut() = crate::kernels::map::contiguous(&wide)?;
+        let (shape, recorded) = {
+            let t = slf.get().lock();
+            (*t.shape(), t.op_name().is_some())
+        };
+        if recorded {
+            return Err(PyRuntimeError::new_err("copy_: expected a leaf, got the result of a recorded operation; use detach() first"));
         }
+        let wide = value
+            .array()
+            .broadcast_to(&shape)
+            .map_err(|_| PyValueError::new_err(format!("copy_: expected a value that broadcasts to {shape}, got {}", value.shape())))?;
+        slf.get().put(run_short(|| crate::kernels::map::contiguous(&wide))?);
         Ok(slf)
     }
     /// The same value off the tape.

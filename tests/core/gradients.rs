@@ -122,6 +122,9 @@ fn shape_rows() -> Vec<Row> {
         one("cast", -2.0, 2.0, |x| ops::cast(&ops::square(x)?, DType::F64)),
         one("get", -2.0, 2.0, |x| ops::get(x, &[Index::Array(ints(&[4], &[2, 0, 2, -1]))])),
         two("set", [-2.0, 2.0], |a, b| ops::set(&ops::broadcast_to(a, &[2, 3, 4])?, &[Index::Int(1), Index::Ellipsis], &ops::square(b)?)),
+        two("set where a place comes twice", [-2.0, 2.0], |a, b| {
+            ops::set(&ops::broadcast_to(a, &[2, 3, 4])?, &[Index::Int(0), Index::Array(ints(&[3], &[2, 0, 2]))], &ops::square(b)?)
+        }),
         one("take", -2.0, 2.0, |x| ops::take(x, &ints(&[2, 2], &[0, 3, 3, 1]), 1)),
         two("index_add", [-2.0, 2.0], |a, b| ops::index_add(&ops::broadcast_to(a, &[2, 3, 4])?, &ints(&[2], &[1, 1]), &ops::broadcast_to(b, &[2, 3, 4])?, 0)),
         one("gather", -2.0, 2.0, |x| ops::gather(x, &ints(&[3, 2], &[0, 3, 1, 1, 2, 0]), 1)),
@@ -291,12 +294,14 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "composed",
     "equal",
     "floor_divide",
+    "index_work",
     "logical_not",
     "match_weak",
     "one_hot",
     "remainder",
     "sign",
     "take_scaled",
+    "take_work",
 ];
 
 #[test]
@@ -315,6 +320,40 @@ fn every_op_has_a_row() {
             assert!(tested(name) || NOT_DIFFERENTIABLE.contains(&name), "the op {name} has no row in the gradient table");
         }
     }
+}
+
+/// The gradients in float32 of f at one point each of a and b.
+fn gradients_at(f: fn(&Tensor, &Tensor) -> Result<Tensor>, a: f32, b: f32) -> [f64; 2] {
+    let [a, b] = [a, b].map(|x| Tensor::from_slice(&[], &[x]).unwrap().requiring_grad().unwrap());
+    f(&a, &b).unwrap().backward(None, false, false).unwrap();
+    [a, b].map(|x| x.grad().unwrap().item().unwrap())
+}
+
+#[test]
+fn the_square_of_a_divisor_neither_overflows_nor_vanishes() {
+    for (a, b) in [(1e-25f32, 1e-25f32), (1e30, 1e25), (-3e-30, 2e-24), (1e38, 3e38)] {
+        let (wide_a, wide_b) = (a as f64, b as f64);
+        let (got, want) = (gradients_at(ops::div, a, b), [1.0 / wide_b, -wide_a / (wide_b * wide_b)]);
+        for (got, want) in got.into_iter().zip(want) {
+            assert!((got - want).abs() <= 1e-6 * want.abs(), "{a:e} / {b:e}: got {got:e}, expected {want:e}");
+        }
+    }
+}
+
+#[test]
+fn equal_infinities_share_a_gradient() {
+    for x in [f32::INFINITY, f32::NEG_INFINITY, 1.0] {
+        assert_eq!(gradients_at(ops::maximum, x, x), [0.5, 0.5]);
+        assert_eq!(gradients_at(ops::minimum, x, x), [0.5, 0.5]);
+    }
+    assert_eq!(gradients_at(ops::maximum, f32::INFINITY, 1.0), [1.0, 0.0]);
+    assert_eq!(gradients_at(ops::minimum, f32::INFINITY, 1.0), [0.0, 1.0]);
+}
+
+#[test]
+fn the_divisor_of_a_remainder_may_be_infinite() {
+    assert_eq!(gradients_at(ops::remainder, -5.0, f32::INFINITY), [1.0, 1.0]);
+    assert_eq!(gradients_at(ops::remainder, 5.0, f32::INFINITY), [1.0, 0.0]);
 }
 
 #[test]

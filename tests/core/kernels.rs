@@ -1,6 +1,6 @@
 //! Kernels against naive index-by-index references, over random shapes, layouts and element types.
 
-use crate::support::{alone, assert_close, broadcast_element, elements, indices, relaid, settled, uniform};
+use crate::support::{Noise, alone, assert_close, broadcast_element, elements, indices, relaid, settled, uniform};
 use proptest::prelude::*;
 use treadle::array::{DType, Element, Scalar, Slice};
 use treadle::kernels::turn::{Rows, turn};
@@ -203,6 +203,47 @@ fn promotion_is_numpys() {
         let x = sample(&[2], dtype, 1);
         let y = ops::match_weak(scalar, dtype).unwrap();
         assert_eq!(ops::add(&x, &y).unwrap().dtype(), want, "{dtype} + {scalar:?}");
+    }
+}
+
+#[test]
+fn integers_are_rounded_once() {
+    let x = Tensor::from_slice(&[1], &[(1i64 << 60) + (1 << 36) + 1]).unwrap();
+    assert_eq!(ops::cast(&x, DType::F32).unwrap().item().unwrap(), ((1i64 << 60) + (1 << 37)) as f64);
+}
+
+#[test]
+fn quotients_by_infinity_are_rounded_down() {
+    let floor = |a: f64, b: f64| ops::floor_divide(&Tensor::from_slice(&[], &[a]).unwrap(), &Tensor::from_slice(&[], &[b]).unwrap()).unwrap().item().unwrap();
+    for (a, b, want) in
+        [(-5.0, f64::INFINITY, -1.0), (5.0, f64::INFINITY, 0.0), (5.0, f64::NEG_INFINITY, -1.0), (-5.0, f64::NEG_INFINITY, 0.0), (-7.0, 2.0, -4.0)]
+    {
+        assert_eq!(floor(a, b), want, "{a} // {b}");
+    }
+}
+
+#[test]
+fn a_view_without_elements_is_a_slice() {
+    let empty = Tensor::from_slice::<f32>(&[0, 3], &[]).unwrap().into_array();
+    let mut view = empty.slice(1, Slice { start: 1, len: 2, step: 1 });
+    drop(empty);
+    assert_eq!(view.as_slice::<f32>(), Some(&[][..]));
+    assert!(view.fresh::<f32>().is_empty());
+}
+
+#[test]
+fn reductions_that_cast_do_so_in_parts() {
+    let values: Vec<u8> = Noise::new(3).values(3 * 700 * 501, 0.0, 4.0).into_iter().map(|x| x as u8).collect();
+    let x = ops::permute(&Tensor::from_slice(&[700, 3, 501], &values).unwrap(), &[1, 0, 2]).unwrap();
+    let wide = ops::cast(&x, DType::I64).unwrap();
+    for axes in [None, Some(&[0][..]), Some(&[1]), Some(&[2]), Some(&[0, 2]), Some(&[1, 2])] {
+        for keepdims in [false, true] {
+            let (sum, want) = (ops::sum(&x, axes, keepdims).unwrap(), ops::sum(&wide, axes, keepdims).unwrap());
+            assert_eq!((sum.shape(), elements(sum.array())), (want.shape(), elements(want.array())), "sum over {axes:?}");
+            let (all, least) = (ops::all(&x, axes, keepdims).unwrap(), ops::min(&wide, axes, keepdims).unwrap());
+            let want: Vec<f64> = elements(least.array()).into_iter().map(|x| (x != 0.0) as u8 as f64).collect();
+            assert_eq!(elements(all.array()), want, "all over {axes:?}");
+        }
     }
 }
 

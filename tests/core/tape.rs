@@ -75,6 +75,29 @@ fn gradients_accumulate() {
 }
 
 #[test]
+fn a_leaf_that_was_off_is_the_same_leaf_again() {
+    let mut w = leaf();
+    let before = ops::sum(&ops::square(&w).unwrap(), None, false).unwrap();
+    before.backward(None, true, false).unwrap();
+    let grad = elements(w.grad().unwrap().array());
+
+    w.set_requires_grad(false).unwrap();
+    assert!(!w.requires_grad() && !ops::square(&w).unwrap().requires_grad());
+    let x = leaf();
+    let meanwhile = ops::sum(&ops::mul(&w, &x).unwrap(), None, false).unwrap();
+    before.backward(None, true, false).unwrap();
+    assert_eq!(elements(w.grad().unwrap().array()), grad, "a gradient flowed to a leaf that is off");
+
+    w.set_requires_grad(true).unwrap();
+    meanwhile.backward(None, false, false).unwrap();
+    assert_eq!(elements(w.grad().unwrap().array()), grad, "what was recorded while the leaf was off led to it");
+    before.backward(None, false, false).unwrap();
+    let twice: Vec<f64> = grad.iter().map(|g| 2.0 * g).collect();
+    assert_eq!(elements(w.grad().unwrap().array()), twice);
+    assert!(ops::neg(&w).unwrap().set_requires_grad(false).is_err());
+}
+
+#[test]
 fn a_freed_graph_says_so() {
     let x = leaf();
     let y = ops::sum(&ops::square(&x).unwrap(), None, false).unwrap();

@@ -18,7 +18,14 @@ def test_a_long_view_is_summed() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["broadcast_to(2**50).sum()", "broadcast_to(2**50).max()", "broadcast_to(2**44, 16).mean(0)", "broadcast_to(2**50).var()"],
+    [
+        "broadcast_to(2**50).sum()",
+        "broadcast_to(2**50).max()",
+        "broadcast_to(2**44, 16).mean(0)",
+        "broadcast_to(2**50).any()",
+        "bool().broadcast_to(2**50).prod()",
+        "long().broadcast_to(16, 2**46).all(1)",
+    ],
 )
 def test_an_endless_reduction_goes_on_until_it_is_killed(call: str) -> None:
     code = f"import sys, treadle; sys.path[:] = {sys.path!r}; treadle.ones(1).{call}"

@@ -5,14 +5,15 @@
 
 mod fold;
 
+use super::arith;
 use super::finite;
 use super::interrupt;
-use super::map::{cast, contiguous};
+use super::map::{self, Binary, cast, contiguous};
 use super::parallel;
 use super::plan::Plan;
 use super::simd::Float;
-use crate::array::{Array, DType, Dims, Element, MAX_DIMS};
-use crate::{Result, bail, with_dtype, with_float};
+use crate::array::{Array, DType, Dims, Element, MAX_DIMS, Slice};
+use crate::{Error, Result, bail, with_dtype, with_float};
 pub use fold::{Fold, Sum};
 use fold::{Max, Min, Prod, fold_columns, fold_part, fold_row};
 use smallvec::SmallVec;
@@ -25,6 +26,8 @@ const SPAN: usize = 1 << 16;
 const UNASKED: usize = 1 << 22;
 /// Columns of one tile when the kept axis is the contiguous one.
 const TILE: usize = 256;
+/// Elements of another type that are cast at a time.
+const CAST: usize = 1 << 18;
 /// Rows folded in `T` before they are merged into the wide accumulator.
 const ROWS: usize = 128;
 
@@ -257,12 +260,36 @@ fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Pla
     }
 }
 
+/// Folds `x` as another type, cast part by part: a whole copy may be eight times as large, or, of a view, larger than memory.
+fn fold_as<T: Element, F: Fold<T>>(f: F, merge: impl Binary<T, T>, x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
+    let outer = (0..x.ndim()).find(|&axis| x.shape()[axis] > 1);
+    let Some(axis) = outer.filter(|_| x.dtype() != T::DTYPE && x.size() > CAST) else {
+        return fold(f, &cast(x, T::DTYPE)?, axes, keepdims);
+    };
+    let n = x.shape()[axis];
+    let len = (CAST / (x.size() / n)).max(1);
+    let mut parts = (0..n).step_by(len).map(|start| match interrupt::stops() {
+        true => Err(Error::Interrupted),
+        false => fold_as(f, merge, &x.slice(axis, Slice { start, len: len.min(n - start), step: 1 }), axes, keepdims),
+    });
+    if axes.contains(&axis) {
+        let first = parts.next().expect("an axis of more than one")?;
+        return parts.try_fold(first, |total, part| map::binary_owned::<T, _>(merge, total, &part?, "reduce"));
+    }
+    let mut out = Array::unfilled(T::DTYPE, reduced_shape(x.shape(), axes, keepdims))?;
+    let each = out.size() / n * len;
+    for (y, part) in out.fresh::<T>().chunks_mut(each).zip(parts) {
+        map::copy_into(&part?, y);
+    }
+    Ok(out)
+}
+
 /// Sum along `axes`. Bool and uint8 are summed as int64.
 pub fn sum(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
     match x.dtype() {
         DType::F32 => fold::<f32, _>(Sum, x, axes, keepdims),
         DType::F64 => fold::<f64, _>(Sum, x, axes, keepdims),
-        _ => fold::<i64, _>(Sum, &cast(x, DType::I64)?, axes, keepdims),
+        _ => fold_as::<i64, _>(Sum, arith::Add, x, axes, keepdims),
     }
 }
 
@@ -271,7 +298,7 @@ pub fn prod(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
     match x.dtype() {
         DType::F32 => fold::<f32, _>(Prod, x, axes, keepdims),
         DType::F64 => fold::<f64, _>(Prod, x, axes, keepdims),
-        _ => fold::<i64, _>(Prod, &cast(x, DType::I64)?, axes, keepdims),
+        _ => fold_as::<i64, _>(Prod, arith::Mul, x, axes, keepdims),
     }
 }
 
@@ -296,8 +323,7 @@ pub fn min(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
 
 /// Whether any element (`every == false`) or every element is non-zero, along `axes`.
 pub fn truth(x: &Array, axes: &[usize], keepdims: bool, every: bool) -> Result<Array> {
-    let x = cast(x, DType::Bool)?;
-    if every { fold::<bool, _>(Min, &x, axes, keepdims) } else { fold::<bool, _>(Max, &x, axes, keepdims) }
+    if every { fold_as::<bool, _>(Min, arith::And, x, axes, keepdims) } else { fold_as::<bool, _>(Max, arith::Or, x, axes, keepdims) }
 }
 
 /// Index (int64) of the first largest or smallest element along one axis; a NaN counts as both.

@@ -49,10 +49,14 @@ pub fn take(x: &Array, index: &Array, axis: usize) -> Result<Array> {
         let group = (4096 / inner).max(1) * inner;
         let work = std::mem::size_of_val(out) / 16;
         parallel::for_chunks(out, group, work, |g, out| {
-            for (i, out) in out.chunks_exact_mut(inner).enumerate() {
-                let flat = g * (group / inner) + i;
-                let (o, r) = (flat / rows, flat % rows);
+            let first = g * (group / inner);
+            let (mut o, mut r) = (first / rows, first % rows);
+            for out in out.chunks_exact_mut(inner) {
                 out.copy_from_slice(&data[(o * n + at[r]) * inner..][..inner]);
+                r += 1;
+                if r == rows {
+                    (o, r) = (o + 1, 0);
+                }
             }
         });
     });

@@ -53,7 +53,7 @@ class TensorDataset:
 
     def gather(self, index: Tensor) -> tuple[Tensor, ...]:
         """The examples at `index` (int64), as one tensor each."""
-        return tuple(_core.gather_rows(t, index) for t in self.tensors)
+        return tuple([_core.gather_rows(t, index) for t in self.tensors])
 
 
 def gatherer(dataset: Any) -> Callable[[Tensor], Any] | None:

@@ -1,4 +1,4 @@
-//! Losses over elements. Each is written as its definition over tensors.
+//! Losses over elements. Each is written as its definition over tensors, but for the binary cross-entropy, which is one sweep.
 
 use super::binary::{add, choose, greater, match_weak, mul, sub};
 use super::reduce::{mean, sum};

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -173,28 +172,14 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if not done:
             done = True
             return function(*xs)
-        now, before = generator.get_state(), _THREAD.recomputing
+        now = generator.get_state()
         generator.set_state(start)
-        _THREAD.recomputing = True
         try:
             return function(*xs)
         finally:
-            _THREAD.recomputing = before
             generator.set_state(now)
 
     return _checkpoint(again, *inputs)
-
-
-class _Thread(threading.local):
-    recomputing = False
-
-
-_THREAD = _Thread()
-
-
-def is_recomputing() -> bool:
-    """Whether this thread is in backward and runs the function of a `checkpoint` again: running statistics stay then."""
-    return _THREAD.recomputing
 
 
 class Context:

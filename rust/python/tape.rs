@@ -53,6 +53,12 @@ fn _set_grad_enabled(on: bool) -> bool {
     autograd::mode::set_recording(on)
 }
 
+/// Whether this thread is in backward and runs the function of a checkpoint again: running statistics stay then.
+#[pyfunction]
+fn _is_recomputing() -> bool {
+    autograd::mode::is_recomputing()
+}
+
 /// Turns the search for anomalies on this thread on or off and returns what it was.
 #[pyfunction]
 fn _set_watching(on: bool) -> bool {
@@ -90,6 +96,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(_custom, m)?)?;
     m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
     m.add_function(wrap_pyfunction!(_set_grad_enabled, m)?)?;
+    m.add_function(wrap_pyfunction!(_is_recomputing, m)?)?;
     m.add_function(wrap_pyfunction!(_set_watching, m)?)?;
     m.add_function(wrap_pyfunction!(_set_label, m)?)?;
     m.add_function(wrap_pyfunction!(_call_layer, m)?)

@@ -9,9 +9,21 @@ import numpy as np
 import treadle
 from treadle import nn
 
+KINDS: dict[str, dict[str, bool]] = {
+    "whole": {},
+    "no affine": {"affine": False},
+    "no tracking": {"track_running_stats": False},
+    "bare": {"affine": False, "track_running_stats": False},
+}
+
 
 def close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=tolerance, atol=tolerance)
+
+
+def state(layer: nn.Module) -> dict[str, Any]:
+    """All tensors of the layer, as they are now."""
+    return {name: tensor.tolist() for name, tensor in layer.state_dict().items()}
 
 
 def draw(*shape: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """`BatchNorm1d` against a composed layer in the vocabulary of course material, and the layers that work with it.
 
-What it promises row by row is in test_batch_norm_contract.py and test_batch_norm_accuracy.py.
+What it promises row by row is in test_batch_norm_contract.py, test_batch_norm_errors.py and test_batch_norm_accuracy.py.
 """
 
 from __future__ import annotations

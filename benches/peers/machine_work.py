@@ -53,12 +53,17 @@ def copy(size: int) -> Limit:
     return _each([job(*part) for part in parts]), 2.0 * source.nbytes * repeats
 
 
-def multiply_add() -> Limit:
-    """Fused multiply-adds on registers: the peak of any product."""
-    loop, operations = _fma_loop()
+def multiply_add(loaded: bool = False) -> Limit:
+    """Fused multiply-adds on registers: the peak of any product.
+
+    Args:
+        loaded: Whether every second one takes an operand from the first-level cache, as those of a product have to: processors
+            lower their clock by how much such loops do.
+    """
+    loop, operations = _fma_loop(loaded)
     if loop is None:
         return _product()
-    numbers = (ctypes.c_float * 1)(0.5)
+    numbers = (ctypes.c_float * 16)(*[0.5] * 16)
     return _each([lambda: loop(numbers, LOOPS)] * _count[0]), operations * LOOPS * _count[0]
 
 
@@ -82,11 +87,12 @@ def _width() -> int:
     return 512 if "avx512f" in flags else 256 if "avx2" in flags and "fma" in flags else 0
 
 
-def _fma_loop() -> tuple[Any, float]:
-    """A function of (address of a float, iterations), and the operations of one iteration; None where there is none.
+def _fma_loop(loaded: bool) -> tuple[Any, float]:
+    """A function of (address of 16 floats, iterations), and the operations of one iteration; None where there is none.
 
     Machine code, as no library has a function that does nothing else: `vbroadcastss` fills registers 0 to 11, 14 and 15 with the
-    float, then a loop of `vfmadd231ps` adds the product of 14 and 15 to each of the first twelve.
+    first float, then a loop of `vfmadd231ps` adds the product of 14 and 15 to each of the first twelve. `loaded` puts the floats
+    in memory in the place of 15 in every second one.
     """
     width = _width()
     if not width:
@@ -99,9 +105,10 @@ def _fma_loop() -> tuple[Any, float]:
         return bytes([0x62, 0x72 if high else 0xF2, 0x7D, 0x48, *end] if wide else [0xC4, 0x62 if high else 0xE2, 0x7D, *end])
 
     def multiply_add(register: int) -> bytes:
-        end = [0xB8, 0xC7 + 8 * (register % 8)]
-        high = register >= 8
-        return bytes([0x62, 0x52 if high else 0xD2, 0x0D, 0x48, *end] if wide else [0xC4, 0x42 if high else 0xC2, 0x0D, *end])
+        memory = loaded and register % 2 == 1
+        end = [0xB8, (0x07 if memory else 0xC7) + 8 * (register % 8)]
+        prefix = (0xD2 if wide else 0xC2) + 0x20 * memory - 0x80 * (register >= 8)
+        return bytes([0x62, prefix, 0x0D, 0x48, *end] if wide else [0xC4, prefix, 0x0D, *end])
 
     body = b"".join(map(multiply_add, range(ACCUMULATORS))) + b"\x48\xff\xce"  # dec rsi
     jump = b"\x0f\x85" + (-len(body) - 6).to_bytes(4, "little", signed=True)  # jnz to the start of the body

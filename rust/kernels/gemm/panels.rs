@@ -15,9 +15,10 @@ use std::arch::x86_64::*;
 
 /// Columns of one register.
 const LANES: usize = 16;
-/// Columns of a panel: two registers.
-const WIDE: usize = 2 * LANES;
-/// Rows of a tile. With two registers for each, and those of b, they fill the register file.
+/// Registers that a row of the widest panel fills. The wider, the fewer loads for each multiply-add; and the more loads, the lower
+/// a processor's clock.
+const WIDEST: usize = 3;
+/// Most rows of a tile.
 pub const TALL: usize = 12;
 /// Rows of the tiles that are left when those do not fit.
 const FEW: usize = 4;
@@ -25,15 +26,36 @@ const FEW: usize = 4;
 const UNROLLED: usize = 4;
 /// Columns of b that are packed at once: one megabyte of the longest.
 const COLUMNS: usize = 512;
-/// Rows of a that meet every panel before the next rows do.
-const ROWS: usize = 8 * TALL;
+/// Rows of a that meet every panel before the next rows do: whole tiles of every width.
+const ROWS: usize = 96;
 /// Columns of an `a` that lies transposed are copied from this distance on, at which they meet in the same few sets of the first-level
 /// cache; from the second on if b has no more than [`FEW_COLUMNS`], which hardly pay for a copy.
 const FAR: isize = 256;
 const FAR_FOR_FEW: isize = 4096;
-const FEW_COLUMNS: usize = 2 * WIDE;
-/// Pointers to rows that a tile keeps, each of which serves three: one for every row would not fit the registers.
-const POINTERS: usize = TALL / 3;
+const FEW_COLUMNS: usize = 64;
+/// Rows that a pointer of a tile serves: one for every row would not fit the registers.
+const SERVED: usize = 3;
+
+/// Registers that a row of the next panel fills, if so many columns are left: never a single one after others.
+fn registers(columns: usize) -> usize {
+    match columns.div_ceil(LANES) {
+        4 => 2,
+        all => all.min(WIDEST),
+    }
+}
+
+/// Where panels of so many columns begin, and their registers.
+fn panels(columns: usize) -> impl Iterator<Item = (usize, usize)> {
+    std::iter::successors(Some((0, registers(columns))), move |&(at, wide)| {
+        let at = at + wide * LANES;
+        (at < columns).then(|| (at, registers(columns - at)))
+    })
+}
+
+/// Rows of a tile that is so many registers wide: with their sums, and a row of b, it fills the register file.
+const fn tall(registers: usize) -> usize {
+    if registers == WIDEST { 8 } else { TALL }
+}
 
 /// How the operands of a call are packed.
 struct Packing {
@@ -50,7 +72,7 @@ impl Packing {
         let far = if cols <= FEW_COLUMNS { FAR_FOR_FEW } else { FAR };
         let copied = !(0..far).contains(&a.col_stride);
         let ahead = b.row_stride != 1 && depth * b.row_stride.unsigned_abs() > CLOSE;
-        Packing { copied, ahead, kept: if rows > ROWS || ahead { cols.min(COLUMNS) } else { WIDE } }
+        Packing { copied, ahead, kept: if rows > ROWS || ahead { cols.min(COLUMNS) } else { WIDEST * LANES } }
     }
 }
 
@@ -77,17 +99,19 @@ pub unsafe fn product(c: Target<f32>, a: Matrix<f32>, b: Matrix<f32>, scratch: &
         if ahead && top == 0 {
             pack(b.part(false, left, right), panels);
         }
-        for at in (left..right).step_by(WIDE) {
-            let columns = b.part(false, at, right.min(at + WIDE));
-            let panel = &mut panels[(at - left) % kept * k..];
-            let c = Target { start: c.start.wrapping_offset(top as isize * c.stride).wrapping_add(at), ..c };
+        for (at, wide) in self::panels(right - left) {
+            let columns = b.part(false, left + at, right.min(left + at + wide * LANES));
+            let panel = &mut panels[if kept > WIDEST * LANES { at * k } else { 0 }..];
+            let c = Target { start: c.start.wrapping_offset(top as isize * c.stride).wrapping_add(left + at), ..c };
             // SAFETY: rows and columns are counted, and there is a whole tile in the first rows; the caller vouches for the rest.
             unsafe {
-                match (columns.cols <= LANES, a.col_stride) {
-                    (true, 1) => band::<1, false>(c, &rows, &columns, panel, top == 0 && !ahead),
-                    (true, _) => band::<1, true>(c, &rows, &columns, panel, top == 0 && !ahead),
-                    (false, 1) => band::<2, false>(c, &rows, &columns, panel, top == 0 && !ahead),
-                    (false, _) => band::<2, true>(c, &rows, &columns, panel, top == 0 && !ahead),
+                match (wide, a.col_stride) {
+                    (1, 1) => band::<1, { tall(1) }, false>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (1, _) => band::<1, { tall(1) }, true>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (2, 1) => band::<2, { tall(2) }, false>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (2, _) => band::<2, { tall(2) }, true>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (_, 1) => band::<3, { tall(3) }, false>(c, &rows, &columns, panel, top == 0 && !ahead),
+                    (_, _) => band::<3, { tall(3) }, true>(c, &rows, &columns, panel, top == 0 && !ahead),
                 }
             }
         }
@@ -98,14 +122,15 @@ pub unsafe fn product(c: Target<f32>, a: Matrix<f32>, b: Matrix<f32>, scratch: &
 fn pack(b: Matrix<f32>, panels: &mut [f32]) {
     for p in 0..b.rows {
         let row = &b.data[b.at(p, 0)..][..b.cols];
-        for (from, panel) in row.chunks(WIDE).zip(panels.chunks_mut(WIDE * b.rows)) {
-            let width = from.len().next_multiple_of(LANES);
-            let to = &mut panel[p * width..][..width];
-            match from.as_array::<WIDE>() {
-                Some(whole) => to.copy_from_slice(whole),
-                None => {
-                    to[..from.len()].copy_from_slice(from);
-                    to[from.len()..].fill(0.0);
+        for (at, wide) in self::panels(b.cols) {
+            let (from, to) = (&row[at..], &mut panels[at * b.rows + p * wide * LANES..]);
+            for (from, to) in from.chunks(LANES).zip(to[..wide * LANES].chunks_exact_mut(LANES)) {
+                match from.as_array::<LANES>() {
+                    Some(whole) => to.copy_from_slice(whole),
+                    None => {
+                        to[..from.len()].copy_from_slice(from);
+                        to[from.len()..].fill(0.0);
+                    }
                 }
             }
         }
@@ -140,7 +165,7 @@ fn kept(mut x: *const f32) -> *const f32 {
 /// As for [`product`]; there must be a whole tile if the panel is to be packed.
 #[target_feature(enable = "avx512f")]
 #[cfg(target_arch = "x86_64")]
-unsafe fn band<const V: usize, const TURNED: bool>(c: Target<f32>, a: &Matrix<f32>, b: &Matrix<f32>, panel: &mut [f32], pack: bool) {
+unsafe fn band<const V: usize, const TALL: usize, const TURNED: bool>(c: Target<f32>, a: &Matrix<f32>, b: &Matrix<f32>, panel: &mut [f32], pack: bool) {
     let width = V * LANES;
     let panel = &mut panel[..a.cols * width];
     let mut i = 0;
@@ -195,7 +220,7 @@ unsafe fn tile<const R: usize, const V: usize, const TURNED: bool, const PACK: b
             }
         }
         let first = a.data.as_ptr().add(a.at(i, 0));
-        let mut x: [*const f32; POINTERS] = std::array::from_fn(|q| first.wrapping_offset(3 * q as isize * down));
+        let mut x: [*const f32; TALL / SERVED] = std::array::from_fn(|q| first.wrapping_offset((SERVED * q) as isize * down));
         let (mut y, mut z, stride) = (panel.as_mut_ptr(), b.data.as_ptr().add(b.offset), b.row_stride);
         // Not a closure: where the compiler calls one instead of inlining it, sums go through memory.
         macro_rules! step {
@@ -211,7 +236,7 @@ unsafe fn tile<const R: usize, const V: usize, const TURNED: bool, const PACK: b
                     }
                 }
                 for r in 0..R {
-                    let x = _mm512_set1_ps(*x[r / 3].offset((r % 3) as isize * down).add($p * along));
+                    let x = _mm512_set1_ps(*x[r / SERVED].offset((r % SERVED) as isize * down).add($p * along));
                     for v in 0..V {
                         sums[r][v] = _mm512_fmadd_ps(x, b[v], sums[r][v]);
                     }
@@ -222,7 +247,9 @@ unsafe fn tile<const R: usize, const V: usize, const TURNED: bool, const PACK: b
             for p in 0..UNROLLED {
                 step!(p, z.wrapping_offset(p as isize * stride));
             }
-            x = x.map(|x| kept(x.wrapping_add(UNROLLED * along)));
+            for q in 0..R.div_ceil(SERVED) {
+                x[q] = kept(x[q].wrapping_add(UNROLLED * along));
+            }
             (y, z) = (y.add(UNROLLED * V * LANES), z.wrapping_offset(UNROLLED as isize * stride));
         }
         for _ in 0..a.cols % UNROLLED {

@@ -24,7 +24,7 @@ def facts() -> dict[str, Any]:
     for label, threads in (("one thread", 1), ("all threads", None)):
         machine_work.threads(threads)
         out[f"copy of {4 * size >> 20} MiB, {label}, GB/s read and written"] = round(rate(*machine_work.copy(size)) / 1e9, 1)
-        for loaded, kind in ((False, machine_work.peak_kind()), (True, "the same, every second one with an operand from the cache")):
+        for loaded, kind in ((False, machine_work.peak_kind()), (True, "the same, every second operand loaded")):
             out[f"peak, {label}, GFLOP/s ({kind})"] = round(rate(*machine_work.multiply_add(loaded)) / 1e9, 1)
     out["python"] = platform.python_version()
     out |= {name: metadata.version(name) for name in ("numpy", "torch", "jax", "scikit-learn") if _has(name)}

@@ -273,6 +273,7 @@ class Function:
         if not isinstance(output, Tensor):
             raise TypeError(f"function: expected a Tensor from {cls.__name__}.forward, got {type(output).__name__}")
         keep = ctx._without(output)
+        tensors = [isinstance(arg, Tensor) for arg in args]  # rather than the arguments, which would stay as long as the graph
 
         def backward(gradient: Tensor, kept: Tensor | None) -> list[Tensor | None]:
             ctx._output = kept
@@ -281,12 +282,12 @@ class Function:
             finally:
                 ctx._output = None
             answers = answer if isinstance(answer, tuple | list) else (answer,)
-            if len(answers) != len(args):
-                raise ValueError(f"function: expected {len(args)} gradients from {cls.__name__}.backward, got {len(answers)}")
-            for i, (arg, given) in enumerate(zip(args, answers, strict=True)):
-                if given is not None and not isinstance(arg, Tensor):
+            if len(answers) != len(tensors):
+                raise ValueError(f"function: expected {len(tensors)} gradients from {cls.__name__}.backward, got {len(answers)}")
+            for i, (is_tensor, given) in enumerate(zip(tensors, answers, strict=True)):
+                if given is not None and not is_tensor:
                     got = type(given).__name__
                     raise ValueError(f"function: expected None as gradient of argument {i} of {cls.__name__}, got {got}")
-            return [given for arg, given in zip(args, answers, strict=True) if isinstance(arg, Tensor)]
+            return [given for is_tensor, given in zip(tensors, answers, strict=True) if is_tensor]
 
         return _custom(output, [arg for arg in args if isinstance(arg, Tensor)], keep, backward)

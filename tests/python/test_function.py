@@ -192,6 +192,26 @@ def test_wrong_calls_are_refused() -> None:
         Context(()).save_for_backward(1.0)  # type: ignore[arg-type]
 
 
+def test_arguments_that_were_not_saved_do_not_stay() -> None:
+    class Twice(Function):
+        @staticmethod
+        def forward(ctx: Context, x: Tensor, factor: float) -> Tensor:
+            return x * factor
+
+        @staticmethod
+        def backward(ctx: Context, grad_output: Tensor) -> Any:
+            return grad_output * 2.0, None
+
+    before = treadle.memory_stats()["live_bytes"]
+    y = x = treadle.ones(1 << 18, requires_grad=True)
+    for _ in range(20):
+        y = Twice.apply(y, 2.0)
+    assert treadle.memory_stats()["live_bytes"] - before < 5 << 20
+    y.backward(treadle.ones(1 << 18))
+    assert x.grad is not None
+    assert x.grad[0].item() == 2.0**20
+
+
 def test_nothing_holds_itself() -> None:
     class Mark:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,14 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     *bars, line = capsys.readouterr().err.rstrip("\n").split("\r")
     assert any("10/10" in bar and "accuracy 0." in bar for bar in bars)
     assert line.startswith("epoch 1/1  loss ")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_nothing_is_shown_where_there_is_no_stderr(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr("sys.stderr", stream if closed else None)
+    assert len(Setting().fit(2, progress=True)) == 2
 
 
 def test_evaluation_restores_every_mode() -> None:

@@ -7,8 +7,7 @@ Source: the operators' specification, https://onnx.ai/onnx/operators.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import treadle
 from treadle import nn
 from treadle._core import Tensor
+from treadle.nn.mode import evaluating
 from treadle.serialization import write_atomic
 
 __all__ = ["Exporter", "Graph", "export", "register"]
@@ -172,21 +172,10 @@ def export(model: nn.Module, path: str | PathLike[str], input_shape: Sequence[in
         if tensor.dtype != "float32":
             raise ValueError(f"onnx.export: expected float32 parameters, got {tensor.dtype.name} in {name!r}; call model.float()")
     graph = Graph(model)
-    with _evaluation(model):
+    with evaluating(model):
         graph.node("Identity", graph.module(model, "input"))
     graph.nodes[-1].output[0] = "output"
     write_atomic(path, _proto(graph, sizes, dtype).SerializeToString())
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _proto(graph: Graph, sizes: tuple[int | None, ...], dtype: str) -> Any:

@@ -1,12 +1,11 @@
 """A model as it is: `evaluate` and `predict`, and the meter that sums a loss and metrics over batches.
 
-Invariant: nothing here changes the model: it is in the mode it was in before, whatever happens.
+Invariant: nothing here changes the model: it is in the mode it was in before, whatever happens, and threads may do it at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from treadle._core import Tensor
 from treadle.autograd import no_grad
 from treadle.nn import BCEWithLogitsLoss, Module
 from treadle.nn.functional import binary_cross_entropy_with_logits
+from treadle.nn.mode import evaluating
 from treadle.training.metrics import Accuracy, Metric
 
 __all__ = ["Loss", "Meter", "evaluate", "measure", "predict"]
@@ -95,7 +95,7 @@ def _usual(function: Loss | None, outputs: Any, targets: Tensor) -> dict[str, Me
 def measure(model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None) -> dict[str, float]:
     """`evaluate`, without names for its arguments."""
     meter = Meter(metrics, loss)
-    with _evaluating(model):
+    with evaluating(model), no_grad():
         for inputs, targets in data:
             outputs = model(inputs)
             meter.update(float(loss(outputs, targets).item()) if loss is not None else None, outputs, targets)
@@ -148,7 +148,7 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
     if batch_size < 1:
         raise ValueError(f"predict: expected batch_size of at least 1, got {batch_size}")
     batches = _batches(data, batch_size) if _is_one(data) else data
-    with _evaluating(model):
+    with evaluating(model), no_grad():
         outputs = [model(b[0] if isinstance(b, tuple | list) else b).numpy() for b in batches]  # type: ignore[union-attr]
     if not outputs:
         raise ValueError("predict: expected at least 1 row, got none")
@@ -167,16 +167,3 @@ def _is_one(data: Any) -> bool:
 def _batches(x: Any, size: int) -> Iterator[Tensor]:
     rows = x if isinstance(x, Tensor) else Tensor(x)
     return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-@contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode and no recording inside; every module's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -29,14 +29,14 @@ class EpochProgress:
         epoch: The number of the epoch, from 1.
         epochs: How many there will be.
         total: How many batches the epoch has; None when not known.
-        visible: False: nothing is written.
+        visible: False: nothing is written; nor is it where there is no stderr.
     """
 
     def __init__(self, epoch: int, epochs: int, total: int | None, visible: bool) -> None:
         self._title = f"epoch {epoch:>{len(str(epochs))}}/{epochs}"
-        self._visible = visible
+        self._visible = visible and sys.stderr is not None and not sys.stderr.closed
         self._bar: Any = None
-        if visible and sys.stderr.isatty():
+        if self._visible and sys.stderr.isatty():
             self._bar = _Bar(
                 desc=self._title,
                 total=total,

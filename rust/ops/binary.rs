@@ -371,7 +371,7 @@ impl Op for Clip {
     }
 }
 
-/// `x` held within `[low, high]`; either bound may be absent. The gradient is 1 inside and at the bounds, 0 outside.
+/// `x` held within `[low, high]`; either bound may be absent. The gradient is 1 inside and at the bounds, 0 outside, and 0 between crossed bounds.
 pub fn clip(x: &Tensor, low: Option<Scalar>, high: Option<Scalar>) -> Result<Tensor> {
     let mut y = x.detach();
     for (bound, limit) in [(low, maximum as fn(&Tensor, &Tensor) -> Result<Tensor>), (high, minimum)] {
@@ -379,6 +379,8 @@ pub fn clip(x: &Tensor, low: Option<Scalar>, high: Option<Scalar>) -> Result<Ten
             y = limit(&y, &match_weak(bound, y.dtype())?)?;
         }
     }
-    let inside = equal(&y, x)?.into_array();
+    // Of crossed bounds all becomes the upper one.
+    let crossed = low.zip(high).is_some_and(|(low, high)| low.as_f64() > high.as_f64());
+    let inside = if crossed { Array::full(x.shape(), Scalar::Bool(false), DType::Bool)? } else { equal(&y, x)?.into_array() };
     Ok(Tensor::record(y.into_array(), &[x], || Clip { inside }))
 }

@@ -78,11 +78,13 @@ pub fn huber_loss(x: &Tensor, y: &Tensor, delta: f64, reduction: Reduction) -> R
     let is_far = greater(&size, &delta_of)?;
     // An infinite error must not come to the square, whose slope there would be 0·∞.
     let near = mul(&constant(0.5, &error)?, &unary::square(&choose(&is_far, &constant(0.0, &error)?, &error)?)?)?;
-    let far = mul(&delta_of, &sub(&size, &constant(0.5 * delta, &error)?)?)?;
+    // Nor must an infinite delta come to a slope of 0.
+    let beyond = choose(&is_far, &sub(&size, &constant(0.5 * delta, &error)?)?, &constant(0.0, &error)?)?;
+    let far = mul(&delta_of, &beyond)?;
     reduction.of(&choose(&is_far, &far, &near)?)
 }
 
-/// max(x, 0) − x·y + log(1 + e^−|x|), which loses nothing however sure x is; dx = σ(x) − y, dy = −x.
+/// (1 − y)·x for x above 0, −y·x for others, and log(1 + e^−|x|), which loses nothing however sure x is; dx = σ(x) − y, dy = −x.
 struct BceWithLogits {
     x: Array,
     y: Array,
@@ -105,8 +107,8 @@ impl<T: Math> Binary<T, T> for Bce {
     const COST: usize = 14;
     #[inline(always)]
     fn apply<I: Isa>(self, x: T, y: T) -> T {
-        let above = if x > T::ZERO { x } else { T::ZERO };
-        above - x * y + (-x.abs()).exp_down_on::<I>().log1p_on::<I>()
+        let wrong = if x > T::ZERO { T::ONE - y } else { -y };
+        wrong * x + (-x.abs()).exp_down_on::<I>().log1p_on::<I>()
     }
 }
 

@@ -56,11 +56,11 @@ pub(super) fn centred(x: &Tensor, mean: impl Fn(&Tensor) -> Result<Tensor>) -> R
     sub(&near, &mean(&near)?)
 }
 
-/// Variance along axes, centred first: Σ(x − mean)² / (n − correction).
+/// Variance along axes, [`centred`] first: Σ(x − mean)² / (n − correction).
 pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) -> Result<Tensor> {
     let x = if x.dtype().is_float() { x.clone() } else { linear::cast(x, DType::F64)? };
     let n = count(&x, &kernel::reduced_axes(axes, x.ndim(), "var")?);
-    let centred = sub(&x, &mean(&x, axes, true)?)?;
+    let centred = centred(&x, |x| mean(x, axes, true))?;
     let total = sum(&unary::square(&centred)?, axes, keepdims)?;
     div(&total, &match_weak(Scalar::Float((n - correction).max(0.0)), x.dtype())?)
 }
@@ -218,9 +218,10 @@ impl Op for LogSumExp {
         let (x, y) = (dx.input(0, &self.x), dx.output(&self.y));
         dx.give(0, || {
             let y = restore(&y, x.shape(), &self.axes)?;
-            // Where all of a row is −∞ the weights are 0/0; they are zero, as in PyTorch and JAX.
-            let finite = super::binary::choose(&unary::isinf(&y)?, &match_weak(Scalar::Float(0.0), y.dtype())?, &y)?;
-            mul(&restore(dy, x.shape(), &self.axes)?, &unary::exp(&sub(&x, &finite)?)?)
+            // Where all of a row is −∞ the weights are 0/0; they are zero, as in PyTorch and JAX. Those of +∞ are NaN.
+            let [zero, lowest] = [0.0, f64::NEG_INFINITY].map(|c| match_weak(Scalar::Float(c), y.dtype()));
+            let y = choose(&equal(&y, &lowest?)?, &zero?, &y)?;
+            mul(&restore(dy, x.shape(), &self.axes)?, &unary::exp(&sub(&x, &y)?)?)
         })
     }
 }

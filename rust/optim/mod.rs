@@ -106,24 +106,24 @@ simd! {
         }
     }
 
-    fn rmsprop_run<T: Float>(p: &mut [T], square: &mut [T], g: &[T], k: [T; 5]) {
-        let [lr, alpha, eps, decay, sign] = k;
+    fn rmsprop_run<T: Float>(p: &mut [T], square: &mut [T], g: &[T], k: [T; 6]) {
+        let [lr, alpha, rest, eps, decay, sign] = k;
         for ((p, q), &g) in p.iter_mut().zip(square).zip(g) {
             let g = decay.mul_add_on::<I>(*p, sign * g);
-            *q = alpha.mul_add_on::<I>(*q, (T::ONE - alpha) * g * g);
+            *q = alpha.mul_add_on::<I>(*q, rest * g * g);
             *p -= lr * g / (q.sqrt() + eps);
         }
     }
 
     /// The general case: `mean` centres where it is not empty, `buf` adds momentum where it is not empty.
-    fn rmsprop_full_run<T: Float>(p: &mut [T], square: &mut [T], mean: &mut [T], buf: &mut [T], g: &[T], k: [T; 6]) {
-        let [lr, alpha, eps, decay, sign, momentum] = k;
+    fn rmsprop_full_run<T: Float>(p: &mut [T], square: &mut [T], mean: &mut [T], buf: &mut [T], g: &[T], k: [T; 7]) {
+        let [lr, alpha, rest, eps, decay, sign, momentum] = k;
         for i in 0..p.len() {
             let g = decay.mul_add_on::<I>(p[i], sign * g[i]);
-            square[i] = alpha.mul_add_on::<I>(square[i], (T::ONE - alpha) * g * g);
+            square[i] = alpha.mul_add_on::<I>(square[i], rest * g * g);
             let mut spread = square[i];
             if !mean.is_empty() {
-                mean[i] = alpha.mul_add_on::<I>(mean[i], (T::ONE - alpha) * g);
+                mean[i] = alpha.mul_add_on::<I>(mean[i], rest * g);
                 spread -= mean[i] * mean[i];
             }
             let mut step = g / (spread.sqrt() + eps);
@@ -242,11 +242,13 @@ impl RmsProp {
 
     fn run<T: Float>(&self, p: &mut Array, g: &Array, square: &mut Array, mean: Option<&mut Array>, buf: Option<&mut Array>) -> Result<()> {
         let g = g.as_slice::<T>().expect("made contiguous");
-        let [lr, alpha, eps, decay, momentum] = [self.lr, self.alpha, self.eps, self.weight_decay, self.momentum].map(T::from_f64);
+        // What is left of 1 is lost where alpha is rounded first.
+        let k = [self.lr, self.alpha, 1.0 - self.alpha, self.eps, self.weight_decay, self.momentum];
+        let [lr, alpha, rest, eps, decay, momentum] = k.map(T::from_f64);
         let sign = sign::<T>(self.maximize);
         let (p, square) = (writable::<T>(p)?, writable::<T>(square)?);
         if mean.is_none() && buf.is_none() {
-            let k = [lr, alpha, eps, decay, sign];
+            let k = [lr, alpha, rest, eps, decay, sign];
             sweep((chunks(p), chunks(square)), g, 8, |(p, q), g| rmsprop_run(p.slice, q.slice, g, k));
             return Ok(());
         }
@@ -254,7 +256,7 @@ impl RmsProp {
         let [no_mean, no_buf] = &mut none;
         let mean = mean.map_or(Ok(&mut no_mean[..]), writable::<T>)?;
         let buf = buf.map_or(Ok(&mut no_buf[..]), writable::<T>)?;
-        rmsprop_full_run(p, square, mean, buf, g, [lr, alpha, eps, decay, sign, momentum]);
+        rmsprop_full_run(p, square, mean, buf, g, [lr, alpha, rest, eps, decay, sign, momentum]);
         Ok(())
     }
 }

@@ -237,12 +237,17 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
     }
     if !object.is_instance_of::<PyBool>()
         && object.cast::<PyTensor>().is_err()
-        && let Ok(i) = object.extract::<isize>()
+        && let Some(i) = integer_index(object)?
     {
         return Ok(Index::Int(i));
     }
-    let t = tensor_like(object, None)
-        .map_err(|_| pyo3::exceptions::PyIndexError::new_err(format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type())))?;
+    let t = tensor_like(object, None).map_err(|_| {
+        let message = match object.getattr("dtype") {
+            Ok(dtype) => format!("index: expected an array of bools or of integers that fit 64 bits with their sign, got dtype {dtype}"),
+            Err(_) => format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type()),
+        };
+        pyo3::exceptions::PyIndexError::new_err(message)
+    })?;
     if t.size() == 0 && t.dtype() == DType::F32 {
         return Ok(Index::Array(ops::cast(&t, DType::I64)?));
     }
@@ -252,6 +257,18 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
     match t.item_exact() {
         Ok(Scalar::Int(i)) if t.ndim() == 0 => Ok(Index::Int(i as isize)),
         _ => Ok(Index::Array(t)),
+    }
+}
+
+/// An integer as an index, or None if it is something else.
+fn integer_index(object: &Bound<'_, PyAny>) -> PyResult<Option<isize>> {
+    match object.extract::<isize>() {
+        Ok(i) => Ok(Some(i)),
+        Err(e) if e.is_instance_of::<pyo3::exceptions::PyOverflowError>(object.py()) => {
+            let message = format!("index: expected an index that fits 64 bits, got {}", object.str()?);
+            Err(pyo3::exceptions::PyIndexError::new_err(message))
+        }
+        Err(_) => Ok(None),
     }
 }
 

@@ -133,6 +133,13 @@ SHAPES: list[Row] = [
     ("reshape overflow", lambda: X.reshape(2**40, 2**40), (ValueError, MemoryError), "1099511627776"),
     ("permute count", lambda: X.permute(0), ValueError, "permute|transpose"),
     ("permute twice", lambda: X.permute(0, 0), ValueError, "0"),
+    (
+        "index beyond 64 bits",
+        lambda: X[2**70],
+        IndexError,
+        r"index: expected an index that fits 64 bits, got 1180591620717411303424",
+    ),
+    ("index of uint64", lambda: X[np.array([1], np.uint64)], IndexError, r"index: expected an array of .* got dtype uint64"),
     ("permute range", lambda: X.permute(0, 2), (ValueError, IndexError), "2"),
     ("swapaxes range", lambda: X.swapaxes(0, 2), (ValueError, IndexError), "2"),
     ("broadcast", lambda: X.broadcast_to((2, 4)), ValueError, r"\(3, 4\).*\(2, 4\)|\(2, 4\).*\(3, 4\)"),

@@ -101,3 +101,43 @@ def test_bce_has_second_derivatives_of_logits_and_targets() -> None:
 
         assert treadle.autograd.gradcheck(loss, [x, y])
         assert treadle.autograd.gradgradcheck(loss, [x, y])
+
+
+@pytest.mark.parametrize(("x", "y"), [(50.0, 1 - 2.0**-24), (100.0, 0.999999), (1e4, 0.99997), (20.0, 1.0), (-50.0, 2.0**-24)])
+def test_bce_of_soft_targets_keeps_its_digits(x: float, y: float) -> None:
+    target = np.float32(y)
+    loss = functional.binary_cross_entropy_with_logits(treadle.tensor([x]), treadle.tensor([target]))
+    wanted = (1 - float(target)) * max(x, 0) - float(target) * min(x, 0) + np.log1p(np.exp(-abs(x)))
+    assert loss.item() == pytest.approx(wanted, rel=1e-6)
+    assert functional.binary_cross_entropy_with_logits(treadle.tensor([INF]), treadle.tensor([0.0])).item() == INF
+
+
+@pytest.mark.parametrize("delta", [INF, 1e39])
+def test_huber_of_a_delta_beyond_every_error_is_the_square(delta: float) -> None:
+    x = treadle.tensor([1.0, -2.0], requires_grad=True)
+    loss = nn.HuberLoss(delta=delta)(x, treadle.zeros(2))
+    loss.backward()
+    assert (loss.item(), x.grad.tolist()) == (1.25, [0.5, -1.0])
+
+
+def test_logsumexp_of_infinities() -> None:
+    x = treadle.tensor([[INF, 1.0], [-INF, -INF], [-INF, 1.0]], requires_grad=True)
+    total = x.logsumexp(1)
+    assert total.tolist() == [INF, -INF, 1.0]
+    total.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [[np.nan, 0], [0, 0], [0, 1]])
+
+
+def test_nothing_reaches_x_between_crossed_bounds() -> None:
+    x = treadle.tensor([0.5, 1.0, 2.0], requires_grad=True)
+    y = x.clip(2.0, 0.5)
+    y.sum().backward()
+    assert (y.tolist(), x.grad.tolist()) == ([0.5] * 3, [0.0] * 3)
+
+
+def test_a_variance_far_from_zero_is_exact() -> None:
+    assert treadle.tensor([1e7, 1e7 + 1]).var().item() == 0.25
+    x = np.float32(np.random.default_rng(0).normal(0, 0.3, (1, 1, 64)) + 1e7)
+    layer = nn.InstanceNorm1d(1, momentum=1.0, track_running_stats=True)
+    layer(treadle.tensor(x))
+    assert layer.running_var.item() == pytest.approx(x.astype("float64").var(ddof=1), rel=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
@@ -12,39 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import treadle
+from tests.python.command import CHECKPOINTS, FILES, QUICK, column
 from treadle.cli import train
 from treadle.cli.main import main
-from treadle.training import plots
-
-QUICK = ["--epochs", "3", "--hidden", "16", "--blocks", "1", "--batch-size", "64"]
-CHECKPOINTS = {"checkpoint.safetensors", "checkpoint.1.safetensors"}
-FILES = CHECKPOINTS | {"config.json", "confusion.png", "curves.png", "history.csv", "model.safetensors"}
-
-
-def column(path: Path, name: str) -> list[str]:
-    with path.open(newline="") as file:
-        return [row[name] for row in csv.DictReader(file)]
-
-
-@pytest.fixture
-def flowers(tmp_path: Path) -> Path:
-    """A CSV of numbers, a category and three classes."""
-    rng = np.random.default_rng(0)
-    kinds = rng.integers(0, 3, 120)
-    lines = ["length,colour,width,kind"]
-    for kind in kinds:
-        length, width = rng.normal(100 + 10 * kind, 1), rng.normal(5 - kind, 0.5)
-        lines.append(f"{length:.3f},{'red' if kind == 1 else 'blue'},{width:.3f},{'abc'[kind]}")
-    path = tmp_path / "flowers.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -65,14 +40,6 @@ def images(tmp_path: Path) -> Path:
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(pixels)))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
     return folder
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than these trainings."""
-    blank = SimpleNamespace(savefig=lambda path: None)
-    monkeypatch.setattr(plots, "curves", lambda *_: blank)
-    monkeypatch.setattr(plots, "confusion", lambda *_: blank)
 
 
 # what it leaves ---------------------------------------------------------------
@@ -380,14 +347,6 @@ def test_a_changed_config_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(f"treadle: error: {tmp_path / 'config.json'}: {message}")
     assert said.count("\n") == 1
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run on the digits."""
-    run = tmp_path_factory.mktemp("finished") / "run"
-    assert main(["train", *QUICK, "--epochs", "1", "--quiet", "--out", str(run)]) == 0
-    return run
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -6,6 +6,8 @@ Invariant: whatever a recipe says was found in the training rows alone, and the 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -70,21 +72,22 @@ def loader(rows: Rows, batch_size: int, generator: Generator | None = None) -> D
     return DataLoader(rows, batch_size, train, train and len(rows) % batch_size == 1, generator)
 
 
-def prepare(source: str, target: str | None, seed: int) -> Prepared:
+def prepare(source: str, target: str | None, seed: int, begun: Recipe | None = None) -> Prepared:
     """Reads a source to train on: its own test part, or a random fifth of it, is held out.
 
     Args:
         source: "digits", a folder of IDX files or a CSV file.
         target: The column of the CSV to predict.
         seed: Decides which fifth.
+        begun: The recipe of the run that goes on, if one does; it is that of the result.
 
     Raises:
         FileNotFoundError: There is no such source.
-        ValueError: The source is damaged, too small, or needs a target.
+        ValueError: The source is damaged, too small, or needs a target, or it is not what the run began with.
     """
     kind = _kind(source, target)
     if kind == "csv":
-        return _prepare_table(source, str(target), seed)
+        return _prepare_table(source, str(target), seed, begun)
     parts = [_images(source, kind, part, seed) for part in ("train", "test")]
     (train_x, train_y, _), (test_x, test_y, _) = parts
     if train_x.shape[1] != test_x.shape[1]:
@@ -97,7 +100,9 @@ def prepare(source: str, target: str | None, seed: int) -> Prepared:
         "classes": [str(digit) for digit in range(int(max(train_y.max(), test_y.max())) + 1)],
         "scale": 1.0 / std,
         "offset": -mean / std,
+        "sha256": _digest("", train_x, train_y, test_x, test_y),
     }
+    recipe = _continued(source, recipe, begun)
     return Prepared(recipe, *(_image_rows(recipe, *part) for part in parts))
 
 
@@ -155,6 +160,22 @@ def _enough(source: str, train: int, test: int) -> None:
         raise ValueError(f"{source}: expected at least 2 rows to train on and 1 to test, got {train} and {test}")
 
 
+def _digest(text: str, *arrays: Array) -> str:
+    """SHA-256 over all that a source holds for the model: a text, and each array's type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for array in arrays:
+        digest.update(f"\n{array.dtype.name}{array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _continued(source: str, recipe: Recipe, begun: Recipe | None) -> Recipe:
+    """The recipe of the run that goes on, or of a new one; of equal data they differ at most by a machine's rounding."""
+    if begun is not None and begun["sha256"] != recipe["sha256"]:
+        raise ValueError(f"resume: expected the data this run began with, got {source}, which is not; restore it, or train anew")
+    return begun or recipe
+
+
 # images
 
 
@@ -188,8 +209,9 @@ def _moments(pixels: Array) -> tuple[float, float]:
 # tables
 
 
-def _prepare_table(source: str, target: str, seed: int) -> Prepared:
+def _prepare_table(source: str, target: str, seed: int, begun: Recipe | None) -> Prepared:
     table = read_csv(source, target)
+    assert table.target is not None
     n = len(table.features)
     train, test = (_part(n, part, seed) for part in ("train", "test"))
     _enough(source, len(train), len(test))
@@ -204,10 +226,12 @@ def _prepare_table(source: str, target: str, seed: int) -> Prepared:
         "schema": table.schema.to_json(),
         "mean": mean,
         "std": std,
+        "sha256": _digest(json.dumps(table.schema.to_json()), table.features, table.target),
     }
-    if table.schema.classes is None and table.target is not None:
+    if table.schema.classes is None:
         (center,), (spread,) = _scaling(table.target[train, None], np.array([True]))
         recipe |= {"target_mean": center, "target_std": spread}
+    recipe = _continued(source, recipe, begun)
     return Prepared(recipe, _table_rows(recipe, table, train), _table_rows(recipe, table, test))
 
 

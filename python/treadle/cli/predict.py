@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     rows = rows_for(recipe, options.data, options.part, config["options"]["seed"])
     outputs = predict(model, loader(rows, 1024))
     targets = rows.targets()
-    out = options.out or str(Path(options.model) / "predictions.csv")
+    out = options.out or str(Path(options.model) / folder.PREDICTIONS)
     text = _table(rows.numbers, outputs, targets, recipe)
     if out == "-":
         sys.stdout.write(text)

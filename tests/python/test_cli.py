@@ -124,6 +124,22 @@ def test_a_table_with_a_number_to_predict(tmp_path: Path, flowers: Path, capsys:
     assert 95.0 < answers.min() < answers.max() < 125.0
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_large_numbers_that_differ_by_little_are_told_apart(tmp_path: Path) -> None:
+    rng, lines = np.random.default_rng(0), ["time,zero,later"]
+    for second in rng.integers(0, 100, 200):
+        lines.append(f"{1_700_000_000 + second},0.1,{1_700_000_100.25 + second}")
+    table, run = tmp_path / "times.csv", tmp_path / "run"
+    table.write_text("\n".join(lines) + "\n")
+    assert main(["train", "--data", str(table), "--target", "later", "--quiet", "--out", str(run)]) == 0
+    assert float(column(run / "history.csv", "valid_r2")[-1]) > 0.9
+    assert main(["predict", "--model", str(run), "--data", str(table), "--quiet"]) == 0
+    assert column(run / "predictions.csv", "answer") == [line.split(",")[2] for line in lines[1:]]
+    predictions = np.array(column(run / "predictions.csv", "prediction"), float)
+    assert len(np.unique(predictions)) == len({line.split(",")[0] for line in lines[1:]})
+    assert json.loads((run / "config.json").read_text())["data"]["std"][1] == 1.0
+
+
 def test_a_folder_of_idx_files(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     options = ["--epochs", "8", "--batch-size", "16", "--blocks", "1", "--data", str(images)]
@@ -281,6 +297,8 @@ def test_a_new_run_takes_away_what_an_old_one_left(tmp_path: Path, monkeypatch: 
         (["train", "--data", "holes.csv", "--target", "y"], "expected no missing values, got 1, the first in line 3, column 'x'"),
         (["train", "--data", "short.csv", "--target", "y"], "short.csv: expected at least 2 rows to train on and 1 to test"),
         (["train", "--data", "only.csv", "--target", "y"], "only.csv: expected columns besides 'y', got none"),
+        (["train", "--data", "same.csv", "--target", "y"], "expected at least 2 different values in column 'y', got only 'yes'"),
+        (["train", "--data", "same.csv", "--target", "z"], "expected at least 2 different values in column 'z', got only 0.5"),
         (["train", "--data", "binary.csv", "--target", "y"], "expected CSV text in UTF-8"),
         (["train", "--out", "flowers.csv"], "flowers.csv: file exists"),
         (["train", "--resume", "--out", "empty"], "empty: expected a folder that `treadle train` made, got no config.json"),
@@ -314,6 +332,7 @@ def test_one_line_and_exit_code_2(
     Path("holes.csv").write_text("x,y\n1,2\n,3\n")
     Path("short.csv").write_text("x,y\n1,2\n2,3\n")
     Path("only.csv").write_text("y\n" + "1\n2\n" * 10)
+    Path("same.csv").write_text("x,y,z\n" + "1,yes,.5\n2,yes,.5\n" * 10)
     Path("binary.csv").write_bytes(b"\xff\xfe\x00")
     assert main(arguments) == 2
     said = capsys.readouterr()

@@ -19,7 +19,7 @@ from treadle._core import Generator, Tensor, gather_rows, gather_rows_scaled, ra
 from treadle.data import MNIST, DataLoader, Digits
 from treadle.data.table import Schema, Table, read_csv
 
-__all__ = ["Prepared", "Recipe", "Rows", "loader", "prepare", "rows_for"]
+__all__ = ["Prepared", "Recipe", "Rows", "in_units", "loader", "prepare", "rows_for"]
 
 Recipe: TypeAlias = dict[str, Any]
 Array: TypeAlias = npt.NDArray[Any]
@@ -29,13 +29,15 @@ _IMAGES = ("digits", "idx")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A dataset for `DataLoader`: features (N, D), answers where known, and the rows' numbers in the source.
+    """A dataset for `DataLoader`: features (N, D), targets where known, and the rows' numbers in the source.
 
-    Features in uint8 become `x·scale + offset` as they are gathered; others are ready.
+    Features in uint8 become `x·scale + offset` as they are gathered; others are ready. Answers are targets as the source has
+    them: classes as numbers, or numbers to predict before they were scaled.
     """
 
     x: Tensor
     y: Tensor | None
+    answers: Array | None
     numbers: Array
     scale: float = 1.0
     offset: float = 0.0
@@ -47,14 +49,10 @@ class Rows:
         return tuple(part[0] for part in self.gather(Tensor([index])))
 
     def gather(self, index: Tensor) -> tuple[Tensor, ...]:
-        """The rows at `index` (int64): features, and answers where known."""
+        """The rows at `index` (int64): features, and targets where known."""
         images = self.x.dtype == "uint8"
         x = gather_rows_scaled(self.x, index, self.scale, self.offset) if images else gather_rows(self.x, index)
         return (x,) if self.y is None else (x, gather_rows(self.y, index))
-
-    def targets(self) -> Array | None:
-        """The answers, where known."""
-        return None if self.y is None else self.y.numpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +91,7 @@ def prepare(source: str, target: str | None, seed: int, begun: Recipe | None = N
     if train_x.shape[1] != test_x.shape[1]:
         raise ValueError(f"{source}: expected test images of {train_x.shape[1]} pixels, got {test_x.shape[1]}")
     _enough(source, len(train_x), len(test_x))
+    _varied(source, "the labels", np.unique(train_y).tolist())
     mean, std = _moments(train_x)
     recipe: Recipe = {
         "kind": kind,
@@ -134,6 +133,12 @@ def rows_for(recipe: Recipe, source: str, part: str | None, seed: int) -> Rows:
     return _image_rows(recipe, x, y, numbers)
 
 
+def in_units(recipe: Recipe, outputs: Array) -> Array:
+    """The outputs of a regression (N, 1) in the units of its answers (N,)."""
+    values: Array = outputs.reshape(-1).astype(np.float64) * recipe["target_std"] + recipe["target_mean"]
+    return values
+
+
 def _kind(source: str, target: str | None) -> str:
     if source == "digits":
         return "digits"
@@ -153,6 +158,11 @@ def _part(rows: int, part: str, seed: int) -> Array:
     held = rows // 5
     order = randperm(rows, generator=Generator(seed)).numpy()
     return np.sort(order[:held] if part == "test" else order[held:])
+
+
+def _varied(source: str, place: str, values: list[Any]) -> None:
+    if len(values) < 2:
+        raise ValueError(f"{source}: expected at least 2 different values in {place}, got only {values[0]!r}")
 
 
 def _enough(source: str, train: int, test: int) -> None:
@@ -193,7 +203,7 @@ def _images(source: str, kind: str, part: str, seed: int) -> tuple[Array, Array,
 
 
 def _image_rows(recipe: Recipe, x: Array, y: Array, numbers: Array) -> Rows:
-    return Rows(Tensor(x), Tensor(y), numbers, recipe["scale"], recipe["offset"])
+    return Rows(Tensor(x), Tensor(y), y, numbers, recipe["scale"], recipe["offset"])
 
 
 def _moments(pixels: Array) -> tuple[float, float]:
@@ -212,6 +222,7 @@ def _moments(pixels: Array) -> tuple[float, float]:
 def _prepare_table(source: str, target: str, seed: int, begun: Recipe | None) -> Prepared:
     table = read_csv(source, target)
     assert table.target is not None
+    _varied(source, f"column {target!r}", table.schema.classes or sorted(set(table.target.tolist())))
     n = len(table.features)
     train, test = (_part(n, part, seed) for part in ("train", "test"))
     _enough(source, len(train), len(test))
@@ -236,14 +247,15 @@ def _prepare_table(source: str, target: str, seed: int, begun: Recipe | None) ->
 
 
 def _scaling(values: Array, numeric: Array) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each column; 0 and 1 for categories, and 1 for a constant."""
-    mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    return np.where(numeric, mean, 0.0).tolist(), np.where(numeric & (std > 0.0), std, 1.0).tolist()
+    """Mean and standard deviation of each column; 0 and 1 for categories, and 1 for a constant, whose own may be rounding."""
+    varies = values.min(axis=0) < values.max(axis=0)
+    return np.where(numeric, values.mean(axis=0), 0.0).tolist(), np.where(numeric & varies, values.std(axis=0), 1.0).tolist()
 
 
 def _table_rows(recipe: Recipe, table: Table, numbers: Array) -> Rows:
     x = ((table.features[numbers] - np.array(recipe["mean"])) / np.array(recipe["std"])).astype(np.float32)
-    y = None if table.target is None else table.target[numbers]
-    if y is not None and recipe["classes"] is None:
-        y = ((y[:, None] - recipe["target_mean"]) / recipe["target_std"]).astype(np.float32)
-    return Rows(Tensor(x), None if y is None else Tensor(y), numbers)
+    answers = None if table.target is None else table.target[numbers]
+    y = answers
+    if answers is not None and recipe["classes"] is None:
+        y = ((answers[:, None] - recipe["target_mean"]) / recipe["target_std"]).astype(np.float32)
+    return Rows(Tensor(x), None if y is None else Tensor(y), answers, numbers)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from treadle import optim
 from treadle._core import Generator, manual_seed, set_num_threads
 from treadle.cli import folder
-from treadle.cli.data import Prepared, Recipe, loader, prepare
+from treadle.cli.data import Prepared, Recipe, in_units, loader, prepare
 from treadle.cli.options import DECAYS, DEFAULTS, FREE, RATES
 from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
@@ -88,7 +88,7 @@ class _Job:
         self.options, self.data, self.out = options, data, out
         self.classes: list[str] | None = data.recipe["classes"]  # None: a regression
         self.test = loader(data.test, _EVALUATION_ROWS)
-        self.answers = np.asarray(data.test.targets())
+        self.answers = np.asarray(data.test.answers)
         manual_seed(options["seed"])
         self.model = MLPResNet(**self.shape())
 
@@ -162,7 +162,7 @@ class _Job:
             right = round(float(last["valid_accuracy"] or 0.0) * rows)
             print(f"test accuracy {right / rows:.2%} ({right} of {rows}), loss {last['valid_loss']:.4f}")
         else:
-            error = mae(outputs, self.answers) * self.data.recipe["target_std"]
+            error = mae(in_units(self.data.recipe, outputs), self.answers)
             print(f"test R² {last['valid_r2']:.4f}, mean absolute error {error:.4g} ({rows} rows)")
         seconds = sum(float(value or 0.0) for value in history["seconds"])
         weights = sum(parameter.numel() for parameter in self.model.parameters())

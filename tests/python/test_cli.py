@@ -124,6 +124,23 @@ def test_a_table_with_a_number_to_predict(tmp_path: Path, flowers: Path, capsys:
     assert 95.0 < answers.min() < answers.max() < 125.0
 
 
+def test_odd_class_names_make_no_noise_and_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["日本", "$\\frac$", "x" * 300]
+    table, run = tmp_path / "odd.csv", tmp_path / "run"
+    table.write_text("a,y\n" + "".join(f"{i},{names[i % 3]}\n" for i in range(60)))
+    assert main(["train", *QUICK, "--data", str(table), "--target", "y", "--quiet", "--batch-size", "16", "--out", str(run)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_target_that_varies_in_no_part_makes_no_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, run = tmp_path / "constant.csv", tmp_path / "run"
+    table.write_text("a,y\n1,.5\n2,.5\n3,.5\n4,.5\n5,.7\n")
+    assert main(["train", *QUICK, "--data", str(table), "--target", "y", "--quiet", "--seed", "4", "--out", str(run)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert set(column(run / "history.csv", "train_r2") + column(run / "history.csv", "valid_r2")) == {"nan"}
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_large_numbers_that_differ_by_little_are_told_apart(tmp_path: Path) -> None:
     rng, lines = np.random.default_rng(0), ["time,zero,later"]
@@ -306,7 +323,8 @@ def test_a_new_run_takes_away_what_an_old_one_left(tmp_path: Path, monkeypatch: 
         (["predict", "--model", "empty", "--data", "digits"], "expected a folder that `treadle train` made, got no config.json"),
         (["predict", "--model", "run", "--data", "flowers.csv"], "expected digits data as the model was trained on, got csv"),
         (["predict", "--model", "run", "--data", "idx"], "idx: expected images of 64 pixels, got 24"),
-        (["predict", "--model", "run", "--data", "digits", "--out", "none/p.csv"], "none"),
+        (["predict", "--model", "run", "--data", "digits", "--out", "none/p.csv"], "error: none/p.csv: no such file"),
+        (["train", "--data", "digits", "--target", "y"], "digits: expected no --target, as images have labels, got 'y'"),
         (["predict", "--model", "damaged", "--data", "digits"], "expected JSON, got"),
         (["predict", "--model", "other", "--data", "digits"], "expected options, data and model, got another file"),
         (["predict", "--model", "cut", "--data", "digits"], "expected a header within"),

@@ -140,15 +140,14 @@ def in_units(recipe: Recipe, outputs: Array) -> Array:
 
 
 def _kind(source: str, target: str | None) -> str:
-    if source == "digits":
-        return "digits"
-    if not Path(source).exists():
+    if source != "digits" and not Path(source).exists():
         raise FileNotFoundError(f"{source}: expected 'digits', a folder of IDX files or a CSV file, got nothing there")
-    if Path(source).is_dir():
-        return "idx"
-    if target is None:
+    kind = "digits" if source == "digits" else "idx" if Path(source).is_dir() else "csv"
+    if kind == "csv" and target is None:
         raise ValueError(f"{source}: expected the column to predict as --target, got none")
-    return "csv"
+    if kind != "csv" and target:
+        raise ValueError(f"{source}: expected no --target, as images have labels, got {target!r}")
+    return kind
 
 
 def _part(rows: int, part: str, seed: int) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,14 +147,19 @@ class _Job:
         history.to_csv(self.out / folder.HISTORY)
         outputs = predict(self.model, self.test)
         try:
-            plots.curves(history).savefig(self.out / folder.CURVES)
-            if self.classes:
-                counts = confusion_matrix(outputs, self.answers, len(self.classes))
-                plots.confusion(counts, self.classes).savefig(self.out / folder.CONFUSION)
+            self._draw(history, outputs)
         except ImportError as error:
             print(f"treadle: no pictures ({error})", file=sys.stderr)
         if not quiet:
             self._report(history, outputs)
+
+    def _draw(self, history: History, outputs: npt.NDArray[Any]) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)  # no font has all characters that a class may have
+            plots.curves(history).savefig(self.out / folder.CURVES)
+            if self.classes:
+                counts = confusion_matrix(outputs, self.answers, len(self.classes))
+                plots.confusion(counts, self.classes).savefig(self.out / folder.CONFUSION)
 
     def _report(self, history: History, outputs: npt.NDArray[Any]) -> None:
         last = history.rows[-1]

@@ -46,7 +46,7 @@ def train(path: Path, target: str, seed: int, epochs: int) -> float:
         raise SystemExit(f"{path}: expected classes in column {target!r}, got numbers to predict")
     parts = split(len(table.features), np.random.default_rng(seed))
     mean, std = table.features[parts[0]].mean(axis=0), table.features[parts[0]].std(axis=0)
-    features = (table.features - mean) / np.where(std > 0, std, 1)
+    features = ((table.features - mean) / np.where(std > 0, std, 1)).astype(np.float32)
     train_rows, stop_rows, test_rows = (TensorDataset(features[part], table.target[part]) for part in parts)
 
     model = MLP(features.shape[1], (64, 64), len(classes), drop_prob=0.2)

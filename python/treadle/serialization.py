@@ -12,7 +12,8 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from treadle._core import Tensor
 
-__all__ = ["SerializationError", "from_bfloat16", "load", "load_metadata", "save", "write_atomic"]
+__all__ = ["SerializationError", "from_bfloat16", "load", "load_metadata", "naming", "save", "write_atomic"]
 
 Array = npt.NDArray[Any]
 
@@ -49,6 +50,17 @@ class SerializationError(ValueError):
     """A file that is not what it should be."""
 
 
+@contextmanager
+def naming(path: str | PathLike[str]) -> Iterator[None]:
+    """Inside, an error of the system names this path, whichever file stands in for it until it is whole."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 def write_atomic(path: str | PathLike[str], *parts: bytes | memoryview) -> None:
     """Writes a file that appears under its name only when it is whole and on disk.
 
@@ -62,18 +74,19 @@ def write_atomic(path: str | PathLike[str], *parts: bytes | memoryview) -> None:
         return
     place = Path(os.path.realpath(path))
     temporary = place.with_name(f".treadle-{os.urandom(8).hex()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with naming(path):
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                if mode is not None:
+                    os.fchmod(file.fileno(), stat.S_IMODE(mode))
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, place)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _mode(path: str | PathLike[str]) -> int | None:

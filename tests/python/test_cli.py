@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
@@ -12,39 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import treadle
+from tests.python.command import CHECKPOINTS, FILES, QUICK, column
 from treadle.cli import train
 from treadle.cli.main import main
-from treadle.training import plots
-
-QUICK = ["--epochs", "3", "--hidden", "16", "--blocks", "1", "--batch-size", "64"]
-CHECKPOINTS = {"checkpoint.safetensors", "checkpoint.1.safetensors"}
-FILES = CHECKPOINTS | {"config.json", "confusion.png", "curves.png", "history.csv", "model.safetensors"}
-
-
-def column(path: Path, name: str) -> list[str]:
-    with path.open(newline="") as file:
-        return [row[name] for row in csv.DictReader(file)]
-
-
-@pytest.fixture
-def flowers(tmp_path: Path) -> Path:
-    """A CSV of numbers, a category and three classes."""
-    rng = np.random.default_rng(0)
-    kinds = rng.integers(0, 3, 120)
-    lines = ["length,colour,width,kind"]
-    for kind in kinds:
-        length, width = rng.normal(100 + 10 * kind, 1), rng.normal(5 - kind, 0.5)
-        lines.append(f"{length:.3f},{'red' if kind == 1 else 'blue'},{width:.3f},{'abc'[kind]}")
-    path = tmp_path / "flowers.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -65,14 +40,6 @@ def images(tmp_path: Path) -> Path:
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(pixels)))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
     return folder
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than these trainings."""
-    blank = SimpleNamespace(savefig=lambda path: None)
-    monkeypatch.setattr(plots, "curves", lambda *_: blank)
-    monkeypatch.setattr(plots, "confusion", lambda *_: blank)
 
 
 # what it leaves ---------------------------------------------------------------
@@ -155,6 +122,39 @@ def test_a_table_with_a_number_to_predict(tmp_path: Path, flowers: Path, capsys:
     predictions = np.array(column(run / "predictions.csv", "prediction"), float)
     assert np.abs(answers - predictions).mean() < 4.0
     assert 95.0 < answers.min() < answers.max() < 125.0
+
+
+def test_odd_class_names_make_no_noise_and_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["日本", "$\\frac$", "x" * 300]
+    table, run = tmp_path / "odd.csv", tmp_path / "run"
+    table.write_text("a,y\n" + "".join(f"{i},{names[i % 3]}\n" for i in range(60)))
+    assert main(["train", *QUICK, "--data", str(table), "--target", "y", "--quiet", "--batch-size", "16", "--out", str(run)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_target_that_varies_in_no_part_makes_no_noise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, run = tmp_path / "constant.csv", tmp_path / "run"
+    table.write_text("a,y\n1,.5\n2,.5\n3,.5\n4,.5\n5,.7\n")
+    assert main(["train", *QUICK, "--data", str(table), "--target", "y", "--quiet", "--seed", "4", "--out", str(run)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert set(column(run / "history.csv", "train_r2") + column(run / "history.csv", "valid_r2")) == {"nan"}
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_large_numbers_that_differ_by_little_are_told_apart(tmp_path: Path) -> None:
+    rng, lines = np.random.default_rng(0), ["time,zero,later"]
+    for second in rng.integers(0, 100, 200):
+        lines.append(f"{1_700_000_000 + second},0.1,{1_700_000_100.25 + second}")
+    table, run = tmp_path / "times.csv", tmp_path / "run"
+    table.write_text("\n".join(lines) + "\n")
+    assert main(["train", "--data", str(table), "--target", "later", "--quiet", "--out", str(run)]) == 0
+    assert float(column(run / "history.csv", "valid_r2")[-1]) > 0.9
+    assert main(["predict", "--model", str(run), "--data", str(table), "--quiet"]) == 0
+    assert column(run / "predictions.csv", "answer") == [line.split(",")[2] for line in lines[1:]]
+    predictions = np.array(column(run / "predictions.csv", "prediction"), float)
+    assert len(np.unique(predictions)) == len({line.split(",")[0] for line in lines[1:]})
+    assert json.loads((run / "config.json").read_text())["data"]["std"][1] == 1.0
 
 
 def test_a_folder_of_idx_files(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,6 +314,8 @@ def test_a_new_run_takes_away_what_an_old_one_left(tmp_path: Path, monkeypatch: 
         (["train", "--data", "holes.csv", "--target", "y"], "expected no missing values, got 1, the first in line 3, column 'x'"),
         (["train", "--data", "short.csv", "--target", "y"], "short.csv: expected at least 2 rows to train on and 1 to test"),
         (["train", "--data", "only.csv", "--target", "y"], "only.csv: expected columns besides 'y', got none"),
+        (["train", "--data", "same.csv", "--target", "y"], "expected at least 2 different values in column 'y', got only 'yes'"),
+        (["train", "--data", "same.csv", "--target", "z"], "expected at least 2 different values in column 'z', got only 0.5"),
         (["train", "--data", "binary.csv", "--target", "y"], "expected CSV text in UTF-8"),
         (["train", "--out", "flowers.csv"], "flowers.csv: file exists"),
         (["train", "--resume", "--out", "empty"], "empty: expected a folder that `treadle train` made, got no config.json"),
@@ -321,7 +323,8 @@ def test_a_new_run_takes_away_what_an_old_one_left(tmp_path: Path, monkeypatch: 
         (["predict", "--model", "empty", "--data", "digits"], "expected a folder that `treadle train` made, got no config.json"),
         (["predict", "--model", "run", "--data", "flowers.csv"], "expected digits data as the model was trained on, got csv"),
         (["predict", "--model", "run", "--data", "idx"], "idx: expected images of 64 pixels, got 24"),
-        (["predict", "--model", "run", "--data", "digits", "--out", "none/p.csv"], "none"),
+        (["predict", "--model", "run", "--data", "digits", "--out", "none/p.csv"], "error: none/p.csv: no such file"),
+        (["train", "--data", "digits", "--target", "y"], "digits: expected no --target, as images have labels, got 'y'"),
         (["predict", "--model", "damaged", "--data", "digits"], "expected JSON, got"),
         (["predict", "--model", "other", "--data", "digits"], "expected options, data and model, got another file"),
         (["predict", "--model", "cut", "--data", "digits"], "expected a header within"),
@@ -347,6 +350,7 @@ def test_one_line_and_exit_code_2(
     Path("holes.csv").write_text("x,y\n1,2\n,3\n")
     Path("short.csv").write_text("x,y\n1,2\n2,3\n")
     Path("only.csv").write_text("y\n" + "1\n2\n" * 10)
+    Path("same.csv").write_text("x,y,z\n" + "1,yes,.5\n2,yes,.5\n" * 10)
     Path("binary.csv").write_bytes(b"\xff\xfe\x00")
     assert main(arguments) == 2
     said = capsys.readouterr()
@@ -380,14 +384,6 @@ def test_a_changed_config_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(f"treadle: error: {tmp_path / 'config.json'}: {message}")
     assert said.count("\n") == 1
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run on the digits."""
-    run = tmp_path_factory.mktemp("finished") / "run"
-    assert main(["train", *QUICK, "--epochs", "1", "--quiet", "--out", str(run)]) == 0
-    return run
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,13 +207,26 @@ def test_examples_that_differ_are_refused(examples: list[Any], error: type[Excep
 def test_loaders_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^data_loader: expected batch_size of at least 1, got 0$"):
         DataLoader(numbered(2), 0)
-    with pytest.raises(TypeError, match="integer"):
-        DataLoader(numbered(2), 1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^data_loader: expected batch_size as an integer, got 32\.0$"):
+        DataLoader(numbered(2), 32.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^data_loader: expected a dataset of examples by number, got a table, DataFrame; "):
+        DataLoader(pd.DataFrame({"a": [1, 2]}), 2)
     with pytest.raises(TypeError, match=r"^data_loader: expected a dataset with __getitem__ and __len__, got int$"):
         DataLoader(3)
 
 
 # transforms -------------------------------------------------------------------
+
+
+def test_a_transform_of_another_number_of_arguments_is_refused() -> None:
+    pairs = TensorDataset(np.zeros((4, 2, 2)), np.zeros(4))
+    message = (
+        r"^data_loader: expected a transform of 2 arguments, the parts of a batch, got Normalize; .* lambda x, y: \(f\(x\), y\)"
+    )
+    with pytest.raises(TypeError, match=message):
+        next(iter(DataLoader(pairs, 2, transform=Normalize(0.0, 1.0))))
+    with pytest.raises(TypeError, match=r"^normalize: expected a tensor or array of images, got str$"):
+        next(iter(DataLoader(pairs, 2, transform=lambda x, y: (Normalize(0.0, 1.0)("x"), y))))
 
 
 def images(*shape: int, dtype: str = "uint8") -> Array:

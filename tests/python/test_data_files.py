@@ -147,7 +147,7 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 def test_columns_become_features_and_classes(tmp_path: Path) -> None:
     path = written(tmp_path, 'mass,"isle, name",kind\n1.5, b ,x\n-2e3,a,y\n\n0,"c\nd",x\n', "utf-8-sig")
     table = read_csv(path, "kind")
-    assert table.features.dtype == np.float32
+    assert table.features.dtype == np.float64
     assert table.features.tolist() == [[1.5, 0, 1, 0], [-2000, 1, 0, 0], [0, 0, 0, 1]]
     assert table.target is not None
     assert (table.target.tolist(), table.target.dtype) == ([0, 1, 0], np.int64)
@@ -170,7 +170,8 @@ def test_a_schema_reads_other_files_alike(tmp_path: Path) -> None:
     for text, message in (
         ("n,c\n1,z\n", r"expected one of \['a', 'b'\] in column 'c', got 'z' in line 2 of"),
         ("n,c\n1,a\nx,a\n", "expected numbers in column 'n', got 'x' in line 3 of"),
-        ("n\n1\n", r"expected columns \['n', 'c'\] in .*, got none named \['c'\]"),
+        ("n,d\n1,2\n", r"expected columns \['n', 'c'\] in .*, got none named \['c'\] in the header \['n', 'd'\]"),
+        ("n,c\n1e39,a\n", r"expected numbers of at most 3.403e\+38 in column 'n', got '1e39' in line 2 of"),
         ("n,c,t\n1,a,6\n", r"expected one of \['5', '7'\] in column 't', got '6' in line 2 of"),
     ):
         with pytest.raises(ValueError, match=f"^read_csv: {message}"):
@@ -186,6 +187,19 @@ def test_classes_that_are_numbers_are_compared_as_numbers(tmp_path: Path) -> Non
         assert other.target.tolist() == [1, 0, 2]
     with pytest.raises(ValueError, match=r"expected one of \['0', '1', '2'\] in column 't', got 'x' in line 2"):
         read_csv(written(tmp_path, "a,t\n1,x\n"), "t", table.schema)
+
+
+def test_numbers_are_as_exact_as_the_file_has_them(tmp_path: Path) -> None:
+    table = read_csv(written(tmp_path, "time,t\n1700000000.25,0.1\n1700000001.5,1700000000.125\n"), "t")
+    assert table.features.tolist() == [[1700000000.25], [1700000001.5]]
+    assert table.target is not None
+    assert table.target.tolist() == [0.1, 1700000000.125]
+
+
+def test_a_few_numbers_among_words_are_categories(tmp_path: Path) -> None:
+    for values in (["0", "1", "2", "3+"] * 10, [str(i) for i in range(30)] + ["old"] * 4):
+        table = read_csv(written(tmp_path, "a,t\n" + "".join(f"{v},1\n" for v in values)), "t")
+        assert table.schema.columns[0].categories == sorted(set(values))
 
 
 def test_an_underscore_makes_no_number(tmp_path: Path) -> None:
@@ -208,7 +222,7 @@ def test_what_the_target_is(tmp_path: Path, values: list[str], classes: list[str
     assert table.schema.classes == classes
     assert table.target is not None
     if classes is None:
-        assert table.target.dtype == np.float32
+        assert table.target.dtype == np.float64
         assert table.target.tolist() == [float(v) for v in values]
     else:
         assert [classes[i] for i in table.target] == values
@@ -230,7 +244,21 @@ def test_what_the_target_is(tmp_path: Path, values: list[str], classes: list[str
             "a,t\n" + "".join(f"id{i},1\n" for i in range(1001)),
             "at most 1000 categories in column 'a', got 1001; .* 'id0' in line 2 of",
         ),
-        ("a,t\n" + "".join(f"{i},1\n" for i in range(1001)) + "1e39,1\n", "the first that is not a number is '1e39' in line 1003"),
+        (
+            "a,t\n" + "".join(f"{i},1\n" for i in range(50)) + "oops,1\n",
+            "numbers in column 'a', as 50 of 51 are, got 'oops' in line 52",
+        ),
+        (
+            "a,t\n" + "".join(f"1,{i}\n" for i in range(99)) + "1,n/a\n",
+            "numbers in column 't', as 99 of 100 are, got 'n/a' in line 101",
+        ),
+        ("a,t\n1,x\n1e39,y\n", r"numbers of at most 3.403e\+38 in column 'a', got '1e39' in line 3"),
+        ("a,t\n1,1\n2,-inf\n", r"numbers of at most 3.403e\+38 in column 't', got '-inf' in line 3"),
+        ('a,t\n1,2\n\n"3,4\n5,6\n', "quotes in pairs, got a row that begins in line 4 of .*unexpected end of data"),
+        ('a,t\n"3,4\n5,6\n"7",8\n', "quotes in pairs, got a row that begins in line 2 of "),
+        ("a;t\n1,5;2\n", "expected cells separated by commas, got the header 'a;t' in "),
+        ("a\tt\n1\t2\n", r"expected cells separated by commas, got the header 'a\\tt' in "),
+        ("a|t\n1|2\n", r"expected cells separated by commas, got the header 'a\|t' in "),
     ],
 )
 def test_a_wrong_table_is_a_named_error(tmp_path: Path, text: str, message: str) -> None:
@@ -241,11 +269,12 @@ def test_a_wrong_table_is_a_named_error(tmp_path: Path, text: str, message: str)
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    for raw in (b"a,t\n\xff,1\n", b'a,t\n"' + b"x" * 200_000 + b'",1\n'):
+    for raw, message in (
+        (b"a,t\n\xff,1\n", "in UTF-8, got a file that cannot be read"),
+        (b'a,t\n"' + b"x" * 200_000 + b'",1\n', "with quotes in pairs, got a row that begins in line 2"),
+    ):
         path.write_bytes(raw)
-        with pytest.raises(
-            ValueError, match=r"^read_csv: expected CSV text in UTF-8, got a file that cannot be read, .*table\.csv"
-        ):
+        with pytest.raises(ValueError, match=rf"^read_csv: expected CSV text {message}.* .*table\.csv"):
             read_csv(path, "t")
     with pytest.raises(FileNotFoundError):
         read_csv(tmp_path / "none.csv", "t")

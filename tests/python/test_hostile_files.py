@@ -34,7 +34,7 @@ def test_categories_are_refused_before_their_features_take_memory(tmp_path: Path
     path = tmp_path / "a.csv"
     rows = [",".join([f"c{i % 1000}"] * 300 + ["1"]) for i in range(1000)]
     path.write_text("\n".join([",".join([f"x{i}" for i in range(300)] + ["y"]), *rows]))
-    with pytest.raises(ValueError, match="at most 1073741824 bytes of features, got 1200000000 from 1000 rows"):
+    with pytest.raises(ValueError, match="at most 1073741824 bytes of features, got 2400000000 from 1000 rows"):
         read_csv(path, "y")
 
 

@@ -221,6 +221,10 @@ def test_a_new_run_that_cannot_save_leaves_the_earlier_one(tmp_path: Path, monke
     with pytest.raises(OSError, match="no space"):
         Setting().fit(1, checkpoint=path)
     assert kept(tmp_path) == before
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError) as caught:
+        Setting().fit(1, checkpoint=tmp_path / "no" / "run.safetensors")
+    assert caught.value.filename == str(tmp_path / "no" / "run.safetensors")
 
 
 def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,8 +167,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomic(path, b"new", "not bytes")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["kept"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         save(tmp_path / "no" / "folder", {})
+    assert caught.value.filename == str(tmp_path / "no" / "folder")
 
 
 def test_a_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ Invariant: whatever a recipe says was found in the training rows alone, and the 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,7 +19,7 @@ from treadle._core import Generator, Tensor, gather_rows, gather_rows_scaled, ra
 from treadle.data import MNIST, DataLoader, Digits
 from treadle.data.table import Schema, Table, read_csv
 
-__all__ = ["Prepared", "Recipe", "Rows", "loader", "prepare", "rows_for"]
+__all__ = ["Prepared", "Recipe", "Rows", "in_units", "loader", "prepare", "rows_for"]
 
 Recipe: TypeAlias = dict[str, Any]
 Array: TypeAlias = npt.NDArray[Any]
@@ -27,13 +29,15 @@ _IMAGES = ("digits", "idx")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A dataset for `DataLoader`: features (N, D), answers where known, and the rows' numbers in the source.
+    """A dataset for `DataLoader`: features (N, D), targets where known, and the rows' numbers in the source.
 
-    Features in uint8 become `x·scale + offset` as they are gathered; others are ready.
+    Features in uint8 become `x·scale + offset` as they are gathered; others are ready. Answers are targets as the source has
+    them: classes as numbers, or numbers to predict before they were scaled.
     """
 
     x: Tensor
     y: Tensor | None
+    answers: Array | None
     numbers: Array
     scale: float = 1.0
     offset: float = 0.0
@@ -45,14 +49,10 @@ class Rows:
         return tuple(part[0] for part in self.gather(Tensor([index])))
 
     def gather(self, index: Tensor) -> tuple[Tensor, ...]:
-        """The rows at `index` (int64): features, and answers where known."""
+        """The rows at `index` (int64): features, and targets where known."""
         images = self.x.dtype == "uint8"
         x = gather_rows_scaled(self.x, index, self.scale, self.offset) if images else gather_rows(self.x, index)
         return (x,) if self.y is None else (x, gather_rows(self.y, index))
-
-    def targets(self) -> Array | None:
-        """The answers, where known."""
-        return None if self.y is None else self.y.numpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +70,28 @@ def loader(rows: Rows, batch_size: int, generator: Generator | None = None) -> D
     return DataLoader(rows, batch_size, train, train and len(rows) % batch_size == 1, generator)
 
 
-def prepare(source: str, target: str | None, seed: int) -> Prepared:
+def prepare(source: str, target: str | None, seed: int, begun: Recipe | None = None) -> Prepared:
     """Reads a source to train on: its own test part, or a random fifth of it, is held out.
 
     Args:
         source: "digits", a folder of IDX files or a CSV file.
         target: The column of the CSV to predict.
         seed: Decides which fifth.
+        begun: The recipe of the run that goes on, if one does; it is that of the result.
 
     Raises:
         FileNotFoundError: There is no such source.
-        ValueError: The source is damaged, too small, or needs a target.
+        ValueError: The source is damaged, too small, or needs a target, or it is not what the run began with.
     """
     kind = _kind(source, target)
     if kind == "csv":
-        return _prepare_table(source, str(target), seed)
+        return _prepare_table(source, str(target), seed, begun)
     parts = [_images(source, kind, part, seed) for part in ("train", "test")]
     (train_x, train_y, _), (test_x, test_y, _) = parts
     if train_x.shape[1] != test_x.shape[1]:
         raise ValueError(f"{source}: expected test images of {train_x.shape[1]} pixels, got {test_x.shape[1]}")
     _enough(source, len(train_x), len(test_x))
+    _varied(source, "the labels", np.unique(train_y).tolist())
     mean, std = _moments(train_x)
     recipe: Recipe = {
         "kind": kind,
@@ -97,7 +99,9 @@ def prepare(source: str, target: str | None, seed: int) -> Prepared:
         "classes": [str(digit) for digit in range(int(max(train_y.max(), test_y.max())) + 1)],
         "scale": 1.0 / std,
         "offset": -mean / std,
+        "sha256": _digest("", train_x, train_y, test_x, test_y),
     }
+    recipe = _continued(source, recipe, begun)
     return Prepared(recipe, *(_image_rows(recipe, *part) for part in parts))
 
 
@@ -129,16 +133,21 @@ def rows_for(recipe: Recipe, source: str, part: str | None, seed: int) -> Rows:
     return _image_rows(recipe, x, y, numbers)
 
 
+def in_units(recipe: Recipe, outputs: Array) -> Array:
+    """The outputs of a regression (N, 1) in the units of its answers (N,)."""
+    values: Array = outputs.reshape(-1).astype(np.float64) * recipe["target_std"] + recipe["target_mean"]
+    return values
+
+
 def _kind(source: str, target: str | None) -> str:
-    if source == "digits":
-        return "digits"
-    if not Path(source).exists():
+    if source != "digits" and not Path(source).exists():
         raise FileNotFoundError(f"{source}: expected 'digits', a folder of IDX files or a CSV file, got nothing there")
-    if Path(source).is_dir():
-        return "idx"
-    if target is None:
+    kind = "digits" if source == "digits" else "idx" if Path(source).is_dir() else "csv"
+    if kind == "csv" and target is None:
         raise ValueError(f"{source}: expected the column to predict as --target, got none")
-    return "csv"
+    if kind != "csv" and target:
+        raise ValueError(f"{source}: expected no --target, as images have labels, got {target!r}")
+    return kind
 
 
 def _part(rows: int, part: str, seed: int) -> Array:
@@ -150,9 +159,30 @@ def _part(rows: int, part: str, seed: int) -> Array:
     return np.sort(order[:held] if part == "test" else order[held:])
 
 
+def _varied(source: str, place: str, values: list[Any]) -> None:
+    if len(values) < 2:
+        raise ValueError(f"{source}: expected at least 2 different values in {place}, got only {values[0]!r}")
+
+
 def _enough(source: str, train: int, test: int) -> None:
     if train < 2 or test < 1:
         raise ValueError(f"{source}: expected at least 2 rows to train on and 1 to test, got {train} and {test}")
+
+
+def _digest(text: str, *arrays: Array) -> str:
+    """SHA-256 over all that a source holds for the model: a text, and each array's type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for array in arrays:
+        digest.update(f"\n{array.dtype.name}{array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _continued(source: str, recipe: Recipe, begun: Recipe | None) -> Recipe:
+    """The recipe of the run that goes on, or of a new one; of equal data they differ at most by a machine's rounding."""
+    if begun is not None and begun["sha256"] != recipe["sha256"]:
+        raise ValueError(f"resume: expected the data this run began with, got {source}, which is not; restore it, or train anew")
+    return begun or recipe
 
 
 # images
@@ -172,7 +202,7 @@ def _images(source: str, kind: str, part: str, seed: int) -> tuple[Array, Array,
 
 
 def _image_rows(recipe: Recipe, x: Array, y: Array, numbers: Array) -> Rows:
-    return Rows(Tensor(x), Tensor(y), numbers, recipe["scale"], recipe["offset"])
+    return Rows(Tensor(x), Tensor(y), y, numbers, recipe["scale"], recipe["offset"])
 
 
 def _moments(pixels: Array) -> tuple[float, float]:
@@ -188,8 +218,10 @@ def _moments(pixels: Array) -> tuple[float, float]:
 # tables
 
 
-def _prepare_table(source: str, target: str, seed: int) -> Prepared:
+def _prepare_table(source: str, target: str, seed: int, begun: Recipe | None) -> Prepared:
     table = read_csv(source, target)
+    assert table.target is not None
+    _varied(source, f"column {target!r}", table.schema.classes or sorted(set(table.target.tolist())))
     n = len(table.features)
     train, test = (_part(n, part, seed) for part in ("train", "test"))
     _enough(source, len(train), len(test))
@@ -204,22 +236,25 @@ def _prepare_table(source: str, target: str, seed: int) -> Prepared:
         "schema": table.schema.to_json(),
         "mean": mean,
         "std": std,
+        "sha256": _digest(json.dumps(table.schema.to_json()), table.features, table.target),
     }
-    if table.schema.classes is None and table.target is not None:
+    if table.schema.classes is None:
         (center,), (spread,) = _scaling(table.target[train, None], np.array([True]))
         recipe |= {"target_mean": center, "target_std": spread}
+    recipe = _continued(source, recipe, begun)
     return Prepared(recipe, _table_rows(recipe, table, train), _table_rows(recipe, table, test))
 
 
 def _scaling(values: Array, numeric: Array) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each column; 0 and 1 for categories, and 1 for a constant."""
-    mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    return np.where(numeric, mean, 0.0).tolist(), np.where(numeric & (std > 0.0), std, 1.0).tolist()
+    """Mean and standard deviation of each column; 0 and 1 for categories, and 1 for a constant, whose own may be rounding."""
+    varies = values.min(axis=0) < values.max(axis=0)
+    return np.where(numeric, values.mean(axis=0), 0.0).tolist(), np.where(numeric & varies, values.std(axis=0), 1.0).tolist()
 
 
 def _table_rows(recipe: Recipe, table: Table, numbers: Array) -> Rows:
     x = ((table.features[numbers] - np.array(recipe["mean"])) / np.array(recipe["std"])).astype(np.float32)
-    y = None if table.target is None else table.target[numbers]
-    if y is not None and recipe["classes"] is None:
-        y = ((y[:, None] - recipe["target_mean"]) / recipe["target_std"]).astype(np.float32)
-    return Rows(Tensor(x), None if y is None else Tensor(y), numbers)
+    answers = None if table.target is None else table.target[numbers]
+    y = answers
+    if answers is not None and recipe["classes"] is None:
+        y = ((answers[:, None] - recipe["target_mean"]) / recipe["target_std"]).astype(np.float32)
+    return Rows(Tensor(x), None if y is None else Tensor(y), answers, numbers)

@@ -1,12 +1,13 @@
 """The folder a run leaves: which files it has, and the model that is in it.
 
-Invariant: `config.json` and `model.safetensors` together say all there is to know to use the model; nothing in them
-depends on the machine, the time or the number of threads.
+Invariants: `config.json` and `model.safetensors` together say all there is to know to use the model; nothing in them
+depends on the machine, the time or the number of threads. Nothing is written over or taken away but what a run left.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from treadle._core import __version__
 from treadle.models import MLPResNet
 from treadle.serialization import load, write_atomic
+from treadle.training.saved import Checkpoints
 
 __all__ = [
     "CHECKPOINT",
@@ -22,12 +24,18 @@ __all__ = [
     "CURVES",
     "HISTORY",
     "MODEL",
+    "PREDICTIONS",
+    "holds_run",
     "load_model",
     "read_config",
+    "take_over",
     "write_config",
 ]
 
-MODEL, CONFIG, HISTORY = "model.safetensors", "config.json", "history.csv"
+MODEL, CONFIG, HISTORY, PREDICTIONS = "model.safetensors", "config.json", "history.csv", "predictions.csv"
+CURVES, CONFUSION, CHECKPOINT = "curves.png", "confusion.png", "checkpoint.safetensors"
+_LEFT = (MODEL, HISTORY, CURVES, CONFUSION, PREDICTIONS, CHECKPOINT)
+
 # What `config.json` must have, by section; of the data, by its kind.
 _NUMBER = (int, float)
 _OPTIONS: dict[str, Any] = {"seed": int}
@@ -36,7 +44,32 @@ _IMAGES: dict[str, Any] = {"kind": str, "dim": int, "classes": list, "scale": _N
 _TABLE: dict[str, Any] = {"kind": str, "dim": int, "classes": (list, type(None)), "schema": dict, "mean": list, "std": list}
 _TARGET: dict[str, Any] = {"target_mean": _NUMBER, "target_std": _NUMBER}
 
-CURVES, CONFUSION, CHECKPOINT = "curves.png", "confusion.png", "checkpoint.safetensors"
+
+def holds_run(folder: Path, source: str) -> bool:
+    """Whether a new run on a source finds an earlier one in its folder.
+
+    Raises:
+        ValueError: The folder has files under the names of a run's that no run made, or the source is among them.
+    """
+    found = [name for name in (CONFIG, *_LEFT) if (folder / name).exists()]
+    for path in (folder / name for name in found):
+        if os.path.exists(source) and path.samefile(source):
+            raise ValueError(f"train: expected the data outside of what is written, got {path}; choose another --out")
+    try:
+        return bool(found) and bool(read_config(folder))
+    except (FileNotFoundError, ValueError) as error:
+        got = f"{', '.join(found)} in {folder}, which holds no run ({error})"
+        raise ValueError(f"train: expected nothing to write over but an earlier run, got {got}; choose another --out") from None
+
+
+def take_over(folder: Path, new: Path, config: dict[str, Any]) -> None:
+    """Makes the run whose checkpoints lie in `new` that of the folder. At no moment do its parts mix with the earlier one's."""
+    Checkpoints(folder / CHECKPOINT).take_away(1)
+    for name in _LEFT:
+        (folder / name).unlink(missing_ok=True)
+    write_config(folder, config)
+    for file in Checkpoints(new / CHECKPOINT).files():
+        os.replace(file, folder / file.name)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:

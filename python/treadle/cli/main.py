@@ -90,7 +90,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         default = DEFAULTS[name.removeprefix("--").replace("-", "_")]
         parser.add_argument(name, type=kind, help=text if default is None else f"{text} (default: {default})")
 
-    add("--data", str, "'digits', a folder of MNIST-format IDX files, or a CSV file")
+    add("--data", _path, "'digits', a folder of MNIST-format IDX files, or a CSV file")
     add("--target", str, "the column of the CSV to predict")
     add("--epochs", _whole(1), "how often to go through the data")
     add("--batch-size", _whole(2), "rows per step")
@@ -103,23 +103,29 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--dropout", _real(0.0, 1.0), "dropout probability")
     add("--seed", _whole(0, 2**64 - 1), "seed of weights, dropout, shuffling and the held-out fifth")
     add("--threads", _whole(1), "threads to use; the result does not depend on it (default: all)")
-    add("--out", str, "folder for the results")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the folder --out")
+    add("--out", _path, "folder for the results; an earlier run in it stays until this one's first epoch has ended")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder --out, on the same data")
     parser.add_argument("--quiet", action="store_true", help="no progress and no report")
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.description = "Applies a trained model; prints how good it is where the answers are known."
-    parser.add_argument("--model", required=True, help="folder of a finished run")
-    parser.add_argument("--data", required=True, help="'digits', a folder of IDX files, or a CSV file")
+    parser.add_argument("--model", type=_path, required=True, help="folder of a finished run")
+    parser.add_argument("--data", type=_path, required=True, help="'digits', a folder of IDX files, or a CSV file")
     parser.add_argument(
         "--part",
         choices=("test", "train", "all"),
         help="which rows; 'test' of digits and CSV: the fifth the run held out (default: test for digits and IDX, all for CSV)",
     )
-    parser.add_argument("--out", help="where to write, '-' for stdout (default: predictions.csv in the model's folder)")
+    parser.add_argument("--out", type=_path, help="where to write, '-' for stdout (default: predictions.csv in the model's folder)")
     parser.add_argument("--threads", type=_whole(1), help="threads to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="no report")
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return text
 
 
 def _whole(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from treadle._core import set_num_threads
 from treadle.cli import folder
-from treadle.cli.data import loader, rows_for
+from treadle.cli.data import Rows, in_units, loader, rows_for
 from treadle.serialization import write_atomic
 from treadle.training import accuracy, mae, predict, r2
 
@@ -33,35 +33,35 @@ def run(options: argparse.Namespace) -> int:
     recipe = config["data"]
     rows = rows_for(recipe, options.data, options.part, config["options"]["seed"])
     outputs = predict(model, loader(rows, 1024))
-    targets = rows.targets()
-    out = options.out or str(Path(options.model) / "predictions.csv")
-    text = _table(rows.numbers, outputs, targets, recipe)
+    if not recipe["classes"]:
+        outputs = in_units(recipe, outputs)
+    out = options.out or str(Path(options.model) / folder.PREDICTIONS)
+    text = _table(rows, outputs, recipe["classes"])
     if out == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
         write_atomic(out, text.encode())
     if not options.quiet:
-        for line in (_judgement(outputs, targets, recipe), f"{len(rows)} predictions in {out}" if out != "-" else ""):
+        said = f"{len(rows)} predictions in {out}" if out != "-" else ""
+        for line in (_judgement(outputs, rows.answers, recipe["classes"]), said):
             if line:
                 print(line, file=sys.stderr if out == "-" else sys.stdout)
     return 0
 
 
-def _table(numbers: npt.NDArray[Any], outputs: npt.NDArray[Any], targets: npt.NDArray[Any] | None, recipe: dict[str, Any]) -> str:
+def _table(rows: Rows, outputs: npt.NDArray[Any], classes: list[str] | None) -> str:
     """The CSV: row number, prediction, its probability in a classification, and the answer where it is known."""
-    classes, columns = recipe["classes"], {"row": numbers.tolist()}
+    columns = {"row": rows.numbers.tolist()}
     if classes:
         shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         share = shifted.max(axis=1) / shifted.sum(axis=1)
         columns["prediction"] = [classes[index] for index in outputs.argmax(axis=1)]
         columns["probability"] = [f"{value:.4f}" for value in share]
     else:
-        columns["prediction"] = [f"{value:.7g}" for value in _unscaled(outputs, recipe)]
-    if targets is not None:
-        columns["answer"] = (
-            [classes[index] for index in targets] if classes else [f"{value:.7g}" for value in _unscaled(targets, recipe)]
-        )
+        columns["prediction"] = [_exact(value) for value in outputs.tolist()]
+    if rows.answers is not None:
+        columns["answer"] = [classes[value] if classes else _exact(value) for value in rows.answers.tolist()]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -69,17 +69,16 @@ def _table(numbers: npt.NDArray[Any], outputs: npt.NDArray[Any], targets: npt.ND
     return text.getvalue()
 
 
-def _judgement(outputs: npt.NDArray[Any], targets: npt.NDArray[Any] | None, recipe: dict[str, Any]) -> str:
+def _exact(value: float) -> str:
+    """As few digits as give the same number again."""
+    return repr(value).removesuffix(".0")
+
+
+def _judgement(outputs: npt.NDArray[Any], answers: npt.NDArray[Any] | None, classes: list[str] | None) -> str:
     """How good the predictions are, in one line; nothing when the answers are not known."""
-    if targets is None:
+    if answers is None:
         return ""
-    if recipe["classes"]:
-        share = accuracy(outputs, targets)
-        return f"accuracy {share:.2%} ({round(share * len(targets))} of {len(targets)})"
-    error = mae(outputs, targets) * recipe["target_std"]
-    return f"R² {r2(outputs, targets):.4f}, mean absolute error {error:.4g} ({len(targets)} rows)"
-
-
-def _unscaled(values: npt.NDArray[Any], recipe: dict[str, Any]) -> list[float]:
-    scaled: list[float] = (values.reshape(-1).astype(np.float64) * recipe["target_std"] + recipe["target_mean"]).tolist()
-    return scaled
+    if classes:
+        share = accuracy(outputs, answers)
+        return f"accuracy {share:.2%} ({round(share * len(answers))} of {len(answers)})"
+    return f"R² {r2(outputs, answers):.4f}, mean absolute error {mae(outputs, answers):.4g} ({len(answers)} rows)"

@@ -1,15 +1,17 @@
 """`treadle train`: from data to a folder with a model.
 
-Invariant: the same options and seed give the same bytes in `model.safetensors`, at any number of threads, interrupted
-and resumed or not.
+Invariants: the same options and seed give the same bytes in `model.safetensors`, at any number of threads, interrupted
+and resumed or not; a run that is refused, or that fails in its first epoch, leaves an earlier one as it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from treadle import optim
 from treadle._core import Generator, manual_seed, set_num_threads
 from treadle.cli import folder
-from treadle.cli.data import Prepared, loader, prepare
+from treadle.cli.data import Prepared, Recipe, in_units, loader, prepare
 from treadle.cli.options import DECAYS, DEFAULTS, FREE, RATES
 from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
@@ -35,49 +37,49 @@ def run(typed: argparse.Namespace) -> int:
     """Trains, and writes the folder; returns the exit code."""
     given = {name: value for name, value in vars(typed).items() if name in DEFAULTS}
     resume, quiet = getattr(typed, "resume", False), getattr(typed, "quiet", False)
-    options = _continued(given) if resume else DEFAULTS | given
+    options, begun = _continued(given) if resume else (DEFAULTS | given, None)
     options["lr"] = options["lr"] or RATES[options["optimizer"]]
     if options["weight_decay"] is None:
         options["weight_decay"] = DECAYS[options["optimizer"]]
     if options["threads"] is not None:
         set_num_threads(options["threads"])
-    data = prepare(options["data"], options["target"], options["seed"])
     out = Path(options["out"])
-    job = _Job(options, data, out)
-    if not resume:
-        _clear(out)
-    folder.write_config(out, job.config())
+    replaces = not resume and folder.holds_run(out, options["data"])
+    job = _Job(options, prepare(options["data"], options["target"], options["seed"], begun), out)
+    advice = f"the run before is still in {out}"
     try:
-        history = job.train(resume, not quiet)
+        if replaces:
+            job.replace(not quiet)
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            folder.write_config(out, job.config())
+        advice = f"go on with: treadle train --resume --out {out}"
+        history = job.train(out, resume or replaces, not quiet)
     except KeyboardInterrupt:
-        print(f"treadle: interrupted; go on with: treadle train --resume --out {options['out']}", file=sys.stderr)
+        print(f"treadle: interrupted; {advice}", file=sys.stderr)
         return 130
     job.finish(history, quiet)
     return 0
 
 
-def _continued(given: dict[str, Any]) -> dict[str, Any]:
-    """The options of the run to continue; ValueError when what was typed contradicts them."""
+def _continued(given: dict[str, Any]) -> tuple[dict[str, Any], Recipe]:
+    """Options and recipe of the run to continue; ValueError when what was typed contradicts them."""
     out = given.get("out", DEFAULTS["out"])
-    saved = folder.read_config(out)["options"]
+    config = folder.read_config(out)
     if not any(Checkpoints(Path(out) / folder.CHECKPOINT).files()):
         raise FileNotFoundError(f"{out}: expected a run to resume, got no {folder.CHECKPOINT}")
-    before: dict[str, Any] = DEFAULTS | saved
+    # Before there were digests, tables were standardised in float32: what goes on now would not be the same run.
+    if "sha256" not in config["data"]:
+        version = config.get("treadle", "unknown")
+        raise ValueError(f"resume: expected a run that knows its data by a digest, got {out} of version {version}; train anew")
+    before: dict[str, Any] = DEFAULTS | config["options"]
     for name, value in given.items():
         free = name in FREE and not (name == "epochs" and before["schedule"] != "none")
         if not free and value != before[name]:
             option = "--" + name.replace("_", "-")
             hint = f"; the {before['schedule']} schedule depends on it" if name == "epochs" else ""
             raise ValueError(f"resume: expected {option} {before[name]} as in {out}, got {value}{hint}")
-    return before | given
-
-
-def _clear(out: Path) -> None:
-    """Makes the folder and takes away what an earlier run left, so that its parts never mix with this one's."""
-    out.mkdir(parents=True, exist_ok=True)
-    Checkpoints(out / folder.CHECKPOINT).take_away(1)
-    for name in (folder.CHECKPOINT, folder.MODEL, folder.HISTORY, folder.CURVES, folder.CONFUSION):
-        (out / name).unlink(missing_ok=True)
+    return before | given, config["data"]
 
 
 class _Job:
@@ -87,7 +89,7 @@ class _Job:
         self.options, self.data, self.out = options, data, out
         self.classes: list[str] | None = data.recipe["classes"]  # None: a regression
         self.test = loader(data.test, _EVALUATION_ROWS)
-        self.answers = np.asarray(data.test.targets())
+        self.answers = np.asarray(data.test.answers)
         manual_seed(options["seed"])
         self.model = MLPResNet(**self.shape())
 
@@ -106,8 +108,14 @@ class _Job:
         kept = {name: value for name, value in self.options.items() if name not in ("out", "threads")}
         return {"options": kept, "data": self.data.recipe, "model": self.shape()}
 
-    def train(self, resume: bool, progress: bool) -> History:
-        """Trains the model."""
+    def replace(self, progress: bool) -> None:
+        """Trains for an epoch aside, then puts this run in the place of the one in the folder."""
+        with TemporaryDirectory(prefix=".treadle-", dir=self.out) as aside:
+            self.train(Path(aside), False, progress, epochs=1)
+            folder.take_over(self.out, Path(aside), self.config())
+
+    def train(self, place: Path, resume: bool, progress: bool, epochs: int | None = None) -> History:
+        """Trains the model with checkpoints in a folder, to the end or for a number of epochs."""
         options = self.options
         generator = Generator(options["seed"])
         train = loader(self.data.train, options["batch_size"], generator)
@@ -124,24 +132,34 @@ class _Job:
             step_scheduler="epoch" if options["schedule"] == "step" else "batch",
             metrics=metrics,
             progress=progress,
-            checkpoint=self.out / folder.CHECKPOINT,
+            checkpoint=place / folder.CHECKPOINT,
             resume=resume,
+            callbacks=[lambda history, _: len(history) == epochs],
         )
 
     def finish(self, history: History, quiet: bool) -> None:
         """Writes model, history and pictures, and reports."""
-        save(self.out / folder.MODEL, self.model.state_dict())
+        model = self.out / folder.MODEL
+        before = model.read_bytes() if model.exists() else None
+        save(model, self.model.state_dict())
+        if model.read_bytes() != before:
+            (self.out / folder.PREDICTIONS).unlink(missing_ok=True)
         history.to_csv(self.out / folder.HISTORY)
         outputs = predict(self.model, self.test)
         try:
-            plots.curves(history).savefig(self.out / folder.CURVES)
-            if self.classes:
-                counts = confusion_matrix(outputs, self.answers, len(self.classes))
-                plots.confusion(counts, self.classes).savefig(self.out / folder.CONFUSION)
+            self._draw(history, outputs)
         except ImportError as error:
             print(f"treadle: no pictures ({error})", file=sys.stderr)
         if not quiet:
             self._report(history, outputs)
+
+    def _draw(self, history: History, outputs: npt.NDArray[Any]) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)  # no font has all characters that a class may have
+            plots.curves(history).savefig(self.out / folder.CURVES)
+            if self.classes:
+                counts = confusion_matrix(outputs, self.answers, len(self.classes))
+                plots.confusion(counts, self.classes).savefig(self.out / folder.CONFUSION)
 
     def _report(self, history: History, outputs: npt.NDArray[Any]) -> None:
         last = history.rows[-1]
@@ -150,7 +168,7 @@ class _Job:
             right = round(float(last["valid_accuracy"] or 0.0) * rows)
             print(f"test accuracy {right / rows:.2%} ({right} of {rows}), loss {last['valid_loss']:.4f}")
         else:
-            error = mae(outputs, self.answers) * self.data.recipe["target_std"]
+            error = mae(in_units(self.data.recipe, outputs), self.answers)
             print(f"test R² {last['valid_r2']:.4f}, mean absolute error {error:.4g} ({rows} rows)")
         seconds = sum(float(value or 0.0) for value in history["seconds"])
         weights = sum(parameter.numel() for parameter in self.model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -61,6 +62,31 @@ def _alike(examples: list[Any], kind: Any, fact: Callable[[Any], Any]) -> None:
             raise ValueError(f"data_loader: expected examples alike in a batch, got {fact(examples[0])} and {fact(example)}")
 
 
+def _transformed(transform: Callable[..., Any], batch: Any) -> Any:
+    parts = batch if isinstance(batch, tuple) else (batch,)
+    try:
+        return transform(*parts)
+    except TypeError:
+        if _takes(transform, len(parts)):
+            raise
+        name = getattr(transform, "__name__", type(transform).__name__)
+        hint = "; for inputs alone, lambda x, y: (f(x), y)" if len(parts) == 2 else ""
+        raise TypeError(
+            f"data_loader: expected a transform of {len(parts)} arguments, the parts of a batch, got {name}{hint}"
+        ) from None
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as that can be known."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:  # one without a signature
+        return True
+    return True
+
+
 _CUT = 1024  # batches whose indices are cut from the order at once
 
 
@@ -76,11 +102,13 @@ class DataLoader:
         shuffle: Whether the order is random.
         drop_last: Whether a last batch that is not full is left out.
         generator: What the order is drawn from; None is the default generator.
-        transform: Applied to every batch: a tuple's parts are its arguments.
+        transform: Applied to every batch: a tuple's parts are its arguments. One that takes inputs alone, such as
+            `Normalize`, becomes `lambda x, y: (normalize(x), y)`.
 
     Raises:
         ValueError: A batch_size below 1.
-        TypeError: A dataset without examples by number, or a batch_size that is not an integer.
+        TypeError: A dataset without examples by number, such as a table of pandas, or a batch_size that is not an integer;
+            while it iterates, a transform that takes another number of arguments.
 
     Example:
         >>> for x, y in DataLoader(dataset, batch_size=32, shuffle=True):
@@ -96,10 +124,17 @@ class DataLoader:
         generator: Generator | None = None,
         transform: Callable[..., Any] | None = None,
     ) -> None:
-        if operator.index(batch_size) < 1:
+        try:
+            size = operator.index(batch_size)
+        except TypeError:
+            raise TypeError(f"data_loader: expected batch_size as an integer, got {batch_size!r}") from None
+        if size < 1:
             raise ValueError(f"data_loader: expected batch_size of at least 1, got {batch_size}")
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(f"data_loader: expected a dataset with __getitem__ and __len__, got {type(dataset).__name__}")
+        if hasattr(dataset, "columns") and hasattr(dataset, "__array__"):  # of a table the numbers are those of its columns
+            got = f"a table, {type(dataset).__name__}; make a TensorDataset of its values"
+            raise TypeError(f"data_loader: expected a dataset of examples by number, got {got}")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
         self.generator, self.transform = generator, transform
 
@@ -114,9 +149,7 @@ class DataLoader:
         batch_of = gatherer(dataset) or (lambda index: collate([dataset[i] for i in index.tolist()]))
         for index in self._indices(order):
             batch = batch_of(index)
-            if self.transform is not None:
-                batch = self.transform(*batch) if isinstance(batch, tuple) else self.transform(batch)
-            yield batch
+            yield batch if self.transform is None else _transformed(self.transform, batch)
 
     def _indices(self, order: Tensor) -> Iterator[Tensor]:
         """The order in batches. Many are cut at once: to cut one costs a quarter of what a small batch does."""

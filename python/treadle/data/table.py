@@ -1,12 +1,12 @@
-"""Tables from CSV files: columns become float32 features and a target, and a description that reads other files alike.
+"""Tables from CSV files: columns become features and a target, and a description that reads other files alike.
 
-Invariant: a `Schema` read from one file and applied to another gives features of the same meaning, or an error.
+Invariants: a `Schema` read from one file and applied to another gives features of the same meaning, or an error; a number
+is as exact as the file has it, and float32 can hold it.
 """
 
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from os import PathLike
@@ -19,6 +19,8 @@ __all__ = ["Column", "Schema", "Table", "read_csv"]
 
 # A column becomes one feature per category: one of more is an identifier, free text, or numbers with a stray word.
 _MOST_CATEGORIES = 1000
+# A target of whole numbers with more of them is a number to predict; a column of more is not one of categories by intent.
+_MOST_CLASSES = 20
 # A cell of a few bytes becomes up to 1000 features: a small file could ask for any amount of memory.
 _MOST_BYTES = 1 << 30
 _LARGEST = float(np.finfo(np.float32).max)
@@ -69,21 +71,23 @@ class Table:
     """A file that was read.
 
     Attributes:
-        features: float32 (N, D).
-        target: int64 class numbers or float32 values, (N,); None if the file has no target column.
+        features: float64 (N, D), as exact as the file. Standardise them first and make them float32 then: of large numbers
+            that differ by little, such as times, float32 alone would leave nothing.
+        target: int64 class numbers or float64 values, (N,); None if the file has no target column.
         schema: What the columns mean.
     """
 
-    features: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float64]
     target: npt.NDArray[Any] | None
     schema: Schema = field(repr=False)
 
 
 def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = None) -> Table:
-    """Reads a CSV file with a header line.
+    """Reads a CSV file: cells separated by commas, a header line first.
 
     A column whose values are all numbers is numeric; any other is categorical, one feature per category, sorted. A target of
     text, or of at most 20 different whole numbers (1 and 1.0 are the same), is a class; otherwise it is a number to predict.
+    Where nine tenths of a column or more are numbers, more than 20 different ones, the others are taken for mistakes.
 
     Args:
         path: The file.
@@ -92,13 +96,15 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: No such column, missing values (named with line and column), lines of unequal length, a category that the
+        ValueError: No such column, another separator, a quote that opens and does not close, missing values (named with line
+            and column), lines of unequal length, a number that float32 cannot hold, a word among numbers, a category that the
             schema does not know, more than 1000 categories in a column, categories that become more than 1 GiB of features, or
             no rows.
 
     Example:
         >>> table = read_csv("penguins.csv", target="species")
-        >>> table.features.shape, table.schema.classes
+        >>> x = table.features
+        >>> x = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
     """
     file = _read(path)
     if schema is None and target not in file.columns:
@@ -107,7 +113,8 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
     schema = schema or _infer(file, target)
     absent = [name for name in _names(schema) if name not in file.columns]
     if absent:
-        raise ValueError(f"read_csv: expected columns {_names(schema)} in {path}, got none named {absent}")
+        got = f"none named {absent} in the header {list(file.columns)}"
+        raise ValueError(f"read_csv: expected columns {_names(schema)} in {path}, got {got}")
     return Table(_features(file, schema), _target(file, schema) if schema.target in file.columns else None, schema)
 
 
@@ -127,16 +134,30 @@ class _File:
         return f"line {self.lines[row]} of {self.path}"
 
 
-def _read(path: str | PathLike[str]) -> _File:
+def _rows(path: str | PathLike[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, and the line that each ends on."""
+    begin = 1  # the line in which the row under way begins
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+            reader = csv.reader(file, strict=True)
+            for row in reader:
+                if row:
+                    yield reader.line_num, [cell.strip() for cell in row]
+                begin = reader.line_num + 1
+    except UnicodeDecodeError as error:
         raise ValueError(f"read_csv: expected CSV text in UTF-8, got a file that cannot be read, {path} ({error})") from None
+    except csv.Error as error:
+        got = f"a row that begins in line {begin} of {path} and cannot be read ({error})"
+        raise ValueError(f"read_csv: expected CSV text with quotes in pairs, got {got}") from None
+
+
+def _read(path: str | PathLike[str]) -> _File:
+    found = list(_rows(path))
     if len(found) < 2:
         raise ValueError(f"read_csv: expected a header line and rows, got {len(found)} lines in {path}")
     (_, header), *rows = found
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        raise ValueError(f"read_csv: expected cells separated by commas, got the header {header[0]!r} in {path}")
     if len(set(header)) != len(header):
         raise ValueError(f"read_csv: expected distinct column names, got {header} in {path}")
     for line, row in rows:
@@ -155,29 +176,32 @@ def _check_missing(file: _File, names: list[str]) -> None:
 
 
 def _number(text: str) -> float | None:
-    """The text as a number that float32 can hold; Python's 1_000 is none."""
+    """The text as a number, whether or not float32 can hold it; Python's 1_000 is none."""
     try:
-        value = float(text) if "_" not in text else math.nan
+        return float(text) if "_" not in text else None
     except ValueError:
         return None
-    return value if abs(value) <= _LARGEST else None
 
 
-def _numeric(values: list[str]) -> bool:
-    return all(_number(v) is not None for v in values)
+def _numeric(file: _File, name: str) -> bool:
+    """Whether a column is one of numbers; ValueError where nearly all of it is."""
+    numbers = [_number(text) for text in file.columns[name]]
+    words = [row for row, number in enumerate(numbers) if number is None]
+    if words and 10 * len(words) <= len(numbers) and len(set(numbers)) > _MOST_CLASSES + 1:
+        most = f"as {len(numbers) - len(words)} of {len(numbers)} are"
+        got = f"{file.columns[name][words[0]]!r} in {file.place(words[0])}; correct it, or write the others as words too"
+        raise ValueError(f"read_csv: expected numbers in column {name!r}, {most}, got {got}")
+    return not words
 
 
 def _infer(file: _File, target: str) -> Schema:
-    def described(name: str, values: list[str]) -> Column:
-        return Column(name) if _numeric(values) else Column(name, _categories(file, name))
-
-    wanted = file.columns[target]
+    columns = [Column(name, None if _numeric(file, name) else _categories(file, name)) for name in file.columns if name != target]
     classes: list[str] | None = None
-    if not _numeric(wanted):
+    if not _numeric(file, target):
         classes = _categories(file, target)
-    elif len(numbers := set(map(float, set(wanted)))) <= 20 and all(map(float.is_integer, numbers)):
+    elif len(numbers := set(map(float, file.columns[target]))) <= _MOST_CLASSES and all(map(float.is_integer, numbers)):
         classes = [str(int(number)) for number in sorted(numbers)]
-    return Schema([described(n, v) for n, v in file.columns.items() if n != target], target, classes)
+    return Schema(columns, target, classes)
 
 
 def _categories(file: _File, name: str) -> list[str]:
@@ -192,7 +216,7 @@ def _categories(file: _File, name: str) -> list[str]:
 
 def _codes(file: _File, name: str, known: list[str]) -> Iterator[int]:
     places: dict[Any, int] = {category: i for i, category in enumerate(known)}
-    if _numeric(known):
+    if None not in map(_number, known):
         places |= {_number(category): i for category, i in places.items()}
     for row, value in enumerate(file.columns[name]):
         place = places.get(value)
@@ -201,13 +225,13 @@ def _codes(file: _File, name: str, known: list[str]) -> Iterator[int]:
         yield place
 
 
-def _features(file: _File, schema: Schema) -> npt.NDArray[np.float32]:
+def _features(file: _File, schema: Schema) -> npt.NDArray[np.float64]:
     rows, width = len(file.lines), sum(column.width() for column in schema.columns)
-    categorical = 4 * rows * sum(column.width() for column in schema.columns if column.categories is not None)
+    categorical = 8 * rows * sum(column.width() for column in schema.columns if column.categories is not None)
     if categorical > _MOST_BYTES:
         got = f"{categorical} from {rows} rows of {file.path}"
         raise ValueError(f"read_csv: expected categories that become at most {_MOST_BYTES} bytes of features, got {got}")
-    out, first = np.zeros((rows, width), np.float32), 0
+    out, first = np.zeros((rows, width)), 0
     for column in schema.columns:
         if column.categories is None:
             out[:, first] = _numbers(file, column.name)
@@ -218,12 +242,13 @@ def _features(file: _File, schema: Schema) -> npt.NDArray[np.float32]:
     return out
 
 
-def _numbers(file: _File, name: str) -> npt.NDArray[np.float32]:
-    out = np.empty(len(file.lines), np.float32)
+def _numbers(file: _File, name: str) -> npt.NDArray[np.float64]:
+    out = np.empty(len(file.lines))
     for row, text in enumerate(file.columns[name]):
         value = _number(text)
-        if value is None:
-            raise ValueError(f"read_csv: expected numbers in column {name!r}, got {text!r} in {file.place(row)}")
+        if value is None or not abs(value) <= _LARGEST:
+            bound = "" if value is None else f" of at most {_LARGEST:.4g}"
+            raise ValueError(f"read_csv: expected numbers{bound} in column {name!r}, got {text!r} in {file.place(row)}")
         out[row] = value
     return out
 

@@ -20,6 +20,7 @@ __all__ = ["confusion", "curves"]
 
 _TRAIN, _VALID, _INK, _GRID = "#e07b39", "#2b6cb0", "#333333", "#e6e6e6"
 _DPI = 144
+_LONGEST = 16  # characters of a class's name
 
 
 def curves(history: History) -> Any:
@@ -56,7 +57,8 @@ def curves(history: History) -> Any:
         if name == "accuracy":
             axes.yaxis.set_major_formatter(lambda share, _: f"{100.0 * share:g} %")
         axes.set_ylabel({"loss": "mean loss per row", "accuracy": "share of rows right"}.get(name, _title(name)))
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     return figure
 
 
@@ -71,7 +73,9 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Any:
         ImportError: matplotlib is not installed.
     """
     n = len(classes)
-    side = min(2.2 + 0.46 * n, 16.0)
+    names = [_short(name) for name in classes]
+    longest = max(map(len, names))
+    side = min(2.2 + 0.46 * n + 0.1 * max(longest - 3, 0), 16.0)
     figure = _figure(side, side)
     axes = figure.add_subplot()
     _plain(axes)
@@ -79,10 +83,10 @@ def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Any:
     axes.pcolormesh(share, cmap="Blues", vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.0)
     axes.set_aspect("equal")
     axes.invert_yaxis()
-    long = max(map(len, classes)) > 3
+    place = {"rotation": 45, "ha": "right"} if longest > 3 else {"rotation": 0, "ha": "center"}
     middles = np.arange(n) + 0.5
-    axes.set_xticks(middles, classes, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
-    axes.set_yticks(middles, classes)
+    axes.set_xticks(middles, names, **place, rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(middles, names, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     right, total = int(np.trace(counts)), int(counts.sum())
@@ -134,6 +138,12 @@ def _logarithmic(axes: Any) -> None:
         axes.grid(axis="y", which="minor", color=_GRID, linewidth=0.8)
     else:
         axes.yaxis.set_minor_formatter(lambda *_: "")
+
+
+def _short(name: str) -> str:
+    """A name in one line that leaves room for the picture."""
+    name = " ".join(name.split())
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _title(name: str) -> str:

@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from treadle.serialization import SerializationError
+from treadle.serialization import SerializationError, naming
 from treadle.training.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = ["Checkpoints"]
@@ -68,7 +68,8 @@ class Checkpoints:
         """
         new = self.path.with_name(f".{self.path.name}.new")
         try:
-            save_checkpoint(new, state)
+            with naming(self.path):
+                save_checkpoint(new, state)
             for age in () if self._spoilt else range(self.keep_last - 1, 0, -1):
                 if self._aged(age - 1).exists():
                     os.replace(self._aged(age - 1), self._aged(age))

@@ -1,0 +1,126 @@
+"""The folder of `treadle train`: what a run may write over, and what it goes on from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.python.command import FILES, QUICK, contents
+from treadle.cli import train
+from treadle.cli.main import main
+
+
+def changed(text: str, column: str) -> str:
+    """A file of flowers where a column has other values."""
+    rows = [line.split(",") for line in text.splitlines()]
+    at = rows[0].index(column)
+    for row in rows[1:]:
+        row[at] = {"a": "b", "b": "a", "c": "a"}.get(
+            row[at], row[at] + "0" if row[at].isalpha() else f"{float(row[at]) * 1000:.3f}"
+        )
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("column", ["length", "kind", "colour"])
+def test_resume_refuses_other_data_and_leaves_the_folder_as_it_was(
+    tmp_path: Path, flowers: Path, column: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, text = tmp_path / "run", flowers.read_text()
+    assert (
+        main(["train", *QUICK, "--quiet", "--schedule", "none", "--data", str(flowers), "--target", "kind", "--out", str(run)]) == 0
+    )
+    before = contents(run)
+    flowers.write_text(changed(text, column))
+    for more in ([], ["--epochs", "5"]):
+        assert main(["train", "--resume", "--quiet", *more, "--out", str(run)]) == 2
+        said = capsys.readouterr().err
+        assert said == (
+            f"treadle: error: resume: expected the data this run began with, got {flowers}, which is not; "
+            "restore it, or train anew\n"
+        )
+        assert contents(run) == before
+    flowers.write_text(text)
+    assert main(["train", "--resume", "--quiet", "--out", str(run)]) == 0
+    assert contents(run)["model.safetensors"] == before["model.safetensors"]
+    assert contents(run)["config.json"] == before["config.json"]
+
+    config = json.loads(before["config.json"])
+    del config["data"]["sha256"]
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", "--quiet", "--out", str(run)]) == 2
+    assert "resume: expected a run that knows its data by a digest, got " in capsys.readouterr().err
+    assert main(["predict", "--model", str(run), "--data", str(flowers), "--quiet"]) == 0
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("names", "data", "out", "message"),
+    [
+        (
+            ["history.csv"],
+            "digits",
+            ".",
+            "expected nothing to write over but an earlier run, got history.csv in ., which holds no run",
+        ),
+        (["config.json"], "digits", ".", "got config.json in ., which holds no run (config.json: expected JSON"),
+        (["checkpoint.safetensors", "predictions.csv"], "digits", ".", "got predictions.csv, checkpoint.safetensors in ."),
+        (["history.csv"], "history.csv", ".", "expected the data outside of what is written, got history.csv; choose another"),
+        (["run/predictions.csv"], "run/predictions.csv", "run", "got run/predictions.csv; choose another --out"),
+        ([], "digits", "", "argument --out: expected a path, got ''"),
+    ],
+)
+def test_train_writes_over_nothing_but_an_earlier_run(
+    names: list[str],
+    data: str,
+    out: str,
+    message: str,
+    tmp_path: Path,
+    flowers: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "run")
+    for name in names:
+        Path(name).write_bytes(flowers.read_bytes())
+    before = [contents(folder) for folder in (tmp_path, tmp_path / "run")]
+    target = ["--target", "kind"] if data.endswith(".csv") else []
+    assert main(["train", *QUICK, "--quiet", "--data", data, *target, "--out", out]) == 2
+    assert message in capsys.readouterr().err
+    assert [contents(folder) for folder in (tmp_path, tmp_path / "run")] == before
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("stop", [FloatingPointError, KeyboardInterrupt])
+def test_a_run_that_ends_in_its_first_epoch_leaves_the_earlier_one(
+    stop: type[BaseException], tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(finished, run)
+    assert main(["predict", "--model", str(run), "--data", "digits", "--quiet"]) == 0
+    before, fit = contents(run), train.fit
+
+    def failing(model: Any, *data: Any, **options: Any) -> Any:
+        def loss(*_: Any) -> Any:
+            raise stop
+
+        return fit(model, *data, **(options | {"loss": loss}))
+
+    monkeypatch.setattr(train, "fit", failing)
+    assert main(["train", *QUICK, "--quiet", "--seed", "1", "--out", str(run)]) == (1 if stop is FloatingPointError else 130)
+    assert contents(run) == before
+    if stop is KeyboardInterrupt:
+        assert capsys.readouterr().err == f"treadle: interrupted; the run before is still in {run}\n"
+
+    monkeypatch.setattr(train, "fit", fit)
+    for out in (run, other):  # over another run or into a new folder: the same
+        assert main(["train", *QUICK, "--quiet", "--seed", "1", "--out", str(out)]) == 0
+    assert {path.name for path in run.iterdir()} == FILES - {"curves.png", "confusion.png"}
+    for name in ("model.safetensors", "config.json"):
+        assert contents(run)[name] == contents(other)[name]

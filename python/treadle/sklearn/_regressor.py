@@ -56,10 +56,9 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the shape and scale of y in `fit`.
+            In the shape and scale of y in `fit`; float64, as float32 may hold neither the scale of y nor its digits.
         """
-        outputs = self._outputs(X)
-        y = (outputs * self._spread + self._center).astype(outputs.dtype)
+        y = self._outputs(X) * self._spread + self._center
         return y[:, 0] if self._flat else y
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:

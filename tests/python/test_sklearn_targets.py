@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
 
 from treadle import models, nn
-from treadle.sklearn import MLPRegressor, ModuleRegressor
+from treadle.sklearn import MLPClassifier, MLPRegressor, ModuleRegressor
 
 X, Y = load_diabetes(return_X_y=True)
 
@@ -27,3 +32,37 @@ def test_numbers_of_any_scale_are_predicted(estimator: MLPRegressor, factor: flo
     far = estimator.fit(X, Y * factor + offset)
     assert far.predict(X).dtype == far.predict(X.astype(np.float32)).dtype == np.float64
     assert far.score(X, Y * factor + offset) == pytest.approx(near, abs=1e-2)
+
+
+def test_a_class_of_weight_0_is_a_class() -> None:
+    x, y = load_iris(return_X_y=True)
+    weight = np.where(y == 1, 0.0, 1.0)
+    model = MLPClassifier(max_iter=60, random_state=0).fit(x, y, weight)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict_proba(x).shape == (150, 3)
+    assert model.score(x[y != 1], y[y != 1]) == 1.0
+    vote = VotingClassifier([("ours", model), ("theirs", LogisticRegression())], voting="soft")
+    assert vote.fit(x, y, sample_weight=weight).score(x[y != 1], y[y != 1]) == 1.0
+    # The rows themselves are as good as not there.
+    wild = np.where(weight[:, None] > 0, x, 1e6)
+    assert np.array_equal(clone(model).fit(wild, y, weight).predict_proba(x), model.predict_proba(x))
+    number = MLPRegressor(max_iter=5, random_state=0)
+    without = clone(number).fit(x[weight > 0], y[weight > 0])
+    assert np.array_equal(clone(number).fit(wild, np.where(weight > 0, y, 1e9), weight).predict(x), without.predict(x))
+
+
+def test_later_calls_of_partial_fit_may_only_repeat_the_classes() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = MLPClassifier(random_state=0).partial_fit(x, y, classes=[2, 1, 0]).partial_fit(x, y, classes=[0, 1, 2])
+    before = model.predict_proba(x)
+    for classes in ([0, 1, 2, 3], [0, 1]):
+        message = f"classes: expected those of the calls before, [0, 1, 2], got {classes}; a new estimator takes others"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            model.partial_fit(x, y, classes=classes)
+    assert np.array_equal(model.predict_proba(x), before)
+    pairs = np.stack([y, np.minimum(y, 1)], axis=1)
+    several = MLPClassifier(random_state=0).partial_fit(x, pairs, classes=[[0, 1, 2], [0, 1]])
+    with pytest.raises(ValueError, match=re.escape("before, [0, 1, 2] and [0, 1], got [0, 1, 2] and [0, 2]")):
+        several.partial_fit(x, pairs, classes=[[0, 1, 2], [0, 2]])
+    labels = MLPClassifier(random_state=0).partial_fit(x, pairs > 0, classes=[0, 1])
+    assert labels.partial_fit(x, pairs > 0, classes=[0, 1]).n_iter_ == 2

@@ -70,7 +70,7 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
         columns = y.reshape(len(y), -1).astype(np.float64, order="C")  # sums depend on the order, bit by bit
         if fresh:
             self._flat, self.n_outputs_ = y.ndim == 1, columns.shape[1]
-            self._learn_scale(columns, weight)
+            self._learn_scale(columns[weight > 0], weight[weight > 0])
         if columns.shape[1] != self.n_outputs_:
             raise ValueError(f"y: expected {self.n_outputs_} columns as before, got {columns.shape[1]}")
         return np.asarray((columns - self._center) / self._spread)

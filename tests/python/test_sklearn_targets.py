@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
@@ -66,3 +70,32 @@ def test_later_calls_of_partial_fit_may_only_repeat_the_classes() -> None:
         several.partial_fit(x, pairs, classes=[[0, 1, 2], [0, 2]])
     labels = MLPClassifier(random_state=0).partial_fit(x, pairs > 0, classes=[0, 1])
     assert labels.partial_fit(x, pairs > 0, classes=[0, 1]).n_iter_ == 2
+
+
+DAYS = np.datetime64("2026-01-01", "ns") + np.arange(40).astype("m8[D]")
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        DAYS[:, None],
+        (DAYS - DAYS[0])[:, None],
+        [[day] for day in DAYS],
+        pd.DataFrame({"day": DAYS}),
+        pd.DataFrame({"day": pd.to_datetime(DAYS).tz_localize("UTC")}),
+        pl.DataFrame({"day": DAYS, "x": np.ones(40)}),
+        pa.table({"day": DAYS}),
+    ],
+    ids=["dates", "durations", "list", "pandas", "zone", "polars", "arrow"],
+)
+def test_dates_are_no_numbers(dates: Any) -> None:
+    y = np.arange(40) % 2
+    with pytest.raises(TypeError, match=r"X: expected numbers, got .*(64|time).*; make numbers of dates first"):
+        MLPClassifier(max_iter=1).fit(dates, y)
+    width = np.shape(dates)[1]
+    fitted = MLPRegressor(max_iter=1).fit(np.eye(40)[:, :width], y)
+    with pytest.raises(TypeError, match="X: expected numbers, got"):
+        fitted.predict(dates)
+    with pytest.raises(TypeError, match=r"y: expected numbers, got datetime64\[ns\]"):
+        MLPRegressor(max_iter=1).fit(np.eye(40), DAYS)
+    assert MLPClassifier(max_iter=1).fit(np.eye(40), DAYS.astype("M8[M]")).classes_.dtype == "M8[M]"  # as classes they may be

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
 from treadle.optim import AdamW, Optimizer
-from treadle.sklearn._checks import check_parameters
+from treadle.sklearn._checks import check_numbers, check_parameters
 from treadle.sklearn._training import (
     Array,
     Criterion,
@@ -147,6 +147,9 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         numeric = not is_classifier(self)
         if issparse(y):
             raise TypeError("y: expected dense targets, got sparse ones; use y.toarray()")
+        check_numbers("X", X)
+        if numeric:
+            check_numbers("y", y)
         X, y = validate_data(self, X, y, dtype=_FLOATS, order="C", multi_output=True, y_numeric=numeric, reset=fresh)
         weight = _weights(sample_weight, len(X))
         targets = self._encode(y, weight, fresh, classes)
@@ -234,6 +237,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """The network's outputs for checked input."""
         check_is_fitted(self)
+        check_numbers("X", X)
         X = validate_data(self, X, dtype=_FLOATS, order="C", reset=False)
         return predict(self.module_, _cast(X, self._precision))
 

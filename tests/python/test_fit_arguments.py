@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` refuse, with one error that says what to do, before anything changes."""
+"""What `fit`, `evaluate` and measures refuse, with one error that says what to do, before anything changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import treadle
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
-from treadle.training import Accuracy, accuracy, evaluate, fit
+from treadle.training import Accuracy, accuracy, confusion_matrix, evaluate, fit
 
 X, Y = treadle.tensor(np.ones((12, 4), np.float32)), treadle.tensor(np.arange(12) % 3)
 BATCHES = DataLoader(TensorDataset(X, Y), 4)
@@ -104,3 +104,9 @@ def test_parameters_that_nobody_trains_are_named() -> None:
         setting.model.requires_grad_(False)
         setting.fit(loss=scaled, optimizer=optim.SGD([scale], lr=0.1))  # of the loss alone
     assert scale.numpy() != 1.0
+
+
+@pytest.mark.parametrize(("outputs", "targets"), [(["a", "b"], ["a", "a"]), ([0, 1], ["a", "b"]), ([None, 1], [0, 1])])
+def test_confusion_matrix_of_names_says_how_to_number_them(outputs: Any, targets: Any) -> None:
+    with pytest.raises(TypeError, match=r"confusion_matrix: expected numbers of classes, got (<U1|object); number them by"):
+        confusion_matrix(outputs, targets)

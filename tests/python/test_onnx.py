@@ -247,6 +247,9 @@ def test_a_model_of_ones_own_is_exported_by_what_is_registered(tmp_path: Path) -
         ((nn.Linear(4, 2), (None, 4), "int64"), ValueError, r"expected a shape and dtype .*, got \(None, 4\) of int64"),
         ((nn.Linear(4, 2), (None, 4), "float64"), ValueError, "expected dtype 'float32' or 'int64', got 'float64'"),
         ((nn.Linear(4, 2), (None, 0)), ValueError, r"expected input_shape of sizes above 0 or None, got \(None, 0\)"),
+        ((nn.Linear(4, 2), (-1, 4)), ValueError, r"expected .* or None, got \(-1, 4\); None stands for an axis that may vary"),
+        ((nn.Linear(4, 2), ("batch", 4)), ValueError, r"expected .* or None, got \('batch', 4\); None stands for an axis"),
+        ((nn.Linear(4, 2), 4), ValueError, "expected input_shape of sizes above 0 or None, got 4"),
         ((nn.Linear(4, 2), (None, 4.0)), ValueError, "expected input_shape of sizes above 0 or None"),
         (
             (nn.Linear(4, 2).double(), (None, 4)),

@@ -146,6 +146,21 @@ def test_an_activation_computes_the_same_far_from_zero(tmp_path: Path, layer: nn
     np.testing.assert_allclose(run(tmp_path / "layer.onnx", x), layer(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
+NORMS = [case for case in LAYERS if type(case[0]).__module__ in ("treadle.nn.norm", "treadle.nn.spatial_norm")]
+
+
+@pytest.mark.parametrize("case", NORMS, ids=lambda case: f"{type(case[0]).__name__}{case[1]}")
+def test_a_norm_computes_the_same_far_from_zero(tmp_path: Path, case: Case) -> None:
+    layer, shape, batch = case
+    x = treadle.randn(4 * batch[0], *batch[1:]) + 1e4
+    with treadle.no_grad():
+        for _ in range(100):  # the running statistics, if any, become those of x
+            layer.train()(x)
+    want = layer.eval()(x).detach().numpy()
+    treadle.onnx.export(layer, tmp_path / "layer.onnx", shape)
+    np.testing.assert_allclose(run(tmp_path / "layer.onnx", x), want, rtol=1e-5, atol=1e-5)
+
+
 def test_the_file_says_its_sizes_and_names_weights_as_the_state_dict(tmp_path: Path) -> None:
     model, path = models.MLP(4, (6,), 2), tmp_path / "model.onnx"
     treadle.onnx.export(model, path, (None, 4))

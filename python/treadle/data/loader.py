@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
+from treadle.checks import at_least
 from treadle.data.dataset import gatherer
 
 __all__ = ["DataLoader", "collate"]
@@ -96,8 +96,7 @@ class DataLoader:
         generator: Generator | None = None,
         transform: Callable[..., Any] | None = None,
     ) -> None:
-        if operator.index(batch_size) < 1:
-            raise ValueError(f"data_loader: expected batch_size of at least 1, got {batch_size}")
+        batch_size = at_least("data_loader", "batch_size", batch_size, 1)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(f"data_loader: expected a dataset with __getitem__ and __len__, got {type(dataset).__name__}")
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last

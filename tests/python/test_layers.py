@@ -13,13 +13,6 @@ import treadle
 from treadle import models, nn, ops
 from treadle.nn import functional
 
-SEED = 1
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    treadle.manual_seed(SEED)
-
 
 def draw(*shape: int) -> np.ndarray:
     return treadle.randn(*shape).numpy().copy()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from treadle._core import Tensor, _set_grad_enabled, grad
+from treadle.checks import at_least
 
 __all__ = ["gradcheck", "gradgradcheck"]
 
@@ -36,14 +37,14 @@ def gradcheck(
 
     Raises:
         TypeError: An input that is not a Tensor or requires grad but is not float64.
-        ValueError: No input requires grad, or a gradient is wrong: the message says by how much.
+        ValueError: No input requires grad, no trials, or a gradient is wrong: the message says by how much.
 
     Example:
         >>> x = treadle.randn(3, 4, dtype="float64").requires_grad_()
         >>> treadle.autograd.gradcheck(treadle.ops.tanh, x)
         True
     """
-    xs = _checked(inputs, "gradcheck")
+    xs, trials = _checked(inputs, "gradcheck"), at_least("gradcheck", "trials", trials, 1)
     chance = np.random.default_rng(seed)
     for trial in range(trials):
         ways = [Tensor(chance.normal(size=x.shape)) if x.requires_grad else None for x in xs]

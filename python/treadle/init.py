@@ -14,6 +14,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
+from treadle.checks import at_least
 
 __all__ = [
     "constant",
@@ -154,9 +155,8 @@ def one_hot(
 
 
 def _fans(op: str, fan_in: int, fan_out: int, shape: Shape | None) -> tuple[int, ...]:
-    if fan_in < 1 or fan_out < 1:
-        raise ValueError(f"{op}: expected fans of at least 1, got fan_in {fan_in} and fan_out {fan_out}")
-    return (fan_in, fan_out) if shape is None else tuple(shape)
+    fans = at_least(op, "fan_in", fan_in, 1), at_least(op, "fan_out", fan_out, 1)
+    return fans if shape is None else tuple(shape)
 
 
 def xavier_uniform(fan_in: int, fan_out: int, shape: Shape | None = None, gain: float = 1.0, **options: Unpack[Options]) -> Tensor:

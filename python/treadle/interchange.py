@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from treadle import checks
 from treadle._core import Tensor, shared, tensor
-from treadle.nn import checks
 
 __all__ = ["from_dlpack"]
 

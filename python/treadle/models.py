@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from treadle import nn
 from treadle._core import Tensor
+from treadle.checks import at_least
 
 __all__ = ["MLP", "MLPResNet"]
 
@@ -91,10 +92,8 @@ class MLPResNet(nn.Module):
         drop_prob: float = 0.1,
     ) -> None:
         super().__init__()
-        if hidden_dim < 2 or num_blocks < 0:
-            raise ValueError(
-                f"mlp_resnet: expected hidden_dim of at least 2 and num_blocks of at least 0, got {hidden_dim} and {num_blocks}"
-            )
+        hidden_dim = at_least("mlp_resnet", "hidden_dim", hidden_dim, 2)
+        num_blocks = at_least("mlp_resnet", "num_blocks", num_blocks, 0)
         blocks = [_block(hidden_dim, norm, drop_prob) for _ in range(num_blocks)]
         self.layers = nn.Sequential(nn.Linear(dim, hidden_dim), nn.ReLU(), *blocks, nn.Linear(hidden_dim, num_classes))
 

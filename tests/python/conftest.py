@@ -1,4 +1,5 @@
-"""Settings of all tests: hypothesis draws the same examples every time, and takes the time it needs. Fixtures of those of the command."""
+"""Settings of all tests: each draws the same numbers every time, hypothesis too, which takes the time it needs.
+And the fixtures of those of the command line."""
 
 from __future__ import annotations
 
@@ -9,10 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import treadle
 from tests.python.command import QUICK
 
 settings.register_profile("treadle", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("treadle")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The default generator begins anew, whichever tests ran before."""
+    treadle.manual_seed(0)
 
 
 @pytest.fixture

@@ -241,6 +241,7 @@ LAYERS: list[Row] = [
         r"bool mask of shape \(3,\), got bool of shape \(1,\)",
     ),
     ("BatchNorm2d", lambda: nn.BatchNorm2d(4)(X), ValueError, r"\(N, C, H, W\), got \(3, 4\)"),
+    ("InstanceNorm mask", lambda: nn.InstanceNorm1d(4)(X, [1]), ValueError, "no mask, got list"),
     ("InstanceNorm", lambda: nn.InstanceNorm1d(4)(X), ValueError, r"\(N, 4, L\), got \(3, 4\)"),
     ("batch_norm activation", lambda: F.batch_norm(X, training=True, activation="tanh"), ValueError, "'tanh'"),
     ("LayerNorm shape", lambda: nn.LayerNorm(5)(X), ValueError, r"\(5,\).*\(3, 4\)|\(3, 4\).*\(5,\)"),
@@ -277,7 +278,7 @@ LOSSES: list[Row] = [
 ]
 
 INIT: list[Row] = [
-    ("xavier fans", lambda: init.xavier_uniform(0, 3), ValueError, "fan_in 0"),
+    ("xavier fans", lambda: init.xavier_uniform(0, 3), ValueError, "fan_in of at least 1, got 0"),
     ("kaiming nonlinearity", lambda: init.kaiming_uniform(3, 3, nonlinearity="cubic"), ValueError, "cubic"),
     ("orthogonal dims", lambda: init.orthogonal((3,)), ValueError, r"\(3,\)"),
     ("init device", lambda: init.ones(3, device="tpu"), ValueError, "tpu"),

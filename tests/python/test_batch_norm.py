@@ -15,13 +15,6 @@ import treadle
 from tests.python.batch_norm_reference import close, draw, grads_of
 from treadle import init, nn, ops
 
-SEED = 1
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    treadle.manual_seed(SEED)
-
 
 class ComposedBatchNorm1d(nn.Module):
     """Batch norm of single operations, in the vocabulary of course material; running statistics are plain attributes."""

@@ -19,11 +19,6 @@ from treadle import nn
 KEYS = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    treadle.manual_seed(1)
-
-
 def test_signature() -> None:
     assert str(inspect.signature(nn.BatchNorm1d)) == (
         "(dim: 'int', eps: 'float' = 1e-05, momentum: 'float | None' = 0.1, device: 'str | None' = None, dtype: 'Any' = 'float32', "

@@ -15,11 +15,6 @@ from tests.python.batch_norm_reference import KINDS, draw, state
 from treadle import nn
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    treadle.manual_seed(1)
-
-
 def refuses(bn: nn.BatchNorm1d, x: Any, error: type[Exception], message: str) -> None:
     """Says so in these words, and nothing has moved."""
     before = state(bn)

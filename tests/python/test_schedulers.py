@@ -118,6 +118,8 @@ def test_a_loaded_schedule_continues_bit_for_bit(make: Callable[[optim.Optimizer
         ({"last_step": 1, "base_lrs": [1.0, 2.0]}, r"^lr_scheduler: expected 2 parameter groups as at the start, got 1$"),
         ({"last_step": -1, "base_lrs": [1.0]}, r"^lr_scheduler: expected last_step of at least 0, got -1$"),
         ({"last_step": 13, "base_lrs": [1.0]}, r"^one_cycle_lr: expected at most 12 steps, got 13$"),
+        ({"last_step": 1, "base_lrs": [math.nan]}, r"^lr_scheduler: expected base_lrs as a list .* of at least 0, got \[nan\]$"),
+        ({"last_step": 1, "base_lrs": 1.0}, r"^lr_scheduler: expected base_lrs as a list .*, got 1.0$"),
     ],
 )
 def test_a_state_that_does_not_fit_changes_nothing(state: dict[str, Any], message: str) -> None:
@@ -181,6 +183,24 @@ def test_a_schedule_takes_over_from_the_one_before() -> None:
         plateau.step(1.0)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        optim.LRScheduler,
+        lambda o: optim.LambdaLR(o, lambda step: 1 / step),
+        lambda o: optim.OneCycleLR(o, 1.0, 3, pct_start=2),
+        lambda o: optim.ReduceLROnPlateau(o, patience=0.5),
+    ],
+)
+def test_a_schedule_that_cannot_be_made_leaves_the_one_before(make: Callable[[optim.Optimizer], Any]) -> None:
+    optimizer = made()
+    first = optim.ExponentialLR(optimizer, 0.5)
+    with pytest.raises((TypeError, ValueError, ZeroDivisionError)):
+        make(optimizer)
+    first.step()
+    assert first.get_last_lr() == [0.5]
+
+
 def test_a_schedule_without_a_factor_is_an_error() -> None:
     with pytest.raises(TypeError, match="expected LRScheduler to define factor"):
         optim.LRScheduler(made())
@@ -234,7 +254,9 @@ def test_a_plateau_continues_from_its_state() -> None:
     assert twin.get_last_lr() == [0.5]
     assert scheduler.get_last_lr() == [1.0]
     before = twin.state_dict()
-    for state in ({}, {**before, "lrs": [1.0, 2.0]}):
-        with pytest.raises(ValueError, match="expected"):
+    wrong: list[dict[str, Any]] = [{"lrs": [1.0, 2.0]}, {"lrs": ["a"]}, {"lrs": [math.nan]}, {"best": "x"}, {"best": math.nan}]
+    wrong += [{"bad_steps": -1}, {"bad_steps": 1.5}, {"cooling": None}]
+    for state in ({}, *({**before, "lrs": [0.125], **change} for change in wrong)):
+        with pytest.raises((ValueError, TypeError), match=r"^(reduce_lr_on_plateau|lr_scheduler): expected"):
             twin.load_state_dict(state)
         assert twin.state_dict() == before

@@ -360,7 +360,7 @@ def test_evaluation_restores_every_mode() -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"epochs": 0}, ValueError, "fit: expected at least 1 epoch, got 0"),
+        ({"epochs": 0}, ValueError, "fit: expected epochs of at least 1, got 0"),
         ({"epochs": 1, "resume": True}, ValueError, "fit: expected the checkpoint to resume from, got None"),
         ({"epochs": 1, "step_scheduler": "step"}, ValueError, "fit: expected step_scheduler 'epoch', or .* got 'step'"),
         ({"epochs": 1, "resume": True, "checkpoint": "/nonexistent/c"}, FileNotFoundError, "/nonexistent/c"),

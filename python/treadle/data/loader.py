@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
+from treadle.checks import at_least
 from treadle.data.dataset import gatherer
 
 __all__ = ["DataLoader", "collate"]
@@ -124,12 +124,7 @@ class DataLoader:
         generator: Generator | None = None,
         transform: Callable[..., Any] | None = None,
     ) -> None:
-        try:
-            size = operator.index(batch_size)
-        except TypeError:
-            raise TypeError(f"data_loader: expected batch_size as an integer, got {batch_size!r}") from None
-        if size < 1:
-            raise ValueError(f"data_loader: expected batch_size of at least 1, got {batch_size}")
+        batch_size = at_least("data_loader", "batch_size", batch_size, 1)
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(f"data_loader: expected a dataset with __getitem__ and __len__, got {type(dataset).__name__}")
         if hasattr(dataset, "columns") and hasattr(dataset, "__array__"):  # of a table the numbers are those of its columns

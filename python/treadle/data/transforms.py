@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from treadle import _core
 from treadle._core import Generator, Tensor
+from treadle.checks import at_least, probability
 
 __all__ = ["Compose", "Normalize", "RandomCrop", "RandomHorizontalFlip"]
 
@@ -64,9 +65,7 @@ class RandomHorizontalFlip:
     """
 
     def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"random_horizontal_flip: expected p in [0, 1], got {p}")
-        self.p, self.generator = p, generator
+        self.p, self.generator = probability("random_horizontal_flip", "p", p), generator
 
     def __call__(self, x: Images) -> Tensor:
         """Of the same shape."""
@@ -95,9 +94,7 @@ class RandomCrop:
     """
 
     def __init__(self, padding: int = 4, generator: Generator | None = None) -> None:
-        if padding < 0:
-            raise ValueError(f"random_crop: expected padding of at least 0, got {padding}")
-        self.padding, self.generator = padding, generator
+        self.padding, self.generator = at_least("random_crop", "padding", padding, 0), generator
 
     def __call__(self, x: Images) -> Tensor:
         """Of the same shape."""

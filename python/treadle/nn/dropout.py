@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from treadle import _core
 from treadle._core import Generator, Tensor
-from treadle.nn.checks import probability
+from treadle.checks import probability
 from treadle.nn.module import Module
 
 __all__ = ["Dropout"]

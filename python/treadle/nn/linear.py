@@ -7,7 +7,7 @@ from typing import Any
 
 from treadle import _core, init
 from treadle._core import Generator, Tensor
-from treadle.nn.checks import at_least, tensor
+from treadle.checks import at_least, tensor
 from treadle.nn.module import Module
 from treadle.nn.parameter import Parameter
 

@@ -6,6 +6,7 @@ from inspect import signature
 
 from treadle import _core
 from treadle._core import Tensor
+from treadle.checks import probability
 from treadle.nn.module import Module
 from treadle.nn.parameter import Buffer
 
@@ -65,10 +66,9 @@ class CrossEntropyLoss(_Loss):
         ignore_index: int = -100,
     ) -> None:
         super().__init__(reduction)
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
         self.weight = _buffer(weight)
-        self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
+        self.label_smoothing = probability("cross_entropy", "label_smoothing", label_smoothing)
+        self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """(N, C) and (N,) or (N, C) → scalar or (N,)."""

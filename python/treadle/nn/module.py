@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from treadle import _core, notebook
+from treadle import _core, checks, notebook
 from treadle._core import Tensor
-from treadle.nn import calls, checks, state
+from treadle.nn import calls, state
 from treadle.nn.calls import P, R_co
 from treadle.nn.tree import Tree
 

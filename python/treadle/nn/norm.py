@@ -6,7 +6,7 @@ from typing import Any
 
 from treadle import _core
 from treadle._core import Tensor
-from treadle.nn.checks import at_least, channels, cpu, floating, probability
+from treadle.checks import at_least, channels, cpu, floating, probability
 from treadle.nn.module import Module
 from treadle.nn.parameter import Buffer, Parameter
 

@@ -65,8 +65,17 @@ class InstanceNorm1d(BatchNorm1d):
     Shape:
         x (N, C, L), unchanged; L of at least 2 where the example's own statistics are used.
 
+    Raises:
+        TypeError: An input that is not a Tensor.
+        ValueError: An input of another number of dimensions or channels, a mask, or one value per channel where the
+            example's own statistics are used.
+
     Warns:
         RuntimeWarning: Statistics that are not finite; the running ones keep their last finite value.
+
+    Example:
+        >>> nn.InstanceNorm1d(16)(treadle.randn(8, 16, 28)).shape
+        (8, 16, 28)
 
     Source: Ulyanov et al. 2016, "Instance normalization: the missing ingredient for fast stylization".
     """
@@ -91,7 +100,7 @@ class InstanceNorm1d(BatchNorm1d):
 
     def _instances(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
-            raise ValueError(f"instance_norm: expected no mask, got one of shape {mask.shape}")
+            raise ValueError(f"instance_norm: expected no mask, got {type(mask).__name__}")
         if not isinstance(x, Tensor):
             raise TypeError(f"instance_norm: expected a Tensor, got {type(x).__name__}")
         if x.ndim != 3 or x.shape[1] != self.dim:

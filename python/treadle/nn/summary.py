@@ -16,6 +16,7 @@ from typing import Any
 from treadle import _core, models, notebook
 from treadle._core import Tensor, default_generator
 from treadle.autograd import no_grad
+from treadle.checks import at_least
 from treadle.nn import activation, container, dropout, linear, norm, spatial_norm
 from treadle.nn.module import Module
 from treadle.nn.parameter import Parameter
@@ -151,8 +152,7 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
     """
     if not isinstance(model, Module):
         raise TypeError(f"summary: expected a module, got {type(model).__name__}")
-    if repeats < 1:
-        raise ValueError(f"summary: expected repeats of at least 1, got {repeats}")
+    repeats = at_least("summary", "repeats", repeats, 1)
     parameters = model.parameters()
     floats = [p.dtype for p in parameters if p.dtype.is_floating_point]
     given = input_shape if isinstance(input_shape, list) else [input_shape]

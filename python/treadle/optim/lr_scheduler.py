@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+from treadle.checks import at_least, probability
 from treadle.optim.optimizer import Optimizer
 
 __all__ = [
@@ -42,10 +44,14 @@ class LRScheduler:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer, self._number = optimizer, _take_over(optimizer)
-        self.base_lrs = _rates_of(optimizer)
-        self.last_step = 0
-        self._set()
+        self.optimizer, self.last_step = optimizer, 0
+        self.base_lrs = self._first_rates()
+        _assign(optimizer, self._rates(0, self.base_lrs))
+        self._number = _take_over(optimizer)
+
+    def _first_rates(self) -> list[float]:
+        """What `_rates` starts from; nothing is changed before they are known, so that a schedule before this one goes on."""
+        return _rates_of(self.optimizer)
 
     def factor(self, step: int) -> float:
         """What the first rate is multiplied by after `step` steps; defined by subclasses."""
@@ -54,9 +60,6 @@ class LRScheduler:
     def _rates(self, step: int, base_lrs: Sequence[float]) -> list[float]:
         factor = self.factor(step)
         return [base * factor for base in base_lrs]
-
-    def _set(self) -> None:
-        _assign(self.optimizer, self._rates(self.last_step, self.base_lrs))
 
     def step(self) -> None:
         """Moves to the next rate; RuntimeError if another schedule was made for the optimizer since."""
@@ -76,13 +79,14 @@ class LRScheduler:
         """Continues from a snapshot.
 
         Raises:
-            ValueError: A snapshot of another kind of schedule, or of other parameter groups; nothing was changed.
+            ValueError: A snapshot of another kind of schedule, of other parameter groups, or of numbers that no schedule has;
+                nothing was changed.
         """
         if set(state) != {"last_step", "base_lrs"}:
             raise ValueError(f"lr_scheduler: expected ['base_lrs', 'last_step'], got {sorted(state)}")
-        _at_least("lr_scheduler", "last_step", state["last_step"], 0)
-        _assign(self.optimizer, self._rates(state["last_step"], state["base_lrs"]))
-        self.last_step, self.base_lrs = state["last_step"], list(state["base_lrs"])
+        step, base_lrs = at_least("lr_scheduler", "last_step", state["last_step"], 0), _rates_in("lr_scheduler", "base_lrs", state)
+        _assign(self.optimizer, self._rates(step, base_lrs))
+        self.last_step, self.base_lrs = step, base_lrs
 
 
 def _rates_of(optimizer: Optimizer) -> list[float]:
@@ -110,14 +114,17 @@ def _assign(optimizer: Optimizer, rates: Sequence[float]) -> None:
         group["lr"] = rate
 
 
-def _at_least(op: str, name: str, value: float, low: float) -> None:
-    if not value >= low:
-        raise ValueError(f"{op}: expected {name} of at least {low}, got {value}")
+def _rates_in(op: str, name: str, state: Mapping[str, Any]) -> list[float]:
+    """The rates of a snapshot."""
+    rates = state[name]
+    if not isinstance(rates, list | tuple) or not all(isinstance(rate, Real) and float(rate) >= 0 for rate in rates):
+        raise ValueError(f"{op}: expected {name} as a list of numbers of at least 0, got {rates!r}")
+    return list(rates)
 
 
-def _positive(op: str, name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{op}: expected {name} of at least 1, got {value}")
+def _not_negative(op: str, name: str, value: float) -> float:
+    if not value >= 0:
+        raise ValueError(f"{op}: expected {name} of at least 0, got {value}")
     return value
 
 
@@ -134,8 +141,7 @@ class StepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        _at_least("step_lr", "gamma", gamma, 0)
-        self.step_size, self.gamma = _positive("step_lr", "step_size", step_size), gamma
+        self.step_size, self.gamma = at_least("step_lr", "step_size", step_size, 1), _not_negative("step_lr", "gamma", gamma)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -156,8 +162,8 @@ class MultiStepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        _at_least("multi_step_lr", "gamma", gamma, 0)
-        self.milestones, self.gamma = sorted(milestones), gamma
+        self.milestones = sorted(at_least("multi_step_lr", "milestones", step, 0) for step in milestones)
+        self.gamma = _not_negative("multi_step_lr", "gamma", gamma)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -177,8 +183,7 @@ class ExponentialLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        _at_least("exponential_lr", "gamma", gamma, 0)
-        self.gamma = gamma
+        self.gamma = _not_negative("exponential_lr", "gamma", gamma)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -223,7 +228,7 @@ class LinearLR(LRScheduler):
         if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
             raise ValueError(f"linear_lr: expected factors in (0, 1] and [0, 1], got {start_factor} and {end_factor}")
         self.start_factor, self.end_factor = start_factor, end_factor
-        self.total_iters = _positive("linear_lr", "total_iters", total_iters)
+        self.total_iters = at_least("linear_lr", "total_iters", total_iters, 1)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -246,8 +251,8 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        _at_least("cosine_annealing_lr", "eta_min", eta_min, 0)
-        self.T_max, self.eta_min = _positive("cosine_annealing_lr", "T_max", T_max), eta_min
+        self.T_max = at_least("cosine_annealing_lr", "T_max", T_max, 1)
+        self.eta_min = _not_negative("cosine_annealing_lr", "eta_min", eta_min)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -288,15 +293,16 @@ class OneCycleLR(LRScheduler):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"one_cycle_lr: expected pct_start in [0, 1], got {pct_start}")
         if not (max_lr > 0 and div_factor > 0 and final_div_factor > 0):
             got = f"{max_lr}, {div_factor} and {final_div_factor}"
             raise ValueError(f"one_cycle_lr: expected max_lr, div_factor and final_div_factor above 0, got {got}")
-        self.total_steps, self.pct_start = _positive("one_cycle_lr", "total_steps", total_steps), pct_start
-        self.div_factor, self.final_div_factor = div_factor, final_div_factor
-        _assign(optimizer, [max_lr] * len(optimizer.param_groups))
+        self.total_steps = at_least("one_cycle_lr", "total_steps", total_steps, 1)
+        self.pct_start = probability("one_cycle_lr", "pct_start", pct_start)
+        self.max_lr, self.div_factor, self.final_div_factor = max_lr, div_factor, final_div_factor
         super().__init__(optimizer)
+
+    def _first_rates(self) -> list[float]:
+        return [self.max_lr] * len(self.optimizer.param_groups)
 
     def factor(self, step: int) -> float:
         """Share of max_lr after `step` steps."""
@@ -335,8 +341,6 @@ class ReduceLROnPlateau:
         >>> scheduler.step(valid_loss)
     """
 
-    _counts = ("best", "bad_steps", "cooling")
-
     def __init__(
         self,
         optimizer: Optimizer,
@@ -349,12 +353,12 @@ class ReduceLROnPlateau:
     ) -> None:
         if mode not in ("min", "max") or not 0 < factor < 1:
             raise ValueError(f"reduce_lr_on_plateau: expected mode 'min' or 'max' and factor in (0, 1), got {mode!r} and {factor}")
-        given = {"patience": patience, "threshold": threshold, "cooldown": cooldown, "min_lr": min_lr}
-        for name, value in given.items():
-            _at_least("reduce_lr_on_plateau", name, value, 0)
-        self.optimizer, self._number = optimizer, _take_over(optimizer)
-        self.mode, self.factor, self.patience = mode, factor, patience
-        self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
+        self.optimizer, self.mode, self.factor = optimizer, mode, factor
+        self.patience = at_least("reduce_lr_on_plateau", "patience", patience, 0)
+        self.threshold = _not_negative("reduce_lr_on_plateau", "threshold", threshold)
+        self.cooldown = at_least("reduce_lr_on_plateau", "cooldown", cooldown, 0)
+        self.min_lr = _not_negative("reduce_lr_on_plateau", "min_lr", min_lr)
+        self._number = _take_over(optimizer)
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooling = 0
 
@@ -385,16 +389,19 @@ class ReduceLROnPlateau:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` continues from."""
-        return {**{name: getattr(self, name) for name in self._counts}, "lrs": self.get_last_lr()}
+        return {"best": self.best, "bad_steps": self.bad_steps, "cooling": self.cooling, "lrs": self.get_last_lr()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a snapshot.
 
         Raises:
-            ValueError: A snapshot of another kind of schedule, or of other parameter groups.
+            ValueError: As `LRScheduler.load_state_dict`; nothing was changed.
         """
-        if set(state) != {*self._counts, "lrs"}:
-            raise ValueError(f"reduce_lr_on_plateau: expected {sorted([*self._counts, 'lrs'])}, got {sorted(state)}")
-        _assign(self.optimizer, state["lrs"])
-        for name in self._counts:
-            setattr(self, name, state[name])
+        op, counts = "reduce_lr_on_plateau", ("bad_steps", "cooling")
+        if set(state) != {"best", *counts, "lrs"}:
+            raise ValueError(f"{op}: expected {sorted(['best', *counts, 'lrs'])}, got {sorted(state)}")
+        best, (bad_steps, cooling) = state["best"], (at_least(op, name, state[name], 0) for name in counts)
+        if not isinstance(best, Real) or math.isnan(best):
+            raise ValueError(f"{op}: expected best as a number, got {best!r}")
+        _assign(self.optimizer, _rates_in(op, "lrs", state))
+        self.best, self.bad_steps, self.cooling = float(best), bad_steps, cooling

@@ -146,7 +146,8 @@ class Progress(EarlyStopping):
         *,
         highest: bool,
     ) -> None:
-        super().__init__(monitor, epochs + 1, 0.0, "max" if highest else "min", restore_best=highest)
+        super().__init__(monitor, mode="max" if highest else "min", restore_best=highest)
+        self.patience = epochs + 1  # infinity, too
         self.tol, self.slow_down = tol, slow_down
 
     def update(self, row: Mapping[str, Value], model: Module) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from treadle._core import Tensor
 from treadle.autograd import no_grad
+from treadle.checks import at_least
 from treadle.nn import BCEWithLogitsLoss, Module
 from treadle.nn.functional import binary_cross_entropy_with_logits
 from treadle.nn.mode import evaluating
@@ -153,8 +154,7 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
     Example:
         >>> predict(model, x).argmax(axis=1)
     """
-    if batch_size < 1:
-        raise ValueError(f"predict: expected batch_size of at least 1, got {batch_size}")
+    batch_size = at_least("predict", "batch_size", batch_size, 1)
     batches = _batches(data, batch_size) if _is_one(data) else data
     with evaluating(model), no_grad():
         outputs = [model(b[0] if isinstance(b, tuple | list) else b).numpy() for b in batches]  # type: ignore[union-attr]

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
 
+import numpy as np
+
+from treadle.checks import at_least
 from treadle.nn import Module
 from treadle.optim import LRScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau
 from treadle.training.checks import check_batches, check_loss, check_metrics, check_optimizer
@@ -97,12 +100,11 @@ def fit(
         >>> history = fit(model, train, valid, loss=nn.CrossEntropyLoss(), optimizer=adam, epochs=10)
         >>> history["valid_accuracy"][-1]
     """
-    if epochs < 1:
-        raise ValueError(f"fit: expected at least 1 epoch, got {epochs}")
+    epochs = at_least("fit", "epochs", epochs, 1)
     if resume and checkpoint is None:
         raise ValueError("fit: expected the checkpoint to resume from, got None")
-    if checkpoint_every is not None and (checkpoint_every < 1 or checkpoint is None):
-        raise ValueError(f"fit: expected checkpoint_every of at least 1, and a checkpoint, got {checkpoint_every}")
+    if checkpoint_every is not None and at_least("fit", "checkpoint_every", checkpoint_every, 1) and checkpoint is None:
+        raise ValueError(f"fit: expected a checkpoint to write every {checkpoint_every} steps, got None")
     if on_nonfinite not in ("raise", "skip", "stop"):
         raise ValueError(f"fit: expected on_nonfinite 'raise', 'skip' or 'stop', got {on_nonfinite!r}")
     for data in (train,) if valid is None else (train, valid):
@@ -139,5 +141,5 @@ def _go_through(run: Run, epochs: int, progress: bool, callbacks: Sequence[Calla
                 return
             run.save()
             answers = [callback(run.history, run.steps.model) for callback in callbacks]
-            if True in answers:
+            if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
                 return

@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from treadle.checks import at_least
 from treadle.serialization import SerializationError, naming
 from treadle.training.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 
@@ -33,14 +34,12 @@ class Checkpoints:
     """
 
     def __init__(self, path: str | PathLike[str], keep_last: int = 2, on_error: Literal["raise", "warn"] = "raise") -> None:
-        if keep_last < 1:
-            raise ValueError(f"fit: expected keep_last of at least 1, got {keep_last}")
         if on_error not in ("raise", "warn"):
             raise ValueError(f"fit: expected on_checkpoint_error 'raise' or 'warn', got {on_error!r}")
         self.path = Path(os.path.realpath(path) if os.path.islink(path) else path)
         if self.path.exists() and not self.path.is_file():
             raise ValueError(f"fit: expected the checkpoint as a file, got {path}, which is there and is none")
-        self.keep_last, self.on_error = keep_last, on_error
+        self.keep_last, self.on_error = at_least("fit", "keep_last", keep_last, 1), on_error
         self._fresh = False
         self._spoilt = False  # whether what the name of the newest leads to is not worth keeping
 

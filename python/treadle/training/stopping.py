@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from treadle.checks import at_least
+
 if TYPE_CHECKING:
     from treadle.nn import Module
     from treadle.training.history import Value
@@ -42,14 +44,12 @@ class EarlyStopping:
         mode: Literal["min", "max"] = "min",
         restore_best: bool = True,
     ) -> None:
-        if patience < 1:
-            raise ValueError(f"early_stopping: expected patience of at least 1, got {patience}")
         if not min_delta >= 0.0:
             raise ValueError(f"early_stopping: expected min_delta of at least 0, got {min_delta}")
         if mode not in ("min", "max"):
             raise ValueError(f"early_stopping: expected mode 'min' or 'max', got {mode!r}")
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
-        self.mode, self.restore_best = mode, restore_best
+        self.monitor, self.patience = monitor, at_least("early_stopping", "patience", patience, 1)
+        self.min_delta, self.mode, self.restore_best = min_delta, mode, restore_best
         self.reset()
 
     def reset(self) -> None:

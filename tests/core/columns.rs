@@ -201,7 +201,6 @@ fn fused_relu_has_the_bits_of_a_separate_one() {
 #[test]
 fn threads_do_not_change_bits() {
     let _alone = alone();
-    let before = parallel::num_threads();
     for shape in [[1024, 512, 1], [9000, 70, 1], [20_000, 64, 1], [64, 3000, 1], [32, 16, 256], [2, 3, 90_000], [900, 40, 12]] {
         let case = rounded(case(shape, 8));
         let x = Laid::new(&case.x, shape, Lay::Contiguous).to_f32();
@@ -216,7 +215,6 @@ fn threads_do_not_change_bits() {
             assert!(bits(threads) == one, "{shape:?} on {threads} threads");
         }
     }
-    parallel::set_num_threads(before);
 }
 
 #[test]

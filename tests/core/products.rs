@@ -4,7 +4,7 @@ use crate::support::Noise;
 use treadle::kernels::gemm::{Gemm, Matrix, gemm_into};
 
 /// A matrix, and whether it lies transposed in memory.
-fn matrix<T>(data: &[T], rows: usize, cols: usize, turned: bool) -> Matrix<'_, T> {
+pub fn matrix<T>(data: &[T], rows: usize, cols: usize, turned: bool) -> Matrix<'_, T> {
     if turned { Matrix::row_major(data, cols, rows).transposed() } else { Matrix::row_major(data, rows, cols) }
 }
 

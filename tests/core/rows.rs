@@ -193,7 +193,6 @@ fn layouts_do_not_matter() {
 #[test]
 fn threads_do_not_change_a_bit() {
     let _alone = alone();
-    let before = parallel::num_threads();
     for (n, c) in [(20_000, 10), (3_000, 32), (700, 333), (40, 9000)] {
         let groups = group_norms(&[(&[n / 4, 4, c], 2), (&[n, c / 2 * 2], 2)]);
         for case in softmaxes(n, c).into_iter().chain(norms(n, c)).chain(cross_entropies(n, c)).chain(groups) {
@@ -206,7 +205,6 @@ fn threads_do_not_change_a_bit() {
             }
         }
     }
-    parallel::set_num_threads(before);
 }
 
 /// All that the kernels make of rows as long as `w`.

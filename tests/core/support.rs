@@ -3,13 +3,29 @@
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use treadle::Tensor;
 use treadle::array::{Array, Slice};
+use treadle::kernels::{map, parallel, simd};
 
 /// The number of threads and the instruction set are the whole process's, and the latter decides bits.
 static SETTINGS: RwLock<()> = RwLock::new(());
 
+/// The settings as they were, which come back when this is dropped, whether the test passed or not.
+pub struct Alone {
+    threads: usize,
+    level: simd::Level,
+    _held: RwLockWriteGuard<'static, ()>,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        parallel::set_num_threads(self.threads);
+        simd::limit_level(self.level);
+    }
+}
+
 /// For tests that change the settings: no other of these, and none of those that compare bits, runs meanwhile.
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
-    SETTINGS.write().unwrap_or_else(|e| e.into_inner())
+pub fn alone() -> Alone {
+    let held = SETTINGS.write().unwrap_or_else(|e| e.into_inner());
+    Alone { threads: parallel::num_threads(), level: simd::level(), _held: held }
 }
 
 /// For tests that compare bits: the settings stay as they are.
@@ -66,26 +82,21 @@ pub fn relaid(x: &Tensor, seed: u64) -> Tensor {
     // A parent whose slice, permuted back, is x.
     let permuted: Vec<usize> = order.iter().map(|&a| x.shape()[a]).collect();
     let sizes: Vec<usize> = permuted.iter().zip(&steps).map(|(&n, &s)| n * s.unsigned_abs() + 1).collect();
+    let view = |parent: &Array| {
+        let cut = permuted.iter().zip(&steps).enumerate().fold(parent.clone(), |parent, (axis, (&len, &step))| {
+            let start = if step > 0 { 0 } else { (len.max(1) - 1) * step.unsigned_abs() };
+            parent.slice(axis, Slice { start, step, len })
+        });
+        cut.permute(&back)
+    };
     let parent = uniform(&sizes, -9.0, 9.0, seed);
-    let mut view = parent.array().clone();
-    let mut values = view.as_slice::<f64>().expect("contiguous").to_vec();
-    for (axis, (&n, &step)) in permuted.iter().zip(&steps).enumerate() {
-        let start = if step > 0 { 0 } else { (n.max(1) as isize - 1) * -step };
-        view = view.slice(axis, Slice { start: start as usize, step, len: n });
-    }
-    let view = view.permute(&back);
-    for (at, value) in positions(&view).into_iter().zip(elements(x.array())) {
+    let mut values = elements(parent.array());
+    for (at, value) in positions(&view(parent.array())).into_iter().zip(elements(x.array())) {
         values[at] = value;
     }
-    let strides = *view.layout();
-    let mut out = Tensor::from_slice(&sizes, &values).expect("a small tensor").into_array();
-    for (axis, (&n, &step)) in permuted.iter().zip(&steps).enumerate() {
-        let start = if step > 0 { 0 } else { (n.max(1) as isize - 1) * -step };
-        out = out.slice(axis, Slice { start: start as usize, step, len: n });
-    }
-    let out = out.permute(&back);
-    assert_eq!(out.layout().offset, strides.offset);
-    Tensor::constant(out)
+    let parent = Tensor::from_slice(&sizes, &values).expect("a small tensor");
+    // Cast before it is cut: a cast writes what it makes in row-major order.
+    Tensor::constant(view(&map::cast(parent.array(), x.dtype()).expect("a small tensor")))
 }
 
 /// Every index of a shape, in row-major order.

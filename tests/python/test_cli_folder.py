@@ -71,6 +71,12 @@ def test_resume_refuses_other_data_and_leaves_the_folder_as_it_was(
         (["checkpoint.safetensors", "predictions.csv"], "digits", ".", "got predictions.csv, checkpoint.safetensors without a run"),
         (["history.csv"], "history.csv", ".", "expected the data outside of what is written, got history.csv; choose another"),
         (["run/predictions.csv"], "run/predictions.csv", "run", "got run/predictions.csv; choose another --out"),
+        (
+            ["run/checkpoint.1.safetensors"],
+            "digits",
+            "run",
+            "expected run/checkpoint.1.safetensors to be free for an older checkpoint",
+        ),
         ([], "digits", "", "argument --out: expected a path, got ''"),
     ],
 )

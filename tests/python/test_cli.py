@@ -164,6 +164,12 @@ def test_a_folder_of_idx_files(tmp_path: Path, images: Path, capsys: pytest.Capt
     assert "test accuracy 100.00% (50 of 50)" in capsys.readouterr().out
     assert main(["predict", "--model", str(run), "--data", str(images), "--part", "all"]) == 0
     assert "accuracy 100.00% (250 of 250)" in capsys.readouterr().out
+    known = column(run / "predictions.csv", "prediction")
+    (images / "t10k-labels-idx1-ubyte").unlink()
+    for part, rows in (("test", known[200:]), ("all", known)):
+        assert main(["predict", "--model", str(run), "--data", str(images), "--part", part]) == 0
+        assert capsys.readouterr().out == f"{len(rows)} predictions in {run / 'predictions.csv'}\n"
+        assert column(run / "predictions.csv", "prediction") == rows
 
 
 # the same bits ----------------------------------------------------------------
@@ -237,7 +243,7 @@ def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "treadle", "train", "--epochs", "100000", "--quiet", "--out", str(run)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as process:
         deadline = time.monotonic() + 30.0
-        while not (run / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        while not (run / "checkpoint.1.safetensors").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
@@ -324,6 +330,10 @@ def test_a_new_run_takes_away_what_an_old_one_left(tmp_path: Path, monkeypatch: 
         (["predict", "--model", "run", "--data", "flowers.csv"], "expected digits data as the model was trained on, got csv"),
         (["predict", "--model", "run", "--data", "idx"], "idx: expected images of 64 pixels, got 24"),
         (["predict", "--model", "run", "--data", "digits", "--out", "none/p.csv"], "error: none/p.csv: no such file"),
+        (
+            ["predict", "--model", "run", "--data", "holes.csv", "--out", "./holes.csv"],
+            "holes.csv: expected the data outside of what",
+        ),
         (["train", "--data", "digits", "--target", "y"], "digits: expected no --target, as images have labels, got 'y'"),
         (["predict", "--model", "damaged", "--data", "digits"], "expected JSON, got"),
         (["predict", "--model", "other", "--data", "digits"], "expected options, data and model, got another file"),

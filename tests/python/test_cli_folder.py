@@ -65,12 +65,18 @@ def test_resume_refuses_other_data_and_leaves_the_folder_as_it_was(
             ["history.csv"],
             "digits",
             ".",
-            "expected nothing to write over but an earlier run, got history.csv in ., which holds no run",
+            "expected nothing to write over but an earlier run, got history.csv without a run",
         ),
-        (["config.json"], "digits", ".", "got config.json in ., which holds no run (config.json: expected JSON"),
-        (["checkpoint.safetensors", "predictions.csv"], "digits", ".", "got predictions.csv, checkpoint.safetensors in ."),
+        (["config.json"], "digits", ".", "got config.json without a run (config.json: expected JSON"),
+        (["checkpoint.safetensors", "predictions.csv"], "digits", ".", "got predictions.csv, checkpoint.safetensors without a run"),
         (["history.csv"], "history.csv", ".", "expected the data outside of what is written, got history.csv; choose another"),
         (["run/predictions.csv"], "run/predictions.csv", "run", "got run/predictions.csv; choose another --out"),
+        (
+            ["run/checkpoint.1.safetensors"],
+            "digits",
+            "run",
+            "expected run/checkpoint.1.safetensors to be free for an older checkpoint",
+        ),
         ([], "digits", "", "argument --out: expected a path, got ''"),
     ],
 )
@@ -97,11 +103,25 @@ def test_train_writes_over_nothing_but_an_earlier_run(
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize("stop", [FloatingPointError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("stop", "code", "said"),
+    [
+        (FloatingPointError("nan"), 1, "error: "),
+        (KeyboardInterrupt(), 130, "interrupted; the run before is still in run\n"),
+        (OSError(28, "No space left on device", "aside"), 2, "error: run: no space left on device\n"),
+    ],
+)
 def test_a_run_that_ends_in_its_first_epoch_leaves_the_earlier_one(
-    stop: type[BaseException], tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stop: BaseException,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run, other = tmp_path / "run", tmp_path / "other"
+    monkeypatch.chdir(tmp_path)
+    run, other = Path("run"), Path("other")
     shutil.copytree(finished, run)
     assert main(["predict", "--model", str(run), "--data", "digits", "--quiet"]) == 0
     before, fit = contents(run), train.fit
@@ -113,10 +133,10 @@ def test_a_run_that_ends_in_its_first_epoch_leaves_the_earlier_one(
         return fit(model, *data, **(options | {"loss": loss}))
 
     monkeypatch.setattr(train, "fit", failing)
-    assert main(["train", *QUICK, "--quiet", "--seed", "1", "--out", str(run)]) == (1 if stop is FloatingPointError else 130)
+    assert main(["train", *QUICK, "--quiet", "--seed", "1", "--out", str(run)]) == code
+    assert capsys.readouterr().err.startswith(f"treadle: {said}")
     assert contents(run) == before
-    if stop is KeyboardInterrupt:
-        assert capsys.readouterr().err == f"treadle: interrupted; the run before is still in {run}\n"
+    assert not list(run.glob(".treadle-*"))
 
     monkeypatch.setattr(train, "fit", fit)
     for out in (run, other):  # over another run or into a new folder: the same

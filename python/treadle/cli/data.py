@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from treadle._core import Generator, Tensor, gather_rows, gather_rows_scaled, randperm
-from treadle.data import MNIST, DataLoader, Digits
+from treadle.data import DataLoader, Digits
+from treadle.data.datasets import read_mnist
 from treadle.data.table import Schema, Table, read_csv
 
 __all__ = ["Prepared", "Recipe", "Rows", "in_units", "loader", "prepare", "rows_for"]
@@ -125,10 +126,10 @@ def rows_for(recipe: Recipe, source: str, part: str | None, seed: int) -> Rows:
         schema = Schema.from_json(recipe["schema"])
         table = read_csv(source, schema.target, schema)
         return _table_rows(recipe, table, _part(len(table.features), part or "all", seed))
-    x, y, numbers = _images(source, kind, part or "test", seed)
+    x, y, numbers = _images(source, kind, part or "test", seed, labelled=False)
     if x.shape[1] != recipe["dim"]:
         raise ValueError(f"{source}: expected images of {recipe['dim']} pixels, got {x.shape[1]}")
-    if y.max(initial=0) >= len(recipe["classes"]):
+    if y is not None and y.max(initial=0) >= len(recipe["classes"]):
         raise ValueError(f"{source}: expected classes 0 to {len(recipe['classes']) - 1}, got {y.max()}")
     return _image_rows(recipe, x, y, numbers)
 
@@ -188,21 +189,23 @@ def _continued(source: str, recipe: Recipe, begun: Recipe | None) -> Recipe:
 # images
 
 
-def _images(source: str, kind: str, part: str, seed: int) -> tuple[Array, Array, Array]:
-    """Pixels uint8 (N, D), labels (N,) and row numbers of a part."""
+def _images(source: str, kind: str, part: str, seed: int, labelled: bool = True) -> tuple[Array, Any, Array]:
+    """Pixels uint8 (N, D), labels (N,) and row numbers of a part; no labels where some are missing and need not be there."""
     if kind == "digits":
         digits = Digits()
         numbers = _part(len(digits), part, seed)
         return digits.images.numpy().reshape(len(digits), -1)[numbers], digits.labels.numpy()[numbers], numbers
-    sets = [MNIST(source, train) for train in (True, False) if part in ("all", "train" if train else "test")]
-    if any(one.images.dtype != "uint8" for one in sets):
-        raise ValueError(f"{source}: expected images of bytes, got {', '.join(str(one.images.dtype) for one in sets)}")
-    x = np.concatenate([one.images.numpy().reshape(len(one), -1) for one in sets])
-    return x, np.concatenate([one.labels.numpy() for one in sets]), np.arange(len(x))
+    parts = [train for train in (True, False) if part in ("all", "train" if train else "test")]
+    images, labels = zip(*[read_mnist(source, train, labelled) for train in parts], strict=True)
+    if any(one.dtype != "uint8" for one in images):
+        raise ValueError(f"{source}: expected images of bytes, got {', '.join(str(one.dtype) for one in images)}")
+    x = np.concatenate([one.numpy().reshape(len(one), -1) for one in images])
+    y = None if any(one is None for one in labels) else np.concatenate([one.numpy() for one in labels])
+    return x, y, np.arange(len(x))
 
 
-def _image_rows(recipe: Recipe, x: Array, y: Array, numbers: Array) -> Rows:
-    return Rows(Tensor(x), Tensor(y), y, numbers, recipe["scale"], recipe["offset"])
+def _image_rows(recipe: Recipe, x: Array, y: Array | None, numbers: Array) -> Rows:
+    return Rows(Tensor(x), None if y is None else Tensor(y), y, numbers, recipe["scale"], recipe["offset"])
 
 
 def _moments(pixels: Array) -> tuple[float, float]:

@@ -26,6 +26,7 @@ __all__ = [
     "MODEL",
     "PREDICTIONS",
     "holds_run",
+    "keep",
     "load_model",
     "read_config",
     "take_over",
@@ -52,14 +53,20 @@ def holds_run(folder: Path, source: str) -> bool:
         ValueError: The folder has files under the names of a run's that no run made, or the source is among them.
     """
     found = [name for name in (CONFIG, *_LEFT) if (folder / name).exists()]
-    for path in (folder / name for name in found):
-        if os.path.exists(source) and path.samefile(source):
-            raise ValueError(f"train: expected the data outside of what is written, got {path}; choose another --out")
+    for name in found:
+        keep(source, folder / name)
+    Checkpoints(folder / CHECKPOINT).begin()  # which refuses another file under the name of an older checkpoint
     try:
         return bool(found) and bool(read_config(folder))
     except (FileNotFoundError, ValueError) as error:
-        got = f"{', '.join(found)} in {folder}, which holds no run ({error})"
-        raise ValueError(f"train: expected nothing to write over but an earlier run, got {got}; choose another --out") from None
+        got = f"{', '.join(found)} without a run ({error})"
+        raise ValueError(f"{folder}: expected nothing to write over but an earlier run, got {got}; choose another --out") from None
+
+
+def keep(source: str, path: Path) -> None:
+    """ValueError when a file that will be written is the source."""
+    if path.is_file() and os.path.exists(source) and path.samefile(source):
+        raise ValueError(f"{source}: expected the data outside of what is written, got {path}; choose another --out")
 
 
 def take_over(folder: Path, new: Path, config: dict[str, Any]) -> None:

@@ -111,7 +111,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.description = "Applies a trained model; prints how good it is where the answers are known."
     parser.add_argument("--model", type=_path, required=True, help="folder of a finished run")
-    parser.add_argument("--data", type=_path, required=True, help="'digits', a folder of IDX files, or a CSV file")
+    parser.add_argument(
+        "--data", type=_path, required=True, help="'digits', a folder of IDX files, or a CSV file; answers may be missing"
+    )
     parser.add_argument(
         "--part",
         choices=("test", "train", "all"),

@@ -28,6 +28,9 @@ def run(options: argparse.Namespace) -> int:
     """Predicts, writes a CSV and reports; returns the exit code."""
     if options.threads is not None:
         set_num_threads(options.threads)
+    out = options.out or str(Path(options.model) / folder.PREDICTIONS)
+    if out != "-":
+        folder.keep(options.data, Path(out))
     config = folder.read_config(options.model)
     model = folder.load_model(options.model, config)
     recipe = config["data"]
@@ -35,7 +38,6 @@ def run(options: argparse.Namespace) -> int:
     outputs = predict(model, loader(rows, 1024))
     if not recipe["classes"]:
         outputs = in_units(recipe, outputs)
-    out = options.out or str(Path(options.model) / folder.PREDICTIONS)
     text = _table(rows, outputs, recipe["classes"])
     if out == "-":
         sys.stdout.write(text)

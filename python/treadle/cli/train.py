@@ -24,7 +24,7 @@ from treadle.cli.data import Prepared, Recipe, in_units, loader, prepare
 from treadle.cli.options import DECAYS, DEFAULTS, FREE, RATES
 from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
-from treadle.serialization import save
+from treadle.serialization import naming, save
 from treadle.training import R2, Accuracy, History, Metric, confusion_matrix, fit, mae, plots, predict
 from treadle.training.saved import Checkpoints
 
@@ -110,7 +110,7 @@ class _Job:
 
     def replace(self, progress: bool) -> None:
         """Trains for an epoch aside, then puts this run in the place of the one in the folder."""
-        with TemporaryDirectory(prefix=".treadle-", dir=self.out) as aside:
+        with naming(self.out), TemporaryDirectory(prefix=".treadle-", dir=self.out) as aside:
             self.train(Path(aside), False, progress, epochs=1)
             folder.take_over(self.out, Path(aside), self.config())
 

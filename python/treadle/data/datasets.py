@@ -55,14 +55,25 @@ class MNIST(TensorDataset):
     """
 
     def __init__(self, root: str | PathLike[str], train: bool = True) -> None:
-        part = "train" if train else "t10k"
-        self.images = read_idx(_find(Path(root), f"{part}-images-idx3-ubyte"))
-        labels = read_idx(_find(Path(root), f"{part}-labels-idx1-ubyte"))
-        if self.images.ndim != 3 or labels.ndim != 1:
-            got = f"{self.images.shape} and {labels.shape}"
-            raise ValueError(f"mnist: expected images (N, H, W) and labels (N,), got {got} in {root}")
-        self.labels = labels.astype("int64")
+        self.images, labels = read_mnist(root, train)
+        assert labels is not None
+        self.labels = labels
         super().__init__(self.images, self.labels)
+
+
+def read_mnist(root: str | PathLike[str], train: bool, labelled: bool = True) -> tuple[Tensor, Tensor | None]:
+    """Images and int64 labels of a part of a folder; unless it must be labelled, None where there is no file of labels."""
+    part = "train" if train else "t10k"
+    images, labels = read_idx(_find(Path(root), f"{part}-images-idx3-ubyte")), None
+    try:
+        labels = read_idx(_find(Path(root), f"{part}-labels-idx1-ubyte")).astype("int64")
+    except FileNotFoundError:
+        if labelled:
+            raise
+    if images.ndim != 3 or (labels is not None and labels.shape != images.shape[:1]):
+        got = f"{images.shape} and {'none' if labels is None else labels.shape}"
+        raise ValueError(f"mnist: expected images (N, H, W) and labels (N,), got {got} in {root}")
+    return images, labels
 
 
 def _find(root: Path, name: str) -> Path:

@@ -184,10 +184,11 @@ def _number(text: str) -> float | None:
 
 
 def _numeric(file: _File, name: str) -> bool:
-    """Whether a column is one of numbers; ValueError where nearly all of it is."""
+    """Whether a column is one of numbers; ValueError where nearly all of it is, but not all."""
     numbers = [_number(text) for text in file.columns[name]]
     words = [row for row, number in enumerate(numbers) if number is None]
-    if words and 10 * len(words) <= len(numbers) and len(set(numbers)) > _MOST_CLASSES + 1:
+    different = set(numbers) - {None}
+    if words and 10 * len(words) <= len(numbers) and len(different) > _MOST_CLASSES:
         most = f"as {len(numbers) - len(words)} of {len(numbers)} are"
         got = f"{file.columns[name][words[0]]!r} in {file.place(words[0])}; correct it, or write the others as words too"
         raise ValueError(f"read_csv: expected numbers in column {name!r}, {most}, got {got}")

@@ -335,3 +335,17 @@ def test_models_train() -> None:
     assert [type(m).__name__ for m in model.layers] == ["Linear", "ReLU", "Sequential", "Sequential", "Linear"]
     inner = ["Linear", "LayerNorm1d", "ReLU", "Dropout", "Linear", "LayerNorm1d"]
     assert [type(m).__name__ for m in model.layers[2][0].fn] == inner
+
+
+def test_losses_show_what_is_not_at_its_default():
+    weight = treadle.ones(3)
+    shown = {
+        nn.CrossEntropyLoss(): "CrossEntropyLoss(reduction='mean')",
+        nn.CrossEntropyLoss(
+            label_smoothing=0.1, ignore_index=3
+        ): "CrossEntropyLoss(reduction='mean', label_smoothing=0.1, ignore_index=3)",
+        nn.SoftmaxLoss(weight, "sum"): "SoftmaxLoss(reduction='sum', weight of shape (3,))",
+        nn.HuberLoss(delta=0.3): "HuberLoss(reduction='mean', delta=0.3)",
+        nn.BCEWithLogitsLoss(pos_weight=weight): "BCEWithLogitsLoss(reduction='mean', pos_weight of shape (3,))",
+    }
+    assert [repr(loss) for loss in shown] == list(shown.values())

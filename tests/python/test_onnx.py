@@ -144,6 +144,21 @@ def test_an_activation_computes_the_same_far_from_zero(tmp_path: Path, layer: nn
     np.testing.assert_allclose(run(tmp_path / "layer.onnx", x), layer(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
+NORMS = [case for case in LAYERS if type(case[0]).__module__ in ("treadle.nn.norm", "treadle.nn.spatial_norm")]
+
+
+@pytest.mark.parametrize("case", NORMS, ids=lambda case: f"{type(case[0]).__name__}{case[1]}")
+def test_a_norm_computes_the_same_far_from_zero(tmp_path: Path, case: Case) -> None:
+    layer, shape, batch = case
+    x = treadle.randn(4 * batch[0], *batch[1:]) + 1e4
+    with treadle.no_grad():
+        for _ in range(100):  # the running statistics, if any, become those of x
+            layer.train()(x)
+    want = layer.eval()(x).detach().numpy()
+    treadle.onnx.export(layer, tmp_path / "layer.onnx", shape)
+    np.testing.assert_allclose(run(tmp_path / "layer.onnx", x), want, rtol=1e-5, atol=1e-5)
+
+
 def test_the_file_says_its_sizes_and_names_weights_as_the_state_dict(tmp_path: Path) -> None:
     model, path = models.MLP(4, (6,), 2), tmp_path / "model.onnx"
     treadle.onnx.export(model, path, (None, 4))
@@ -245,6 +260,9 @@ def test_a_model_of_ones_own_is_exported_by_what_is_registered(tmp_path: Path) -
         ((nn.Linear(4, 2), (None, 4), "int64"), ValueError, r"expected a shape and dtype .*, got \(None, 4\) of int64"),
         ((nn.Linear(4, 2), (None, 4), "float64"), ValueError, "expected dtype 'float32' or 'int64', got 'float64'"),
         ((nn.Linear(4, 2), (None, 0)), ValueError, r"expected input_shape of sizes above 0 or None, got \(None, 0\)"),
+        ((nn.Linear(4, 2), (-1, 4)), ValueError, r"expected .* or None, got \(-1, 4\); None stands for an axis that may vary"),
+        ((nn.Linear(4, 2), ("batch", 4)), ValueError, r"expected .* or None, got \('batch', 4\); None stands for an axis"),
+        ((nn.Linear(4, 2), 4), ValueError, "expected input_shape of sizes above 0 or None, got 4"),
         ((nn.Linear(4, 2), (None, 4.0)), ValueError, "expected input_shape of sizes above 0 or None"),
         (
             (nn.Linear(4, 2).double(), (None, 4)),

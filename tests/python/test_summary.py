@@ -179,6 +179,22 @@ def test_the_table_lines_up_and_says_what_is_not_counted() -> None:
     assert repr(treadle.summary(nn.ReLU(), (1, 2))).startswith("layer")
 
 
+def test_modules_in_lists_and_dicts_keep_their_names() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            self.e = [nn.Linear(4, 4), nn.Sequential(nn.Residual(nn.ReLU()))]
+            self.d = {"k": nn.Tanh()}
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x: treadle.Tensor) -> treadle.Tensor:
+            return self.last(self.d["k"](self.e[1](self.e[0](x))))
+
+    names = [row[0] for row in treadle.summary(Model(), (2, 4))._rows()]
+    assert names == [
+        "Model", "  e.0: Linear", "  e.1: Sequential", "    0: Residual", "      fn: ReLU", "  d.k: Tanh", "  last: Linear", "total"
+    ]  # fmt: skip
+
+
 def parsed(html: str) -> ElementTree.Element:
     return ElementTree.fromstring(f"<body>{html}</body>")
 

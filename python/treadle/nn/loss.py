@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 from treadle import _core
 from treadle._core import Tensor
 from treadle.checks import probability
@@ -19,7 +21,15 @@ class _Loss(Module):
         self.reduction = reduction
 
     def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}"
+        """The reduction, and all other arguments that are not at their default."""
+        shown = [f"reduction={self.reduction!r}"]
+        for name, argument in signature(type(self)).parameters.items():
+            value = getattr(self, name, argument.default)
+            if isinstance(value, Tensor):
+                shown.append(f"{name} of shape {value.shape}")
+            elif isinstance(value, int | float) and value != argument.default:
+                shown.append(f"{name}={value!r}")
+        return ", ".join(shown)
 
 
 def _buffer(weight: Tensor | None) -> Buffer | None:

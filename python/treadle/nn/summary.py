@@ -60,14 +60,14 @@ class LayerSummary:
     calls: int = 0
     seconds: float = 0.0
 
-    def _cells(self) -> tuple[str, ...]:
-        """The row of the table."""
-        depth, own = (self.name.count(".") + 1, self.name.rpartition(".")[2] + ": ") if self.name else (0, "")
+    def _cells(self, above: list[str]) -> tuple[str, ...]:
+        """The row of the table, below the layers of the names `above` that this one is in."""
+        own = self.name.removeprefix(f"{above[-1]}." if above and above[-1] else "") + ": " if self.name else ""
         repeated = f" ({self.calls} calls)" if self.calls > 1 else ""
         shape = "–" if self.output_shape is None else str(self.output_shape)
         flops = "–" if self.flops is None else _short(self.flops)
         seconds = _short(self.seconds, "s") if self.calls else "not called"
-        return "  " * depth + own + self.kind + repeated, shape, f"{self.parameters:,}", flops, seconds
+        return "  " * len(above) + own + self.kind + repeated, shape, f"{self.parameters:,}", flops, seconds
 
 
 @dataclass
@@ -98,8 +98,15 @@ class Summary:
         return sum(layer.seconds for layer in self.layers)
 
     def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
+        above: list[str] = []
+        for layer in self.layers:
+            while above and above[-1] and not layer.name.startswith(f"{above[-1]}."):
+                above.pop()
+            rows.append(layer._cells(above))
+            above.append(layer.name)
         total = ("total", "", f"{self.parameters:,}", _short(self.flops), _short(self.seconds, "s"))
-        return [*(layer._cells() for layer in self.layers), total]
+        return [*rows, total]
 
     def _notes(self) -> Iterator[str]:
         if self.trainable != self.parameters:

@@ -163,9 +163,10 @@ def export(model: nn.Module, path: str | PathLike[str], input_shape: Sequence[in
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"onnx.export: expected a Module, got {type(model).__name__}")
-    sizes = tuple(input_shape)
-    if not all(n is None or (type(n) is int and n > 0) for n in sizes):
-        raise ValueError(f"onnx.export: expected input_shape of sizes above 0 or None, got {sizes}")
+    sizes = tuple(input_shape) if isinstance(input_shape, Sequence) else None
+    if sizes is None or not all(n is None or (type(n) is int and n > 0) for n in sizes):
+        how = "None stands for an axis that may vary, such as the batch: (None, 64)"
+        raise ValueError(f"onnx.export: expected input_shape of sizes above 0 or None, got {input_shape!r}; {how}")
     if dtype not in _DTYPES:
         raise ValueError(f"onnx.export: expected dtype 'float32' or 'int64', got {dtype!r}")
     for name, tensor in model.named_parameters():

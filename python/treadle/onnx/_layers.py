@@ -1,6 +1,8 @@
 """How each layer is written in ONNX: one function per forward.
 
-None of them needs to know how many axes a value has, so that the same file serves any of them that the layer takes.
+None of them needs to know how many axes a value has, so that the same file serves any of them that the layer takes. Invariant: a
+norm's input is centred before the norm's own node, which runtimes compute with a rounded mean, or one folded into the bias: far
+from 0 that leaves few digits.
 """
 
 from __future__ import annotations
@@ -106,15 +108,23 @@ def _batch_norm(graph: Graph, layer: nn.BatchNorm1d, x: str) -> str:
         return _batch_statistics(graph, layer, x)
     weight, bias = _filled(graph, layer.weight, (layer.dim,), 1), _filled(graph, layer.bias, (layer.dim,), 0)
     mean, var = graph.weight(layer.running_mean), graph.weight(layer.running_var)
-    return graph.node("BatchNormalization", x, weight, bias, mean, var, epsilon=layer.eps)
+    one, zero = (graph.constant(np.full(layer.dim, value)) for value in (1, 0))
+    # x - mean, exactly, whatever the number of axes: a factor of 1 and a term of -mean.
+    centred = graph.node("BatchNormalization", x, one, zero, mean, one, epsilon=0.0)
+    return graph.node("BatchNormalization", centred, weight, bias, zero, var, epsilon=layer.eps)
 
 
 def _batch_statistics(graph: Graph, layer: nn.BatchNorm1d, x: str) -> str:
     """With statistics of the batch over all axes but that of the channels, joined into one for the purpose."""
     planes = graph.node("Reshape", x, _integers(graph, 0, layer.dim, -1))
-    centred = graph.node("Sub", planes, graph.node("ReduceMean", planes, axes=[0, 2]))
+    centred = _centred(graph, _centred(graph, planes, [0, 2]), [0, 2])
     y = _scaled(graph, _by_root(graph, centred, [0, 2], layer.eps), layer, (layer.dim, 1))
     return graph.node("Reshape", y, graph.node("Shape", x))
+
+
+def _centred(graph: Graph, x: str, axes: list[int]) -> str:
+    """x without its mean, up to the mean's rounding, which is near 0."""
+    return graph.node("Sub", x, graph.node("ReduceMean", x, axes=axes))
 
 
 def _by_root(graph: Graph, x: str, axes: list[int], eps: float) -> str:
@@ -128,14 +138,14 @@ def _instance_norm(graph: Graph, layer: nn.InstanceNorm1d, x: str) -> str:
     if layer.running_mean is not None:
         return _batch_norm(graph, layer, x)
     weight, bias = _filled(graph, layer.weight, (layer.dim,), 1), _filled(graph, layer.bias, (layer.dim,), 0)
-    return graph.node("InstanceNormalization", x, weight, bias, epsilon=layer.eps)
+    return graph.node("InstanceNormalization", _centred(graph, x, [2]), weight, bias, epsilon=layer.eps)
 
 
 @register(nn.GroupNorm)
 def _group_norm(graph: Graph, layer: nn.GroupNorm, x: str) -> str:
     """Groups are channels of an instance norm; then every channel has its own weight."""
     groups = layer.num_groups
-    joined = graph.node("Reshape", x, _integers(graph, 0, groups, -1))
+    joined = _centred(graph, graph.node("Reshape", x, _integers(graph, 0, groups, -1)), [2])
     one, zero = graph.constant(np.ones(groups)), graph.constant(np.zeros(groups))
     y = graph.node("InstanceNormalization", joined, one, zero, epsilon=layer.eps)
     y = _scaled(graph, graph.node("Reshape", y, _integers(graph, 0, layer.num_channels, -1)), layer, (layer.num_channels, 1))
@@ -144,9 +154,10 @@ def _group_norm(graph: Graph, layer: nn.GroupNorm, x: str) -> str:
 
 @register(nn.LayerNorm)
 def _layer_norm(graph: Graph, layer: nn.LayerNorm, x: str) -> str:
-    inputs = [x, _filled(graph, layer.weight, layer.normalized_shape, 1)]
+    axes = list(range(-len(layer.normalized_shape), 0))
+    inputs = [_centred(graph, x, axes), _filled(graph, layer.weight, layer.normalized_shape, 1)]
     inputs += [] if layer.bias is None else [graph.weight(layer.bias)]
-    return graph.node("LayerNormalization", *inputs, axis=-len(layer.normalized_shape), epsilon=layer.eps)
+    return graph.node("LayerNormalization", *inputs, axis=axes[0], epsilon=layer.eps)
 
 
 @register(nn.RMSNorm)

@@ -1,6 +1,7 @@
 """`Network`: what all estimators share, from checked input to a trained module.
 
-Invariant: a fit is decided by the parameters, the data and `random_state`; a row of weight 0 is as good as not there.
+Invariant: a fit is decided by the parameters, the data and `random_state`; a row of weight 0 is as good as not there,
+but for its class.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
 from treadle.optim import AdamW, Optimizer
-from treadle.sklearn._checks import check_parameters
+from treadle.sklearn._checks import check_numbers, check_parameters
 from treadle.sklearn._training import (
     Array,
     Criterion,
@@ -132,7 +133,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Classes, an indicator matrix of labels, or numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows; those of weight 0 are left out.
+            Weights of the rows; those of weight 0 are left out, but their classes are known.
 
         Returns
         -------
@@ -146,11 +147,14 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         numeric = not is_classifier(self)
         if issparse(y):
             raise TypeError("y: expected dense targets, got sparse ones; use y.toarray()")
+        check_numbers("X", X)
+        if numeric:
+            check_numbers("y", y)
         X, y = validate_data(self, X, y, dtype=_FLOATS, order="C", multi_output=True, y_numeric=numeric, reset=fresh)
         weight = _weights(sample_weight, len(X))
-        if not weight.all():
-            X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
         targets = self._encode(y, weight, fresh, classes)
+        if not weight.all():
+            X, targets, weight = X[weight > 0], targets[weight > 0], weight[weight > 0]
         weight = self._reweigh(targets, weight)
         if fresh:
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -233,6 +237,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """The network's outputs for checked input."""
         check_is_fitted(self)
+        check_numbers("X", X)
         X = validate_data(self, X, dtype=_FLOATS, order="C", reset=False)
         return predict(self.module_, _cast(X, self._precision))
 

@@ -1,4 +1,4 @@
-"""What parameters of estimators must be, checked at the beginning of `fit`."""
+"""What parameters and data of estimators must be, where scikit-learn does not look, checked at the beginning of `fit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["check_parameters"]
+__all__ = ["check_numbers", "check_parameters"]
 
 
 class _Rule(NamedTuple):
@@ -65,3 +65,15 @@ def check_parameters(estimator: Any) -> None:
         rule = _RULES.get(name)
         if rule is not None and not rule.holds(value):
             raise ValueError(f"{name}: expected {rule.wanted}, got {value!r}")
+
+
+def check_numbers(name: str, values: Any) -> None:
+    """Looks for dates and durations, which NumPy would make nanoseconds, microseconds or days of.
+
+    Raises:
+        TypeError: There are some.
+    """
+    table = hasattr(values, "columns") and hasattr(values, "dtypes")  # of pandas, whose types have NumPy's kinds, or polars
+    for dtype in values.dtypes if table else [np.asarray(values).dtype]:
+        if getattr(dtype, "kind", None) in ("M", "m") or (hasattr(dtype, "is_temporal") and dtype.is_temporal()):
+            raise TypeError(f"{name}: expected numbers, got {dtype}; make numbers of dates first, such as days since one of them")

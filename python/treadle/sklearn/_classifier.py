@@ -39,7 +39,7 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
             Classes, or an indicator matrix of labels.
         classes : array-like, default=None
             All classes there will be (a list of arrays where y has several columns of classes); the first call needs them,
-            unless y is an indicator matrix.
+            unless y is an indicator matrix, and a later one may repeat them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -153,6 +153,8 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         width = None if self._kind == "single" else len(self._labels)
         if (y.shape[1] if y.ndim == 2 else None) != width:
             raise ValueError(f"y: expected {'1 axis' if width is None else f'{width} columns'} as before, got shape {y.shape}")
+        if classes is not None:
+            self._expect_same(self._find_labels(y, classes))
         columns = [y] if y.ndim == 1 else list(y.T)
         codes = [_codes(column, labels) for column, labels in zip(columns, self._labels, strict=True)]
         if self.warm_start and not fresh and classes is None:
@@ -164,16 +166,28 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
     def _learn_classes(self, y: Array, classes: Any) -> None:
         """Sets what kind y is, and its classes."""
         if y.ndim == 1:
-            self._kind, self._labels = "single", [np.unique(y if classes is None else np.asarray(classes))]
-        elif type_of_target(y) == "multilabel-indicator":
-            self._kind, self._labels = "labels", [np.arange(2)] * y.shape[1]
+            self._kind = "single"
         else:
-            self._kind, self._labels = "several", [np.unique(c) for c in (y.T if classes is None else classes)]
+            self._kind = "labels" if type_of_target(y) == "multilabel-indicator" else "several"
+        self._labels = self._find_labels(y, classes)
         self._sizes = [1 if self._kind == "labels" else len(labels) for labels in self._labels]
         self.n_outputs_ = sum(self._sizes)
         self.classes_: Any = {"single": self._labels[0], "labels": np.arange(len(self._labels)), "several": self._labels}[
             self._kind
         ]
+
+    def _find_labels(self, y: Array, classes: Any) -> list[Array]:
+        """The classes of each column, sorted: those that are given, or else those in y."""
+        if self._kind == "single":
+            return [np.unique(y if classes is None else np.asarray(classes))]
+        if self._kind == "labels":
+            return [np.arange(2)] * y.shape[1]
+        return [np.unique(column) for column in (y.T if classes is None else classes)]
+
+    def _expect_same(self, labels: list[Array]) -> None:
+        if len(labels) != len(self._labels) or not all(map(np.array_equal, labels, self._labels)):
+            was, got = (" and ".join(str(column.tolist()) for column in each) for each in (self._labels, labels))
+            raise ValueError(f"classes: expected those of the calls before, {was}, got {got}; a new estimator takes others")
 
     def _expect_all(self, codes: list[Array]) -> None:
         for column, labels in zip(codes, self._labels, strict=True):

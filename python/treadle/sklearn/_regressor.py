@@ -56,10 +56,9 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the shape and scale of y in `fit`.
+            In the shape and scale of y in `fit`; float64, as float32 may hold neither the scale of y nor its digits.
         """
-        outputs = self._outputs(X)
-        y = (outputs * self._spread + self._center).astype(outputs.dtype)
+        y = self._outputs(X) * self._spread + self._center
         return y[:, 0] if self._flat else y
 
     def _score_outputs(self, outputs: Array, targets: Array, weight: Array | None) -> float:
@@ -71,7 +70,7 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
         columns = y.reshape(len(y), -1).astype(np.float64, order="C")  # sums depend on the order, bit by bit
         if fresh:
             self._flat, self.n_outputs_ = y.ndim == 1, columns.shape[1]
-            self._learn_scale(columns, weight)
+            self._learn_scale(columns[weight > 0], weight[weight > 0])
         if columns.shape[1] != self.n_outputs_:
             raise ValueError(f"y: expected {self.n_outputs_} columns as before, got {columns.shape[1]}")
         return np.asarray((columns - self._center) / self._spread)

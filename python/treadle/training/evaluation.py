@@ -17,6 +17,7 @@ from treadle.checks import at_least
 from treadle.nn import BCEWithLogitsLoss, Module
 from treadle.nn.functional import binary_cross_entropy_with_logits
 from treadle.nn.mode import evaluating
+from treadle.training.checks import check_batches, check_loss, check_metrics, pair, scalar
 from treadle.training.metrics import Accuracy, Metric
 
 __all__ = ["Loss", "Meter", "evaluate", "measure", "predict"]
@@ -93,13 +94,16 @@ def _usual(function: Loss | None, outputs: Any, targets: Tensor) -> dict[str, Me
     return {"accuracy": Accuracy()} if scores and targets.ndim == 1 and targets.dtype == "int64" else {}
 
 
-def measure(model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None) -> dict[str, float]:
-    """`evaluate`, without names for its arguments."""
+def measure(
+    op: str, model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None
+) -> dict[str, float]:
+    """`evaluate`, whose arguments were checked; errors begin with `op`."""
     meter = Meter(metrics, loss)
     with evaluating(model), no_grad():
-        for inputs, targets in data:
+        for batch in data:
+            inputs, targets = pair(op, batch)
             outputs = model(inputs)
-            meter.update(float(loss(outputs, targets).item()) if loss is not None else None, outputs, targets)
+            meter.update(None if loss is None else scalar(op, loss(outputs, targets)), outputs, targets)
     return meter.compute()
 
 
@@ -113,19 +117,23 @@ def evaluate(
         data: Batches (inputs, targets), such as a `DataLoader`.
         loss: Takes outputs and targets, gives the mean over the batch.
         metrics: Names and measures; None: the accuracy when targets are class indices, or the loss is
-            `BCEWithLogitsLoss` of one output.
+            `BCEWithLogitsLoss` of one output. None is called "loss".
 
     Returns:
         `loss` if asked for, and each metric by its name.
 
     Raises:
-        ValueError: No batches, or an empty one.
+        TypeError: Metrics that are no dict of measures, or a loss that is a class.
+        ValueError: No batches, an empty one or one that is no pair; a loss that is not one number, or a metric of its name.
 
     Example:
         >>> evaluate(model, DataLoader(test, 512), loss=nn.CrossEntropyLoss())
         {'loss': 0.08, 'accuracy': 0.98}
     """
-    return measure(model, data, loss, metrics)
+    check_batches("evaluate", data)
+    check_loss("evaluate", loss)
+    check_metrics("evaluate", metrics)
+    return measure("evaluate", model, data, loss, metrics)
 
 
 def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_size: int = 1024) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from treadle.checks import at_least
 from treadle.nn import Module
 from treadle.optim import LRScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau
+from treadle.training.checks import check_batches, check_loss, check_metrics, check_optimizer
 from treadle.training.evaluation import Loss
 from treadle.training.history import History
 from treadle.training.metrics import Metric
@@ -51,11 +52,11 @@ def fit(
         train: Batches (inputs, targets), such as a `DataLoader`; gone through once per epoch.
         valid: Batches to evaluate after each epoch; None: no validation.
         loss: Takes outputs and targets, gives a scalar: a loss module or function that averages over the batch.
-        optimizer: Holds the parameters to train.
+        optimizer: Holds the parameters to train; a RuntimeWarning names those that require grad and are not among them.
         epochs: How many epochs the run has in all, those before a resume included.
         scheduler: Sets the learning rate.
         metrics: Names and measures; None: the accuracy when targets are class indices, or the loss is
-            `BCEWithLogitsLoss` of one output; otherwise nothing.
+            `BCEWithLogitsLoss` of one output; otherwise nothing. None is called "loss".
         progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
         checkpoint: A file that holds the whole state of the run, replaced after each epoch. A new run takes the place
@@ -82,7 +83,9 @@ def fit(
         The history, one row per epoch.
 
     Raises:
-        ValueError: No epochs, no batches, an empty batch, resume without checkpoint, an unknown step_scheduler,
+        TypeError: Metrics that are no dict of measures, or a loss that is a class.
+        ValueError: No epochs, no batches, an empty batch or one that is no pair; a loss that is not one number, a metric of
+            its name, or an optimizer of none of the parameters; resume without checkpoint, an unknown step_scheduler,
             on_nonfinite or on_checkpoint_error, checkpoint_every or keep_last below 1, or another file under the name
             of an older checkpoint.
         FileNotFoundError: There is nothing to resume.
@@ -104,6 +107,11 @@ def fit(
         raise ValueError(f"fit: expected a checkpoint to write every {checkpoint_every} steps, got None")
     if on_nonfinite not in ("raise", "skip", "stop"):
         raise ValueError(f"fit: expected on_nonfinite 'raise', 'skip' or 'stop', got {on_nonfinite!r}")
+    for data in (train,) if valid is None else (train, valid):
+        check_batches("fit", data)
+    check_loss("fit", loss)
+    check_metrics("fit", metrics)
+    check_optimizer(model, optimizer)
     usual = "batch" if isinstance(scheduler, OneCycleLR) else "epoch"
     if step_scheduler not in (None, "epoch") and (step_scheduler != "batch" or isinstance(scheduler, ReduceLROnPlateau)):
         raise ValueError(f"fit: expected step_scheduler 'epoch', or 'batch' unless on a plateau, got {step_scheduler!r}")

@@ -189,6 +189,7 @@ def confusion_matrix(
         (num_classes, num_classes), int64.
 
     Raises:
+        TypeError: Classes that are not numbers.
         ValueError: A class lies outside [0, num_classes), or as of `Accuracy`.
 
     Example:
@@ -196,6 +197,10 @@ def confusion_matrix(
         [[1, 1], [0, 1]]
     """
     predicted, wanted = _compared("confusion_matrix", outputs, targets, threshold)
+    for values in (predicted, wanted):
+        if values.dtype.kind not in "biuf":
+            how = "number them by their place among all names, sorted, as np.searchsorted(names, classes) does"
+            raise TypeError(f"confusion_matrix: expected numbers of classes, got {values.dtype}; {how}")
     both = np.concatenate([predicted, wanted]).astype(np.int64)
     side = (int(both.max()) + 1 if both.size else 0) if num_classes is None else num_classes
     if both.size and (both.min() < 0 or both.max() >= side):

@@ -16,6 +16,7 @@ from typing import Any
 
 from treadle.optim import LRScheduler, ReduceLROnPlateau
 from treadle.training import chance
+from treadle.training.checks import pair
 from treadle.training.evaluation import Meter, measure
 from treadle.training.history import History, Value
 from treadle.training.metrics import Metric
@@ -79,7 +80,7 @@ class Run:
             self._check_weights()
             valued = {}
             if self.valid is not None:
-                valued = measure(self.steps.model, self._watched(self.valid), self.steps.loss, self.metrics)
+                valued = measure("fit", self.steps.model, self._watched(self.valid), self.steps.loss, self.metrics)
             line.finish(trained, valued)
         finally:
             line.close()
@@ -95,7 +96,8 @@ class Run:
         """The training batches that are left; False: a bad one ends the run."""
         if not self.steps.model.training:
             self.steps.model.train()
-        for inputs, targets in self._batches(line):
+        for batch in self._batches(line):
+            inputs, targets = pair("fit", batch)
             try:
                 taken = self.steps.take(inputs, targets)
             except FloatingPointError as error:

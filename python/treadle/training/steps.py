@@ -12,6 +12,7 @@ from treadle._core import Tensor, all_finite, clip_grad_norm
 from treadle.nn import Module
 from treadle.optim import LRScheduler, Optimizer, ReduceLROnPlateau
 from treadle.training import chance
+from treadle.training.checks import scalar
 from treadle.training.evaluation import Loss
 
 __all__ = ["NonFinite", "Steps"]
@@ -58,7 +59,7 @@ class Steps:
         states = [(generator, generator.get_state()) for generator in self._chance]
         outputs = self.model(inputs)
         loss = self.loss(outputs, targets)
-        value = float(loss.item())
+        value = scalar("fit", loss)
         finite = math.isfinite(value)
         if not finite and not self._guarded:
             raise FloatingPointError(f"expected a finite loss, got {value}")

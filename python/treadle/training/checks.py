@@ -1,0 +1,89 @@
+"""What `fit` and `evaluate` are given, looked at before anything changes; of batches, what can be known before they come."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from treadle._core import Tensor
+from treadle.nn import Module
+from treadle.optim import Optimizer
+
+__all__ = ["check_batches", "check_loss", "check_metrics", "check_optimizer", "pair", "scalar"]
+
+_LISTS = (tuple, list)  # made once, as a union in the code would be at every call
+_HOW = "make them with DataLoader(TensorDataset(x, y), 64)"
+
+
+def check_batches(op: str, data: Any) -> None:
+    """Refuses rows where batches of them are meant."""
+    if not isinstance(data, Iterable) or hasattr(data, "__array__"):
+        raise _no_batches(op, f"a {type(data).__name__}", _HOW)
+    if isinstance(data, list | tuple) and data:
+        pair(op, data[0])
+
+
+def pair(op: str, batch: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a batch; ValueError when it is made of anything else."""
+    if isinstance(batch, _LISTS):
+        if len(batch) == 2:
+            return batch  # type: ignore[return-value]
+        how = "several inputs, or targets, go into one tuple" if batch[2:] else "give targets too"
+        raise _no_batches(op, f"a batch of {len(batch)}", how)
+    raise _no_batches(op, f"a {type(batch).__name__} as a batch", _HOW)
+
+
+def _no_batches(op: str, got: str, how: str) -> ValueError:
+    return ValueError(f"{op}: expected batches (inputs, targets), got {got}; {how}")
+
+
+def check_loss(op: str, loss: Any) -> None:
+    """Refuses what is known not to give one number for a batch."""
+    if isinstance(loss, type):
+        raise TypeError(f"{op}: expected a loss, got the class {loss.__name__}; make one of it: {loss.__name__}()")
+    if getattr(loss, "reduction", None) == "none":
+        raise ValueError(f"{op}: expected a loss that averages over the batch, got reduction 'none'; use 'mean'")
+
+
+def scalar(op: str, loss: Any) -> float:
+    """The number that a loss is; ValueError when it is anything else."""
+    try:
+        return float(loss.item())
+    except (AttributeError, ValueError):
+        got = f"shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        how = "average over the batch with mean()"
+        raise ValueError(f"{op}: expected a loss that is a Tensor of one number, got {got}; {how}") from None
+
+
+def check_metrics(op: str, metrics: Any) -> None:
+    """Refuses all but names and measures, and the name that the loss has."""
+    if metrics is None:
+        return
+    if not isinstance(metrics, Mapping):
+        how = "give them names, as {'accuracy': Accuracy()}"
+        raise TypeError(f"{op}: expected metrics as a dict, got {type(metrics).__name__}; {how}")
+    for name, metric in metrics.items():
+        if isinstance(metric, type):
+            raise TypeError(f"{op}: expected a measure as metric {name!r}, got the class {metric.__name__}; make one of it")
+        if not all(callable(getattr(metric, part, None)) for part in ("reset", "update", "compute")):
+            how = "write a class with reset, update and compute, or use Accuracy(), MAE() or R2()"
+            raise TypeError(f"{op}: expected a measure as metric {name!r}, got a {type(metric).__name__}; {how}")
+    if "loss" in metrics:
+        raise ValueError(f"{op}: expected names of metrics other than 'loss', which the loss has, got {sorted(metrics)}; rename it")
+
+
+def check_optimizer(model: Module, optimizer: Optimizer) -> None:
+    """Refuses an optimizer that trains nothing of the model, and warns of what it leaves out."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trained = {name: id(parameter) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    left = [repr(name) for name, parameter in trained.items() if parameter not in held]
+    if left and len(left) == len(trained):
+        raise ValueError(
+            "fit: expected an optimizer of the model's parameters, got one that holds none that is trained; "
+            "make it of model.parameters(), after astype(), double() or float()"
+        )
+    if left:
+        shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        how = "give it all parameters, or freeze those that are to stay with requires_grad_(False)"
+        warnings.warn(f"fit: the optimizer does not train {shown}; {how}", RuntimeWarning, stacklevel=3)

@@ -1,0 +1,112 @@
+"""What `fit`, `evaluate` and measures refuse, with one error that says what to do, before anything changes."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import treadle
+from treadle import nn, optim
+from treadle.data import DataLoader, TensorDataset
+from treadle.training import Accuracy, accuracy, confusion_matrix, evaluate, fit
+
+X, Y = treadle.tensor(np.ones((12, 4), np.float32)), treadle.tensor(np.arange(12) % 3)
+BATCHES = DataLoader(TensorDataset(X, Y), 4)
+MAKE = "make them with DataLoader(TensorDataset(x, y), 64)"
+RENAME = "other than 'loss', which the loss has, got ['accuracy', 'loss']; rename it"
+
+
+class Setting:
+    def __init__(self) -> None:
+        self.model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).eval()
+        self.optimizer = optim.SGD(self.model.parameters(), lr=0.1)
+        self.before = self.bits()
+
+    def bits(self) -> list[bytes]:
+        return [tensor.numpy().tobytes() for tensor in self.model.state_dict().values()]
+
+    def fit(self, data: Any = BATCHES, **options: Any) -> Any:
+        options = {"loss": nn.CrossEntropyLoss(), "optimizer": self.optimizer, "epochs": 1, "progress": False} | options
+        return fit(self.model, data, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"metrics": {"loss": Accuracy(), "accuracy": Accuracy()}}, ValueError, RENAME),
+        ({"metrics": {"a": Accuracy}}, TypeError, "a measure as metric 'a', got the class Accuracy; make one of it"),
+        ({"metrics": {"a": accuracy}}, TypeError, "a measure as metric 'a', got a function; write a class with reset, update"),
+        ({"metrics": [Accuracy()]}, TypeError, "metrics as a dict, got list; give them names, as {'accuracy': Accuracy()}"),
+        ({"data": (X, Y)}, ValueError, f"batches (inputs, targets), got a Tensor as a batch; {MAKE}"),
+        ({"data": X}, ValueError, f"batches (inputs, targets), got a Tensor; {MAKE}"),
+        ({"data": TensorDataset(X, Y)}, ValueError, f"batches (inputs, targets), got a TensorDataset; {MAKE}"),
+        ({"data": [{"x": X}]}, ValueError, f"batches (inputs, targets), got a dict as a batch; {MAKE}"),
+        ({"data": [(X, Y, Y)]}, ValueError, "got a batch of 3; several inputs, or targets, go into one tuple"),
+        ({"data": DataLoader(TensorDataset(X), 4)}, ValueError, "got a batch of 1; give targets too"),
+        ({"loss": nn.CrossEntropyLoss}, TypeError, "a loss, got the class CrossEntropyLoss; make one of it"),
+        ({"loss": nn.CrossEntropyLoss(reduction="none")}, ValueError, "got reduction 'none'; use 'mean'"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else "",
+)
+def test_what_is_no_batch_loss_or_metric_is_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    setting = Setting()
+    with pytest.raises(error, match="^fit: expected .*" + re.escape(message)):
+        setting.fit(**options)
+    if "data" not in options:
+        assert not setting.model.training
+    assert setting.bits() == setting.before
+    measured = {"model": setting.model, "data": BATCHES, "loss": nn.CrossEntropyLoss()} | options
+    with pytest.raises(error, match="^evaluate: expected .*" + re.escape(message)):
+        evaluate(**measured)
+
+
+@pytest.mark.parametrize(("made", "got"), [(lambda x, y: (x - 1).sum(1), r"shape \(4,\)"), (lambda x, y: 1.0, "a float")])
+def test_a_loss_of_many_numbers_takes_no_step(made: Any, got: str) -> None:
+    setting = Setting()
+    weights = [p.numpy().copy() for p in setting.model.parameters()]
+    with pytest.raises(ValueError, match=f"fit: expected a loss that is a Tensor of one number, got {got}; average over"):
+        setting.fit(loss=made)
+    assert all(np.array_equal(a, p.numpy()) for a, p in zip(weights, setting.model.parameters(), strict=True))
+    with pytest.raises(ValueError, match=f"evaluate: expected a loss that is a Tensor of one number, got {got}"):
+        evaluate(setting.model, BATCHES, loss=made)
+
+
+def test_an_optimizer_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    setting = Setting()
+    setting.model.double()
+    with pytest.raises(ValueError, match=r"fit: expected an optimizer of the model's parameters, got .* after astype\(\)"):
+        setting.fit(checkpoint=tmp_path / "run.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_that_nobody_trains_are_named() -> None:
+    setting = Setting()
+    head = setting.model[2]
+    with pytest.warns(RuntimeWarning, match=r"fit: the optimizer does not train '0.weight', '0.bias', '1.weight' and 1 more; "):
+        setting.fit(optimizer=optim.SGD(head.parameters(), lr=0.1))
+    setting.model[0].requires_grad_(False)
+    setting.model[1].requires_grad_(False)
+    scale = nn.Parameter(treadle.ones(1))
+
+    def scaled(outputs: Any, targets: Any) -> Any:
+        return nn.functional.cross_entropy(outputs * scale, targets)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        setting.fit(optimizer=optim.SGD(head.parameters(), lr=0.1))  # fine-tuning: the rest is frozen
+        setting.fit(optimizer=optim.SGD(setting.model.parameters(), lr=0.1))
+        setting.fit(loss=scaled, optimizer=optim.SGD([*head.parameters(), scale], lr=0.1))
+        setting.model.requires_grad_(False)
+        setting.fit(loss=scaled, optimizer=optim.SGD([scale], lr=0.1))  # of the loss alone
+    assert scale.numpy() != 1.0
+
+
+@pytest.mark.parametrize(("outputs", "targets"), [(["a", "b"], ["a", "a"]), ([0, 1], ["a", "b"]), ([None, 1], [0, 1])])
+def test_confusion_matrix_of_names_says_how_to_number_them(outputs: Any, targets: Any) -> None:
+    with pytest.raises(TypeError, match=r"confusion_matrix: expected numbers of classes, got (<U1|object); number them by"):
+        confusion_matrix(outputs, targets)

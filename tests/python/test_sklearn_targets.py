@@ -1,0 +1,101 @@
+"""What y, its classes and its weights mean to the estimators, where scikit-learn's own checks do not look."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from treadle import models, nn
+from treadle.sklearn import MLPClassifier, MLPRegressor, ModuleRegressor
+
+X, Y = load_diabetes(return_X_y=True)
+
+
+def network(features: int, outputs: int) -> nn.Module:
+    return models.MLP(features, (8,), outputs)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1.0, 1e9), (1.0, -1e10), (1e40, 0.0), (1e-50, 0.0), (1e7, 1.7e9)])
+@pytest.mark.parametrize(
+    "estimator",
+    [MLPRegressor(random_state=0, max_iter=30), ModuleRegressor(network, scale_target=True, random_state=0)],
+    ids=["MLP", "Module"],
+)
+def test_numbers_of_any_scale_are_predicted(estimator: MLPRegressor, factor: float, offset: float) -> None:
+    near = estimator.fit(X, Y).score(X, Y)
+    far = estimator.fit(X, Y * factor + offset)
+    assert far.predict(X).dtype == far.predict(X.astype(np.float32)).dtype == np.float64
+    assert far.score(X, Y * factor + offset) == pytest.approx(near, abs=1e-2)
+
+
+def test_a_class_of_weight_0_is_a_class() -> None:
+    x, y = load_iris(return_X_y=True)
+    weight = np.where(y == 1, 0.0, 1.0)
+    model = MLPClassifier(max_iter=60, random_state=0).fit(x, y, weight)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict_proba(x).shape == (150, 3)
+    assert model.score(x[y != 1], y[y != 1]) == 1.0
+    vote = VotingClassifier([("ours", model), ("theirs", LogisticRegression())], voting="soft")
+    assert vote.fit(x, y, sample_weight=weight).score(x[y != 1], y[y != 1]) == 1.0
+    # The rows themselves are as good as not there.
+    wild = np.where(weight[:, None] > 0, x, 1e6)
+    assert np.array_equal(clone(model).fit(wild, y, weight).predict_proba(x), model.predict_proba(x))
+    number = MLPRegressor(max_iter=5, random_state=0)
+    without = clone(number).fit(x[weight > 0], y[weight > 0])
+    assert np.array_equal(clone(number).fit(wild, np.where(weight > 0, y, 1e9), weight).predict(x), without.predict(x))
+
+
+def test_later_calls_of_partial_fit_may_only_repeat_the_classes() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = MLPClassifier(random_state=0).partial_fit(x, y, classes=[2, 1, 0]).partial_fit(x, y, classes=[0, 1, 2])
+    before = model.predict_proba(x)
+    for classes in ([0, 1, 2, 3], [0, 1]):
+        message = f"classes: expected those of the calls before, [0, 1, 2], got {classes}; a new estimator takes others"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            model.partial_fit(x, y, classes=classes)
+    assert np.array_equal(model.predict_proba(x), before)
+    pairs = np.stack([y, np.minimum(y, 1)], axis=1)
+    several = MLPClassifier(random_state=0).partial_fit(x, pairs, classes=[[0, 1, 2], [0, 1]])
+    with pytest.raises(ValueError, match=re.escape("before, [0, 1, 2] and [0, 1], got [0, 1, 2] and [0, 2]")):
+        several.partial_fit(x, pairs, classes=[[0, 1, 2], [0, 2]])
+    labels = MLPClassifier(random_state=0).partial_fit(x, pairs > 0, classes=[0, 1])
+    assert labels.partial_fit(x, pairs > 0, classes=[0, 1]).n_iter_ == 2
+
+
+DAYS = np.datetime64("2026-01-01", "ns") + np.arange(40).astype("m8[D]")
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        DAYS[:, None],
+        (DAYS - DAYS[0])[:, None],
+        [[day] for day in DAYS],
+        pd.DataFrame({"day": DAYS}),
+        pd.DataFrame({"day": pd.to_datetime(DAYS).tz_localize("UTC")}),
+        pl.DataFrame({"day": DAYS, "x": np.ones(40)}),
+        pa.table({"day": DAYS}),
+    ],
+    ids=["dates", "durations", "list", "pandas", "zone", "polars", "arrow"],
+)
+def test_dates_are_no_numbers(dates: Any) -> None:
+    y = np.arange(40) % 2
+    with pytest.raises(TypeError, match=r"X: expected numbers, got .*(64|time).*; make numbers of dates first"):
+        MLPClassifier(max_iter=1).fit(dates, y)
+    width = np.shape(dates)[1]
+    fitted = MLPRegressor(max_iter=1).fit(np.eye(40)[:, :width], y)
+    with pytest.raises(TypeError, match="X: expected numbers, got"):
+        fitted.predict(dates)
+    with pytest.raises(TypeError, match=r"y: expected numbers, got datetime64\[ns\]"):
+        MLPRegressor(max_iter=1).fit(np.eye(40), DAYS)
+    assert MLPClassifier(max_iter=1).fit(np.eye(40), DAYS.astype("M8[M]")).classes_.dtype == "M8[M]"  # as classes they may be

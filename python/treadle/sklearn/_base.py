@@ -142,13 +142,12 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, None, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool) -> Self:
-        before = dict(vars(self))
+        before = self.__dict__.copy()
         try:
             self._fit_anew_or_on(X, y, sample_weight, classes, incremental)
         except Exception:
             # A fresh start makes all it sets anew, so what an earlier fit set is still whole.
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
         return self
 

@@ -34,7 +34,6 @@ COPIED = 1_000_000
 # Arrays of a row's size that a process holds at once: two inputs, a result and one between.
 HELD = 4
 FRESH_ROUNDS = 3
-Key = tuple[str, str, str]
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:

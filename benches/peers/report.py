@@ -75,12 +75,14 @@ def cells(result: Result) -> list[str]:
 
 
 def notes(result: Result) -> list[str]:
-    """What a reader must know of a row: a default that is slower, page faults, what could not be measured."""
+    """What a reader must know of a row: a default that is slower, another network, page faults, what could not be measured."""
     out = []
     if slower := slower_by_default(result):
         pairs = list(zip(*(result["samples"][f"treadle/{threads}"] for threads in ("1", "default")), strict=True))
         worse = sum(default > one for one, default in pairs)
         out.append(f"default {slower - 1:.0%} slower than 1 thread ({worse} of {len(pairs)} rounds)")
+    if result.get("work") == "inference" and best(result, "sklearn"):
+        out.append("scikit-learn: a network without BatchNorm")
     if (faults := result.get("faults", {}).get("treadle/default", 0)) >= 0.05:
         out.append(f"{faults:.3g} page faults")
     return out + [f"{LABELS.get(library, library)}: {why}" for library, why in result.get("notes", {}).items() if why]

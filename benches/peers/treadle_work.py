@@ -11,6 +11,7 @@ import treadle
 from benches.peers.inputs import normal
 from benches.peers.layers import norm_layer
 from treadle import nn, optim
+from treadle.cli.data import Rows, loader
 from treadle.data import DataLoader, TensorDataset
 from treadle.models import MLPResNet
 
@@ -140,15 +141,13 @@ def epoch(n: int) -> Work:
 
 def main_job() -> Work:
     """An epoch of `treadle train` on 60,000 images of 28 by 28 bytes (random ones), batch 100, with Adam."""
-    pixels, labels = images(), treadle.tensor(np.arange(60_000) % 10)
+    rows = Rows(images(), treadle.tensor(np.arange(60_000) % 10), np.arange(60_000), 1 / 255)
+    batches = loader(rows, 100, treadle.Generator(0))
     model, loss_of = MLPResNet(784), nn.CrossEntropyLoss()
     update = optim.Adam(model.parameters(), lr=1e-3)
 
     def work() -> None:
-        order = treadle.randperm(60_000)
-        for start in range(0, 60_000, 100):
-            index = order[start : start + 100]
-            x, y = treadle._core.gather_rows_scaled(pixels, index, 1 / 255, 0.0), treadle._core.gather_rows(labels, index)
+        for x, y in batches:
             update.zero_grad()
             loss_of(model(x), y).backward()
             update.step()

@@ -231,3 +231,20 @@ def test_siblings_batch_norm_2d_takes_masks_as_arrays() -> None:
     np.testing.assert_array_equal(nn.BatchNorm2d(3)(x, mask).detach().numpy(), want.detach().numpy())
     with pytest.raises(ValueError, match=r"batch_norm: expected a mask \(N, H, W\), got shape \(4,\)"):
         nn.BatchNorm2d(3)(x, mask[:, 0, 0])
+
+
+def test_siblings_instance_norm_statistics_decay() -> None:
+    layer, x = nn.InstanceNorm1d(2, momentum=0.25, track_running_stats=True), treadle.randn(3, 2, 4) + 5
+    layer(x)
+    layer(2 * x)
+    mean, var = x.numpy().mean(2).mean(0), x.numpy().var(2, ddof=1).mean(0)
+    np.testing.assert_allclose(layer.running_mean.numpy(), 0.75 * 0.25 * mean + 0.25 * 2 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.running_var.numpy(), 0.75 * (0.75 + 0.25 * var) + 0.25 * 4 * var, rtol=1e-5)
+
+
+def test_siblings_members_follow_the_options() -> None:
+    assert nn.InstanceNorm1d(3).state_dict() == {}
+    assert list(nn.InstanceNorm1d(3, affine=True).state_dict()) == ["weight", "bias"]
+    for layer in (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.RMSNorm):
+        members = layer(3, dtype="float64").state_dict()
+        assert {t.dtype for name, t in members.items() if name != "num_batches_tracked"} == {treadle.float64}

@@ -91,6 +91,11 @@ def test_every_optimizer_with_every_schedule(tmp_path: Path, optimizer: str, sch
     assert (len(set(rates)) == 1) == (schedule == "none")
 
 
+def test_a_weight_decay_of_its_own(tmp_path: Path) -> None:
+    assert main(["train", *QUICK, "--quiet", "--weight-decay", "0.25", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "config.json").read_text())["options"]["weight_decay"] == 0.25
+
+
 def test_a_table_with_classes(tmp_path: Path, flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     options = ["--data", str(flowers), "--target", "kind", "--batch-size", "16", "--epochs", "15", "--out", str(run)]
@@ -401,6 +406,17 @@ def test_a_run_that_diverges_exits_with_1(tmp_path: Path, capsys: pytest.Capture
     options = ["--optimizer", "sgd", "--schedule", "none", "--lr", "1e30", "--blocks", "0", "--quiet"]
     assert main(["train", *QUICK, *options, "--out", str(tmp_path / "run")]) == 1
     assert "treadle: error: fit: expected a finite loss, got" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_data_is_read_exits_with_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "prepare", interrupted)
+    assert main(["train", "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == "treadle: interrupted\n"
 
 
 def test_help_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:

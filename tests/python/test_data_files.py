@@ -114,6 +114,10 @@ def test_an_mnist_folder_that_is_not_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(images(4, 1)))
     with pytest.raises(ValueError, match=r"^mnist: expected images \(N, H, W\) and labels \(N,\), got \(4, 2, 2\) and \(4, 1\)"):
         MNIST(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images(4, 4)))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(images(4)))
+    with pytest.raises(ValueError, match=r"^mnist: expected images \(N, H, W\) and labels \(N,\), got \(4, 4\) and \(4,\)"):
+        MNIST(tmp_path)
 
 
 def test_the_digits_are_all_there() -> None:

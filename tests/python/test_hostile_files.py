@@ -32,8 +32,8 @@ def test_a_reader_withstands_the_corpus_and_5_000_changes_of_it(name: str) -> No
 
 def test_categories_are_refused_before_their_features_take_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    rows = [",".join([f"c{i % 1000}"] * 300 + ["1"]) for i in range(1000)]
-    path.write_text("\n".join([",".join([f"x{i}" for i in range(300)] + ["y"]), *rows]))
+    rows = [",".join([f"c{i % 1000}"] * 300 + ["0.5", "1"]) for i in range(1000)]
+    path.write_text("\n".join([",".join([f"x{i}" for i in range(300)] + ["number", "y"]), *rows]))
     with pytest.raises(ValueError, match="at most 1073741824 bytes of features, got 2400000000 from 1000 rows"):
         read_csv(path, "y")
 

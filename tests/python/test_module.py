@@ -268,6 +268,17 @@ def test_casting_reaches_every_float_member_and_keeps_sharing():
     assert m.astype(np.float64)[0].weight.dtype == "float64"
     assert m.to("float32")[0].weight.dtype == "float32"
     assert m.to("cpu") is m
+    assert m.double().to(None)[0].weight.dtype == "float64"
+
+
+def test_casting_changes_lists_and_dicts_in_place():
+    m = Nested()
+    m.listed = [nn.Parameter(treadle.ones(2))]
+    listed, table = m.listed, m.table
+    m.double()
+    assert m.listed is listed
+    assert m.table is table
+    assert listed[0].dtype == "float64"
 
 
 def test_casting_reaches_members_of_named_tuples():

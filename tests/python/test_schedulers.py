@@ -149,6 +149,7 @@ def test_a_group_that_came_later_is_an_error() -> None:
         (lambda o: optim.MultiStepLR(o, [1], -1), "multi_step_lr: expected gamma of at least 0, got -1"),
         (lambda o: optim.ExponentialLR(o, math.nan), "exponential_lr: expected gamma of at least 0, got nan"),
         (lambda o: optim.LinearLR(o, 0.0), r"linear_lr: expected factors in \(0, 1\] and \[0, 1\], got 0.0 and 1.0"),
+        (lambda o: optim.LinearLR(o, end_factor=1.5), r"linear_lr: expected factors in \(0, 1\] and \[0, 1\], got 0.33.* and 1.5"),
         (lambda o: optim.LinearLR(o, total_iters=0), "linear_lr: expected total_iters of at least 1, got 0"),
         (lambda o: optim.CosineAnnealingLR(o, 0), "cosine_annealing_lr: expected T_max of at least 1, got 0"),
         (lambda o: optim.CosineAnnealingLR(o, 1, -1), "cosine_annealing_lr: expected eta_min of at least 0, got -1"),

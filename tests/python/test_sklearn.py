@@ -27,6 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import treadle
 from treadle import models, nn, optim
 from treadle.sklearn import MLPClassifier, MLPRegressor, ModuleClassifier, ModuleRegressor
+from treadle.sklearn._training import Score, Targets
 
 IRIS = load_iris(return_X_y=True)
 DIABETES = load_diabetes(return_X_y=True)
@@ -196,6 +197,12 @@ def test_weights_are_repetitions(estimator: Any) -> None:
     assert np.allclose(outputs(scaled.fit(x, y, weight), x), outputs(clone(scaled).fit(x, y, 7.0 * weight), x), rtol=1e-7)
 
 
+def test_validation_rows_count_by_their_weights() -> None:
+    score = Score(lambda outputs, targets, weight: float(np.average(outputs == targets, weights=weight)))
+    score.update(treadle.tensor([1, 0]), Targets(treadle.tensor([1, 1]), treadle.tensor([3.0, 1.0])))
+    assert score.compute() == 0.75
+
+
 def test_class_weight_is_a_weight_of_rows() -> None:
     x, y = IRIS[0][20:], np.array(["a", "b", "c"])[IRIS[1][20:]]
     for spec in ("balanced", {"a": 3.0, "b": 0.5, "c": 1.0}, {"b": 2.0}):
@@ -285,6 +292,12 @@ def test_modules_are_copied_and_their_outputs_checked() -> None:
 def test_unknown_options_are_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected .*, got 'lbfgs'"):
         MLPClassifier(**{name: "lbfgs"}).fit(*IRIS)
+
+
+@pytest.mark.parametrize("rate", ["adaptive", "invscaling"])
+def test_a_schedule_goes_with_constant_rates_only(rate: str) -> None:
+    with pytest.raises(ValueError, match=f"schedule: expected None with learning_rate='{rate}', got 'cosine'"):
+        MLPClassifier(learning_rate=rate, schedule="cosine").fit(*IRIS)
 
 
 @pytest.mark.parametrize(

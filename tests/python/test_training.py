@@ -57,7 +57,7 @@ def test_history_keeps_its_columns() -> None:
     history = History([{"epoch": 1, "train_loss": 0.5}])
     with pytest.raises(ValueError, match=r"history: expected columns \['epoch', 'train_loss'\], got \['epoch'\]"):
         history.append({"epoch": 2})
-    with pytest.raises(KeyError, match="valid_loss"):
+    with pytest.raises(KeyError, match=r"history: expected one of .*, got 'valid_loss'"):
         history["valid_loss"]
     assert len(history) == 1
     assert "last: epoch 1, train_loss 0.5" in repr(history)
@@ -110,6 +110,8 @@ def test_measures_agree_with_their_formulas() -> None:
     assert r2(outputs, targets) == pytest.approx(1 - ((targets - outputs) ** 2).sum() / ((targets - targets.mean()) ** 2).sum())
     assert math.isnan(r2([1.0, 2.0, 2.0], [0.1, 0.1, 0.1]))
     assert math.isnan(Accuracy().compute())
+    with pytest.raises(ValueError, match=r"^r2: expected as many outputs as targets, got \(3,\) and \(1,\)$"):
+        r2([1.0, 2.0, 3.0], [1.0])
 
 
 def test_accuracy_takes_scores_indices_and_probabilities() -> None:
@@ -380,6 +382,8 @@ def test_a_run_without_batches_or_with_a_loss_that_is_not_finite() -> None:
     setting = Setting()
     with pytest.raises(ValueError, match="fit: expected at least 1 batch, got none"):
         fit(setting.model, [], loss=nn.CrossEntropyLoss(), optimizer=setting.optimizer, epochs=1, progress=False)
+    with pytest.raises(ValueError, match="expected at least 1 row per batch, got an empty batch"):
+        evaluate(nn.Linear(2, 2), [(treadle.ones(n, 2), treadle.zeros(n, dtype="int64")) for n in (4, 0)])
     with pytest.raises(FloatingPointError, match="fit: expected a finite loss, got nan in epoch 1"):
         setting.fit(1, loss=lambda outputs, targets: nn.CrossEntropyLoss()(outputs, targets) * math.nan)
 

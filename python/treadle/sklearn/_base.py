@@ -1,7 +1,7 @@
 """`Network`: what all estimators share, from checked input to a trained module.
 
-Invariant: a fit is decided by the parameters, the data and `random_state`; a row of weight 0 is as good as not there,
-but for its class.
+Invariants: a fit is decided by the parameters, the data and `random_state`; a row of weight 0 is as good as not there,
+but for its class. One that raises leaves the estimator as it was, but for the weights of a network that went on.
 """
 
 from __future__ import annotations
@@ -142,6 +142,16 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, None, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool) -> Self:
+        before = self.__dict__.copy()
+        try:
+            self._fit_anew_or_on(X, y, sample_weight, classes, incremental)
+        except Exception:
+            # A fresh start makes all it sets anew, so what an earlier fit set is still whole.
+            self.__dict__ = before
+            raise
+        return self
+
+    def _fit_anew_or_on(self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool) -> None:
         self._check_parameters(incremental)
         fresh = not hasattr(self, "module_") or not (incremental or self.warm_start)
         numeric = not is_classifier(self)
@@ -170,7 +180,6 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
             rows = _rows(X, targets, weight, train)
             held_out = None if valid is None else _rows(X, targets, weight, valid)
             self._run(rows, held_out, incremental)
-        return self
 
     def _choose_precision(self, X: Array, incremental: bool) -> str:
         auto = str(X.dtype) if len(X) <= self._batch_size(len(X)) and not incremental else "float32"
@@ -236,7 +245,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _outputs(self, X: Any) -> Array:
         """The network's outputs for checked input."""
-        check_is_fitted(self)
+        check_is_fitted(self, "module_")
         check_numbers("X", X)
         X = validate_data(self, X, dtype=_FLOATS, order="C", reset=False)
         return predict(self.module_, _cast(X, self._precision))

@@ -1,0 +1,24 @@
+"""`treadle.cli.data`: what a run makes of its data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from treadle import Generator
+from treadle.cli.data import _moments, loader, prepare
+
+
+def test_the_scale_of_images_is_that_of_all_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5000, 3), dtype=np.uint8)
+    assert _moments(pixels) == pytest.approx((pixels.mean(), pixels.std()))
+    assert _moments(np.full((2, 3), 7, np.uint8)) == (7.0, 1.0)
+
+
+@pytest.mark.parametrize("size", [3, 100, 479])
+def test_no_batch_to_train_on_is_a_single_row(size: int) -> None:
+    rows = prepare("digits", None, 0).train  # 1438: one more than a multiple of 3 and of 479
+    single = len(rows) % size == 1
+    sizes = [len(x) for x, _ in loader(rows, size, Generator(0))]
+    assert (sum(sizes), 1 in sizes) == (len(rows) - single, False)
+    assert sum(len(x) for x, _ in loader(rows, size)) == len(rows)

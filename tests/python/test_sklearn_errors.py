@@ -1,0 +1,58 @@
+"""A fit that raises leaves an estimator as it was: fitted, with the same predictions, or not fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+
+from treadle import nn
+from treadle.sklearn import MLPClassifier, MLPRegressor, ModuleClassifier
+
+X, CODES = load_iris(return_X_y=True)
+
+
+def raises(*_: Any) -> Any:
+    raise RuntimeError("mine")
+
+
+CLASSIFIER = MLPClassifier(random_state=0, max_iter=3)
+REGRESSOR = MLPRegressor(random_state=0, max_iter=3, scale_target=True)
+MODULE = ModuleClassifier(lambda n_features, n_outputs: nn.Linear(n_features, n_outputs), random_state=0, max_iter=3)
+WRONG: list[tuple[Any, dict[str, Any]]] = [
+    (CLASSIFIER, {"solver": "nope"}),
+    (CLASSIFIER, {"learning_rate": "nope"}),
+    (CLASSIFIER, {"schedule": "nope"}),
+    (CLASSIFIER, {"schedule": raises}),
+    (CLASSIFIER, {"activation": "nope"}),
+    (CLASSIFIER, {"dtype": "nope"}),
+    (CLASSIFIER, {"class_weight": "nope"}),
+    (CLASSIFIER, {"hidden_layer_sizes": (0,)}),
+    (CLASSIFIER, {"early_stopping": True, "validation_fraction": 0.001}),
+    (CLASSIFIER, {"solver": "sgd", "batch_size": 16, "learning_rate_init": 1e30}),
+    (REGRESSOR, {"loss": "nope"}),
+    (REGRESSOR, {"loss": lambda outputs, targets: outputs.sum()}),
+    (MODULE, {"module": raises}),
+    (MODULE, {"module": nn.Linear(4, 7)}),
+]
+
+
+@pytest.mark.parametrize(("estimator", "wrong"), WRONG, ids=[f"{next(reversed(wrong))}-{i}" for i, (_, wrong) in enumerate(WRONG)])
+def test_a_wrong_option_leaves_the_estimator_as_it_was(estimator: Any, wrong: dict[str, Any]) -> None:
+    fitted, fresh = clone(estimator).fit(X, CODES), clone(estimator)
+    predicted, facts = fitted.predict(X), set(vars(fitted))
+    rows = X[:, :2] if "module" not in wrong else X  # columns of another number are forgotten, too
+    for failing in (fitted, fresh):
+        failing.set_params(**wrong)
+        with pytest.raises((ValueError, RuntimeError, ArithmeticError)):
+            failing.fit(rows, CODES * 2)
+    assert set(vars(fitted)) == facts
+    assert (fitted.n_features_in_, fitted.n_iter_) == (4, 3)
+    np.testing.assert_array_equal(fitted.predict(X), predicted)
+    assert set(vars(fresh)) == set(fresh.get_params())
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)

@@ -103,19 +103,12 @@ def fit(
     epochs = at_least("fit", "epochs", epochs, 1)
     if resume and checkpoint is None:
         raise ValueError("fit: expected the checkpoint to resume from, got None")
-    if checkpoint_every is not None and at_least("fit", "checkpoint_every", checkpoint_every, 1) and checkpoint is None:
-        raise ValueError(f"fit: expected a checkpoint to write every {checkpoint_every} steps, got None")
-    if on_nonfinite not in ("raise", "skip", "stop"):
-        raise ValueError(f"fit: expected on_nonfinite 'raise', 'skip' or 'stop', got {on_nonfinite!r}")
     for data in (train,) if valid is None else (train, valid):
         check_batches("fit", data)
     check_loss("fit", loss)
     check_metrics("fit", metrics)
     check_optimizer(model, optimizer)
-    usual = "batch" if isinstance(scheduler, OneCycleLR) else "epoch"
-    if step_scheduler not in (None, "epoch") and (step_scheduler != "batch" or isinstance(scheduler, ReduceLROnPlateau)):
-        raise ValueError(f"fit: expected step_scheduler 'epoch', or 'batch' unless on a plateau, got {step_scheduler!r}")
-    per_batch = (step_scheduler or usual) == "batch"
+    per_batch = _per_batch(scheduler, step_scheduler)
     saved = Checkpoints(checkpoint, keep_last, on_checkpoint_error) if checkpoint is not None else None
     steps = Steps(model, loss, optimizer, scheduler if per_batch else None, clip_norm, on_nonfinite)
     run = Run(steps, train, valid, None if per_batch else scheduler, metrics, early_stopping, saved, checkpoint_every)
@@ -130,6 +123,13 @@ def fit(
     if early_stopping:
         early_stopping.restore(model)
     return run.history
+
+
+def _per_batch(scheduler: LRScheduler | ReduceLROnPlateau | None, asked: str | None) -> bool:
+    """Whether the scheduler steps after each batch."""
+    if asked not in (None, "epoch") and (asked != "batch" or isinstance(scheduler, ReduceLROnPlateau)):
+        raise ValueError(f"fit: expected step_scheduler 'epoch', or 'batch' unless on a plateau, got {asked!r}")
+    return asked == "batch" or (asked is None and isinstance(scheduler, OneCycleLR))
 
 
 def _go_through(run: Run, epochs: int, progress: bool, callbacks: Sequence[Callable[[History, Module], object]]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from treadle.checks import at_least
 from treadle.optim import LRScheduler, ReduceLROnPlateau
 from treadle.training import chance
 from treadle.training.checks import pair
@@ -43,6 +44,9 @@ class Run:
         stopping: Told each epoch's row.
         saved: Where the state is saved; None: nowhere.
         every: Save after every so many steps.
+
+    Raises:
+        ValueError: `every` below 1, or nowhere to save.
     """
 
     def __init__(
@@ -56,6 +60,8 @@ class Run:
         saved: Checkpoints | None,
         every: int | None,
     ) -> None:
+        if every is not None and at_least("fit", "checkpoint_every", every, 1) and saved is None:
+            raise ValueError(f"fit: expected a checkpoint to write every {every} steps, got None")
         self.steps, self.train, self.valid, self.metrics = steps, train, valid, metrics
         self.scheduler, self.stopping, self.saved, self.every = scheduler, stopping, saved, every
         self.epoch, self.history = 0, History()

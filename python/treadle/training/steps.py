@@ -30,6 +30,9 @@ class Steps:
         scheduler: Stepped after each step; None: none is.
         clip_norm: Scale gradients down to this joint norm; None: leave them.
         on_nonfinite: What `fit` does about a loss that is not finite.
+
+    Raises:
+        ValueError: Another on_nonfinite.
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class Steps:
         clip_norm: float | None,
         on_nonfinite: NonFinite,
     ) -> None:
+        if on_nonfinite not in ("raise", "skip", "stop"):
+            raise ValueError(f"fit: expected on_nonfinite 'raise', 'skip' or 'stop', got {on_nonfinite!r}")
         self.model, self.loss, self.optimizer, self.scheduler = model, loss, optimizer, scheduler
         self.on_nonfinite = on_nonfinite
         self._guarded = on_nonfinite != "raise"

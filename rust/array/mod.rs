@@ -155,22 +155,6 @@ impl Array {
         }
         self.with_layout(self.layout.slice(axis, slice))
     }
-
-    pub fn insert_axis(&self, at: usize) -> Result<Array> {
-        Ok(self.with_layout(self.layout.insert_axis(at)?))
-    }
-
-    /// A view of element `index` of one axis, without that axis.
-    pub fn select(&self, axis: usize, index: usize) -> Array {
-        let view = self.slice(axis, Slice { start: index, len: 1, step: 1 });
-        view.with_layout(view.layout.remove_axis(axis))
-    }
-
-    /// Drops an axis of size one.
-    pub fn squeeze(&self, axis: usize) -> Array {
-        assert!(self.shape()[axis] == 1, "only an axis of size 1 can be squeezed");
-        self.with_layout(self.layout.remove_axis(axis))
-    }
 }
 
 impl std::fmt::Debug for Array {

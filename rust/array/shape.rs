@@ -252,14 +252,6 @@ impl Layout {
         out
     }
 
-    pub fn insert_axis(&self, at: usize) -> Result<Layout> {
-        let mut out = *self;
-        out.shape.insert(at, 1)?;
-        out.strides.copy_within(at..MAX_DIMS - 1, at + 1);
-        out.strides[at] = 0;
-        Ok(out)
-    }
-
     /// Drops an axis, keeping its first element.
     pub fn remove_axis(&self, at: usize) -> Layout {
         let mut out = *self;

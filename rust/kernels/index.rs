@@ -1,4 +1,4 @@
-//! Gather and scatter by integer index.
+//! Gather and scatter by integer index, and what is read or written by it in one sweep.
 //!
 //! Invariant: every index is checked before the first element moves; scatters add in index order, so repeated indices
 //! give the same bits whatever the number of threads.
@@ -6,7 +6,7 @@
 use super::map::{cast, contiguous};
 use super::parallel;
 use crate::array::{Array, DType, Dims, Element, Scalar};
-use crate::{Result, bail, with_dtype};
+use crate::{Result, bail, simd, with_dtype};
 use std::ops::Add;
 
 /// The positions (in `0..n`) that an int64 index array names; negative ones count from the end.
@@ -60,6 +60,44 @@ pub fn take(x: &Array, index: &Array, axis: usize) -> Result<Array> {
             }
         });
     });
+    Ok(out)
+}
+
+/// Rows of a uint8 array as float32, `scale · x + offset`, at `index`, in one sweep.
+pub fn take_scaled(x: &Array, index: &Array, scale: f32, offset: f32) -> Result<Array> {
+    let at = positions(index, x.shape()[0], "take_scaled")?;
+    let mut out = Array::unfilled(DType::F32, take_shape(x.shape(), index.shape(), 0)?)?;
+    let x = contiguous(x)?;
+    let (data, y) = (x.as_slice::<u8>().expect("made contiguous"), out.fresh::<f32>());
+    if y.is_empty() {
+        return Ok(out);
+    }
+    let inner = y.len() / at.len();
+    let work = y.len() / 4;
+    parallel::for_chunks(y, inner, work, |i, y| scale_row(&data[at[i] * inner..][..inner], y, scale, offset));
+    Ok(out)
+}
+
+simd! {
+    fn scale_row(x: &[u8], y: &mut [f32], scale: f32, offset: f32) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x as f32 * scale + offset;
+        }
+    }
+}
+
+/// One row of zeros and a one per index; `classes` defaults to the largest index plus one.
+pub fn one_hot(index: &Array, classes: Option<usize>, dtype: DType) -> Result<Array> {
+    let values = contiguous(&cast(index, DType::I64)?)?;
+    let values = values.as_slice::<i64>().expect("made contiguous");
+    let classes = classes.unwrap_or_else(|| values.iter().max().map_or(0, |&m| m.max(-1) as usize + 1));
+    if let Some(bad) = values.iter().find(|&&i| i < 0 || i >= classes as i64) {
+        bail!(Index, "one_hot: expected indices in [0, {classes}), got {bad}");
+    }
+    let mut shape = *index.shape();
+    shape.push(classes)?;
+    let mut out = Array::zeros(&shape, dtype)?;
+    with_dtype!(dtype, T => parallel::for_chunks(out.fresh::<T>(), classes, values.len() * 2, |i, row| row[values[i] as usize] = T::ONE));
     Ok(out)
 }
 

@@ -9,7 +9,7 @@ use super::simd::{Isa, lanes_only};
 use super::stream::{self, CHUNK};
 use super::turn::{Rows, turn};
 use crate::Result;
-use crate::array::{Array, DType, Dims, Element};
+use crate::array::{Array, DType, Dims, Element, Layout};
 use crate::{simd, with_dtype};
 use std::borrow::Cow;
 
@@ -98,12 +98,6 @@ simd! {
             *o = f.apply::<I>(a, b);
         }
         stream::fence();
-    }
-
-    fn unary_in_place_run<T: Element, F: Unary<T, T>>(f: F, x: &mut [T]) {
-        for x in x {
-            *x = f.apply::<I>(*x);
-        }
     }
 
     fn binary_in_place_run<T: Element, F: Binary<T, T>>(f: F, a: &mut [T], b: &[T]) {
@@ -221,16 +215,6 @@ fn binary_strided<T: Element, R: Element, F: Binary<T, R>>(f: F, a: Run<T>, b: R
     }
 }
 
-/// `f` of every element, written over `x` where nobody else can see it.
-pub fn unary_owned<T: Element, F: Unary<T, T>>(f: F, mut x: Array) -> Result<Array> {
-    let work = nanoseconds(x.size(), F::COST);
-    match x.as_mut_slice::<T>() {
-        Some(y) => parallel::for_chunks(y, BLOCK, work, |_, y| unary_in_place_run(f, y)),
-        None => return unary(f, &x),
-    }
-    Ok(x)
-}
-
 /// `f` of every pair, written over `a` where nobody else can see it and shapes and layouts match.
 pub fn binary_owned<T: Element, F: Binary<T, T>>(f: F, mut a: Array, b: &Array, op: &str) -> Result<Array> {
     if a.shape() == b.shape()
@@ -321,6 +305,23 @@ pub fn copy_into<T: Element>(x: &Array, y: &mut [T]) {
     parallel::for_chunks(y, BLOCK, work.saturating_mul(3), |i, y| {
         plan.for_range(i * BLOCK, y.len(), |[at], first, n| {
             gather(data, at, plan.inner_stride(0), &mut y[first..first + n]);
+        });
+    });
+}
+
+/// Writes the elements of `x` where `target` says, in the storage of `base`, which nobody else holds.
+pub fn write(base: &mut Array, target: &Layout, x: &Array) {
+    let size = x.size();
+    if size == 0 {
+        return;
+    }
+    let plan = Plan::new([target, x.layout()]);
+    let (step, stride) = (plan.inner_stride(0), plan.inner_stride(1));
+    with_dtype!(base.dtype(), T => {
+        let (y, x) = (base.fresh::<T>(), x.data::<T>());
+        plan.for_range(0, size, |[to, from], _, n| match step {
+            1 => gather(x, from, stride, &mut y[to..to + n]),
+            _ => (0..n as isize).for_each(|i| y[(to as isize + i * step) as usize] = x[(from as isize + i * stride) as usize]),
         });
     });
 }

@@ -1,13 +1,13 @@
 //! SIMD by stamping: a plain loop is compiled once per instruction set and chosen once, at run time.
 //!
 //! Invariant: an instance compiled for an instruction set runs only after the CPU said it has it.
-//! Sums use a fixed number of lanes ([`LANES`]) so that the vector width never decides the order of summation.
+//! Sums use a fixed number of lanes ([`LANES`], or a kernel's own) so that the vector width never decides the order of summation.
 
 use crate::array::Element;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Independent accumulators of every sum, whatever the instruction set.
+/// Independent accumulators of a sum, whatever the instruction set. Kernels whose sums have other needs name a number of their own.
 pub const LANES: usize = 32;
 
 /// An instruction set a kernel can be stamped for.
@@ -165,8 +165,6 @@ pub trait Float:
 {
     const ZERO: Self;
     const INFINITY: Self;
-    const NAN: Self;
-    const EPSILON: Self;
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
@@ -180,8 +178,6 @@ macro_rules! float {
         impl Float for $t {
             const ZERO: Self = 0.0;
             const INFINITY: Self = $t::INFINITY;
-            const NAN: Self = $t::NAN;
-            const EPSILON: Self = $t::EPSILON;
             #[inline(always)]
             fn sqrt(self) -> Self {
                 $t::sqrt(self)

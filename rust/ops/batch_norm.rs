@@ -6,10 +6,10 @@
 //! Invariant: nothing moves before every check has passed; the running statistics are never on the tape and never
 //! become non-finite.
 
-use super::binary::{add, choose, div, match_weak, mul, sub};
+use super::binary::{add, choose, constant, div, sub};
 use super::reduce::{centred, sum};
-use super::{shape, unary};
-use crate::array::{Array, DType, Dims, Element, Scalar};
+use super::{affine, shape, unary};
+use crate::array::{Array, DType, Dims};
 use crate::autograd::{Inputs, Op, Tensor, linear, mode};
 use crate::kernels::columns::{self, Gradients, Options, Planes, Stats};
 use crate::kernels::map::{dense, writable};
@@ -104,13 +104,10 @@ impl<T: Float> Op for BatchNorm<T> {
         if !dx.recording() {
             return self.fused(dy.array(), dx);
         }
-        let saved: Vec<&Array> = std::iter::once(&self.x).chain(&self.w).chain(&self.b).collect();
-        let (has_w, has_b) = (self.w.is_some(), self.b.is_some());
-        dx.give_through(dy, &saved, |i| {
-            let (w, b) = (has_w.then(|| &i[1]), has_b.then(|| &i[1 + has_w as usize]));
+        affine::give_through(dy, dx, (&self.x, self.w.as_ref(), self.b.as_ref()), |x, w, b| {
             let given = self.given.as_ref().map(|(m, v)| (Tensor::constant(m.clone()), Tensor::constant(v.clone())));
             let mask = self.mask.clone().map(Tensor::constant);
-            composed(&i[0], w, b, given, mask.as_ref(), self.eps, self.relu)
+            composed(x, w, b, given, mask.as_ref(), self.eps, self.relu)
         })
     }
 }
@@ -129,13 +126,13 @@ pub fn composed(
     let axes: &[isize] = if flat { &[0] } else { &[0, 2] };
     let per_channel = |t: &Tensor| shape::reshape(t, if flat { &[1, -1] } else { &[1, -1, 1] });
     let keep = mask.map(|m| shape::unsqueeze(m, 1)).transpose()?;
-    let zero = match_weak(Scalar::Float(0.0), x.dtype())?;
+    let zero = constant(0.0, x)?;
     let kept = |t: Tensor| match &keep {
         Some(keep) => choose(keep, &t, &zero),
         None => Ok(t),
     };
     let n = mask.map_or(Ok((x.size() / x.shape()[1].max(1)) as f64), |m| sum(m, None, false)?.item())?;
-    let n = match_weak(Scalar::Float(n), x.dtype())?;
+    let n = constant(n, x)?;
     let (centred, var) = match given {
         Some((mean, var)) => (kept(sub(x, &per_channel(&mean)?)?)?, per_channel(&var)?),
         None => {
@@ -144,14 +141,9 @@ pub fn composed(
             (centred, var)
         }
     };
-    let deviation = unary::sqrt(&add(&var, &match_weak(Scalar::Float(eps), x.dtype())?)?)?;
-    let mut y = div(&centred, &deviation)?;
-    if let Some(w) = w {
-        y = mul(&per_channel(w)?, &y)?;
-    }
-    if let Some(b) = b {
-        y = add(&y, &per_channel(b)?)?;
-    }
+    let deviation = unary::sqrt(&add(&var, &constant(eps, x)?)?)?;
+    let plane = |parameter: Option<&Tensor>| parameter.map(per_channel).transpose();
+    let mut y = affine::apply(div(&centred, &deviation)?, plane(w)?.as_ref(), plane(b)?.as_ref())?;
     if relu {
         y = unary::relu(&y)?;
     }
@@ -234,8 +226,7 @@ pub fn batch_norm(
         dtype = dtype.promote(t.dtype());
     }
     if [Some(x), w, b].into_iter().flatten().any(|t| t.dtype() != dtype) {
-        let plain = |t: Option<&Tensor>| -> Result<Option<Tensor>> { t.map(|t| linear::cast(t, dtype)).transpose() };
-        let (w, b) = (plain(w)?, plain(b)?);
+        let (w, b) = (affine::cast(w, dtype)?, affine::cast(b, dtype)?);
         return batch_norm(&linear::cast(x, dtype)?, w.as_ref(), b.as_ref(), running, mask, config);
     }
     with_float!(dtype, T => run::<T>(x, w, b, running, mask, config), else bail!(Type, "batch_norm: expected float parameters, got {dtype}"))
@@ -270,22 +261,17 @@ fn run<'a, T: Float>(
         }
         None => columns::forward_train(&planes(x.array()), &options, y.fresh(), &mut stats),
     }
-    let mut broken = 0;
-    if let Some(running) = running
-        && config.training
-        && x.size() > 0
-        && !mode::is_recomputing()
-    {
-        broken = update(running, &stats, config)?;
-    }
-    let inputs: smallvec::SmallVec<[&Tensor; 3]> = std::iter::once(x).chain(w).chain(b).collect();
+    let broken = match running {
+        Some(running) if config.training && x.size() > 0 && !mode::is_recomputing() => update(running, &stats, config)?,
+        _ => 0,
+    };
     let op = || {
         let owned = |x: Option<Cow<'_, Array>>| x.map(Cow::into_owned);
         let given = given.map(|(mean, var)| (mean.into_owned(), var.into_owned()));
         let (w, b, mask) = (owned(packed_w), owned(packed_b), owned(mask));
         BatchNorm { x: x.array().clone(), w, b, mask, stats, given, eps: config.eps, relu: config.relu }
     };
-    Ok((Tensor::record(y, &inputs, op), broken))
+    Ok((Tensor::record(y, &affine::inputs(x, w, b), op), broken))
 }
 
 fn check_count(x: &Tensor, mask: Option<&Array>) -> Result<()> {
@@ -304,7 +290,7 @@ fn check_count(x: &Tensor, mask: Option<&Array>) -> Result<()> {
     Ok(())
 }
 
-/// r ← (1 − momentum)·r + momentum·batch, where the result is finite. Returns the number of channels that were not.
+/// Counts the batch and blends its statistics into the running ones. Returns the number of channels where they were not finite.
 fn update<T: Float>(running: Running<'_>, stats: &Stats<T>, config: BatchNormConfig) -> Result<usize> {
     let mut momentum = config.momentum;
     if let Some(batches) = running.batches {
@@ -316,18 +302,6 @@ fn update<T: Float>(running: Running<'_>, stats: &Stats<T>, config: BatchNormCon
     let n = stats.count as f64;
     let spread = if config.unbiased { n / (n - 1.0) } else { 1.0 };
     let dtype = running.mean.dtype();
-    with_float!(dtype, R => {
-        let (mean, var) = (writable::<R>(running.mean)?, writable::<R>(running.var)?);
-        let mut broken = 0;
-        for (i, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
-            let blend = |old: R, new: f64| ((1.0 - factor) * old.to_f64() + factor * new) as R;
-            let (next_mean, next_var) = (blend(*mean, stats.mean[i]), blend(*var, stats.var[i] * spread));
-            if next_mean.is_finite() && next_var.is_finite() {
-                (*mean, *var) = (next_mean, next_var);
-            } else {
-                broken += 1;
-            }
-        }
-        Ok(broken)
-    }, else unreachable!("checked to be floats"))
+    with_float!(dtype, R => Ok(stats.blend(factor, spread, writable::<R>(running.mean)?, writable::<R>(running.var)?)),
+        else unreachable!("checked to be floats"))
 }

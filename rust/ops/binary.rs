@@ -18,6 +18,11 @@ pub fn match_weak(x: Scalar, partner: DType) -> Result<Tensor> {
     Ok(Tensor::constant(Array::full(&[], x, dtype)?))
 }
 
+/// A number as a tensor of the type it has beside `like`.
+pub(super) fn constant(x: f64, like: &Tensor) -> Result<Tensor> {
+    match_weak(Scalar::Float(x), like.dtype())
+}
+
 /// Both operands as the type NumPy promotes them to.
 fn promoted(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let dtype = a.dtype().promote(b.dtype());
@@ -128,9 +133,9 @@ saves_both! {
 fn power_by_base(a: Formula, b: Formula) -> Formula {
     Formula::Tensor((|| {
         let (a, b) = (a.tensor()?, b.tensor()?);
-        let one = match_weak(Scalar::Float(1.0), b.dtype())?;
+        let one = constant(1.0, &b)?;
         let slope = mul(&b, &pow(&a, &sub(&b, &one)?)?)?;
-        let zero = match_weak(Scalar::Float(0.0), b.dtype())?;
+        let zero = constant(0.0, &b)?;
         choose(&equal(&b, &zero)?, &zero, &slope)
     })())
 }
@@ -139,8 +144,8 @@ fn power_by_base(a: Formula, b: Formula) -> Formula {
 fn power_by_exponent(a: Formula, b: Formula) -> Formula {
     Formula::Tensor((|| {
         let (a, b) = (a.tensor()?, b.tensor()?);
-        let zero = match_weak(Scalar::Float(0.0), a.dtype())?;
-        let one = match_weak(Scalar::Float(1.0), a.dtype())?;
+        let zero = constant(0.0, &a)?;
+        let one = constant(1.0, &a)?;
         let at_zero = logical_and(&equal(&a, &zero)?, &greater_equal(&b, &zero)?)?;
         let safe = choose(&at_zero, &one, &a)?;
         choose(&at_zero, &zero, &mul(&pow(&a, &b)?, &unary::log(&safe)?)?)
@@ -326,7 +331,7 @@ impl Op for Where {
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         let condition = Tensor::constant(self.condition.clone());
-        let zero = match_weak(Scalar::Float(0.0), dy.dtype())?;
+        let zero = constant(0.0, dy)?;
         dx.give(0, || choose(&condition, dy, &zero))?;
         dx.give(1, || choose(&condition, &zero, dy))
     }
@@ -366,7 +371,7 @@ impl Op for Clip {
         "clip"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let zero = match_weak(Scalar::Float(0.0), dy.dtype())?;
+        let zero = constant(0.0, dy)?;
         dx.give(0, || choose(&Tensor::constant(self.inside.clone()), dy, &zero))
     }
 }

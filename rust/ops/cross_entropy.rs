@@ -5,8 +5,8 @@
 //!
 //! Invariant: targets are checked before anything is computed, so kernels may index by them.
 
-use super::binary::{add, choose, div, match_weak, mul, not_equal};
-use super::loss::{Reduction, constant};
+use super::binary::{add, choose, constant, div, match_weak, mul, not_equal};
+use super::loss::Reduction;
 use super::reduce::{mean, sum};
 use super::shape::{squeeze, unsqueeze};
 use super::softmax::log_softmax;

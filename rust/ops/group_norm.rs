@@ -3,10 +3,10 @@
 //! m = mean x, v = mean (x − m)², x̂ = (x − m)/√(v + eps) over each row, y = w x̂ + b per channel; with g = w dy,
 //! dx = (g − mean g − x̂ mean(g x̂))/√(v + eps), dw = Σ dy x̂, db = Σ dy over examples and positions.
 
-use super::binary::{add, mul};
+use super::affine;
 use super::layer_norm::{self, float_type, give, slice};
-use super::shape::reshape;
-use crate::array::Array;
+use super::shape::{reshape, to_shape};
+use crate::array::{Array, Dims};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::contiguous;
 use crate::kernels::rows::{self, Norm};
@@ -43,30 +43,19 @@ impl<T: Float> Op for GroupNorm<T> {
         if !dx.recording() {
             return give(&self.x, self.columns(), &self.norm(), &self.stats, &self.x.shape()[1..2], dy.array(), dx);
         }
-        let saved: Vec<&Array> = std::iter::once(&self.x).chain(&self.w).chain(&self.b).collect();
-        let (has_w, has_b) = (self.w.is_some(), self.b.is_some());
-        dx.give_through(dy, &saved, |i| {
-            let (w, b) = (has_w.then(|| &i[1]), has_b.then(|| &i[1 + has_w as usize]));
-            composed(&i[0], self.groups, w, b, self.eps)
-        })
+        affine::give_through(dy, dx, (&self.x, self.w.as_ref(), self.b.as_ref()), |x, w, b| composed(x, self.groups, w, b, self.eps))
     }
 }
 
 /// The definition, over tensors.
 pub fn composed(x: &Tensor, groups: usize, w: Option<&Tensor>, b: Option<&Tensor>, eps: f64) -> Result<Tensor> {
-    let sizes: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
     let row = x.shape()[1..].iter().product::<usize>() / groups;
-    let rows = reshape(x, &[(x.shape()[0] * groups) as isize, row as isize])?;
-    let mut y = reshape(&layer_norm::composed(&rows, 1, None, None, eps, true)?, &sizes)?;
+    let rows = to_shape(x, Dims::new(&[x.shape()[0] * groups, row])?)?;
+    let y = to_shape(&layer_norm::composed(&rows, 1, None, None, eps, true)?, *x.shape())?;
     let mut per_channel = vec![1; x.ndim() - 1];
     per_channel[0] = -1;
-    if let Some(w) = w {
-        y = mul(&y, &reshape(w, &per_channel)?)?;
-    }
-    if let Some(b) = b {
-        y = add(&y, &reshape(b, &per_channel)?)?;
-    }
-    Ok(y)
+    let plane = |parameter: Option<&Tensor>| parameter.map(|p| reshape(p, &per_channel)).transpose();
+    affine::apply(y, plane(w)?.as_ref(), plane(b)?.as_ref())
 }
 
 fn check(x: &Tensor, groups: usize, parameters: &[(&str, Option<&Tensor>)]) -> Result<()> {
@@ -97,15 +86,13 @@ fn run<T: Float>(x: &Tensor, groups: usize, w: Option<&Tensor>, b: Option<&Tenso
     let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
     rows::norm(op.x.as_slice().expect("made contiguous"), op.columns(), &op.norm(), y.fresh(), &mut stats);
     op.stats = stats;
-    let inputs: smallvec::SmallVec<[&Tensor; 3]> = std::iter::once(x).chain(w).chain(b).collect();
-    Ok(Tensor::record(y, &inputs, || op))
+    Ok(Tensor::record(y, &affine::inputs(x, w, b), || op))
 }
 
 /// Normalises `x` (N, C, …) over each of `groups` equal groups of channels; weight and bias are (C,).
 pub fn group_norm(x: &Tensor, groups: usize, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
     let dtype = float_type(x, &[weight, bias], eps, "group_norm")?;
     check(x, groups, &[("weight", weight), ("bias", bias)])?;
-    let plain = |t: Option<&Tensor>| -> Result<Option<Tensor>> { t.map(|t| linear::cast(t, dtype)).transpose() };
-    let (x, w, b) = (linear::cast(x, dtype)?, plain(weight)?, plain(bias)?);
+    let (x, w, b) = (linear::cast(x, dtype)?, affine::cast(weight, dtype)?, affine::cast(bias, dtype)?);
     with_float!(dtype, T => run::<T>(&x, groups, w.as_ref(), b.as_ref(), eps), else unreachable!("floats promote to floats"))
 }

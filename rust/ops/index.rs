@@ -1,13 +1,12 @@
 //! Indexing: `y = x[index]`; dx = dy added at the same places. Basic indices are views; integer and boolean arrays gather.
 
-use super::binary::{choose, match_weak};
+use super::binary::{choose, constant};
 use super::shape;
 use super::take::take;
-use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Scalar, Slice};
+use crate::array::{Array, DType, Dims, MAX_DIMS, Slice};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::index as kernel;
 use crate::kernels::map;
-use crate::kernels::plan::Plan;
 use crate::{Error, Result, bail, with_dtype};
 use smallvec::SmallVec;
 
@@ -83,7 +82,7 @@ fn spelled_out(index: &[Index], ndim: usize) -> Result<Vec<Index>> {
 struct Resolved {
     parts: SmallVec<[Slice; MAX_DIMS]>,
     /// The shape after slicing, with integer axes dropped and new ones inserted.
-    sizes: Vec<isize>,
+    sizes: Vec<usize>,
     /// Arrays and the axis (of the new shape) each applies to.
     arrays: Vec<(usize, Tensor)>,
     /// Whether something stands between the arrays, if only an ellipsis: what they become is then the first axis (NumPy).
@@ -94,7 +93,7 @@ impl Resolved {
     /// An axis of `n` elements, read at `places`.
     fn gather(&mut self, n: usize, places: Tensor) {
         self.arrays.push((self.sizes.len(), places));
-        self.sizes.push(n as isize);
+        self.sizes.push(n);
         self.parts.push(Slice { start: 0, len: n, step: 1 });
     }
 }
@@ -109,7 +108,7 @@ fn resolve_all(index: &[Index], shape: &Dims) -> Result<Resolved> {
             Index::NewAxis => out.sizes.push(1),
             Index::Slice { start, stop, step } => {
                 let part = resolve(start, stop, step, n)?;
-                out.sizes.push(part.len as isize);
+                out.sizes.push(part.len);
                 out.parts.push(part);
             }
             Index::Int(i) => {
@@ -163,7 +162,7 @@ fn coordinates(mask: &Tensor) -> Result<Vec<Tensor>> {
 pub fn get(x: &Tensor, index: &[Index]) -> Result<Tensor> {
     let Resolved { parts, sizes, arrays, apart } = resolve_all(index, x.shape())?;
     let view = shape::slice(x, &parts)?;
-    let view = shape::reshape(&view, &sizes)?;
+    let view = shape::to_shape(&view, Dims::new(&sizes)?)?;
     if arrays.is_empty() { Ok(view) } else { get_at(&view, &arrays, apart) }
 }
 
@@ -192,14 +191,14 @@ pub fn index_work(x: &Tensor, index: &[Index]) -> usize {
 fn get_at(x: &Tensor, arrays: &[(usize, Tensor)], apart: bool) -> Result<Tensor> {
     let axes: Vec<usize> = arrays.iter().map(|(axis, _)| *axis).collect();
     let at = if apart { 0 } else { axes[0] };
-    let mut order: Vec<isize> = (0..x.ndim() as isize).filter(|&a| !axes.contains(&(a as usize))).collect();
-    order.splice(at..at, axes.iter().map(|&a| a as isize));
+    let mut order: shape::Axes = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
+    order.insert_many(at, axes.iter().copied());
     let sizes: Vec<usize> = axes.iter().map(|&a| x.shape()[a]).collect();
     let flat = flat_positions(arrays.iter().map(|(_, index)| index), &sizes)?;
-    let moved = shape::permute(x, &order)?;
+    let moved = shape::ordered(x, order);
     let shape = moved.shape();
-    let merged: Vec<isize> = shape[..at].iter().chain([&sizes.iter().product::<usize>()]).chain(&shape[at + axes.len()..]).map(|&n| n as isize).collect();
-    take(&shape::reshape(&moved, &merged)?, &flat, at as isize)
+    let merged = [&shape[..at], &[sizes.iter().product()], &shape[at + axes.len()..]].concat();
+    take(&shape::to_shape(&moved, Dims::new(&merged)?)?, &flat, at as isize)
 }
 
 /// Row-major positions in an array of the given sizes, from one index array per axis, broadcast together.
@@ -223,8 +222,7 @@ pub fn set(x: &Tensor, index: &[Index], value: &Tensor) -> Result<Tensor> {
         .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", at.shape(), value.shape())))?;
     let at = shape::reshape(&at, &[-1])?;
     let flat = index_put(&shape::reshape(x, &[-1])?, &at, &shape::reshape(&value, &[-1])?)?;
-    let sizes: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
-    shape::reshape(&flat, &sizes)
+    shape::to_shape(&flat, *x.shape())
 }
 
 /// y = x with src at some positions of its only axis; dx = dy without them, dsrc = dy there, but 0 where a later src took its place.
@@ -244,7 +242,7 @@ impl Op for IndexPut {
         dx.give(1, || {
             let there = take(dy, &index, 0)?;
             match kernel::overwritten(&self.index, dy.size())? {
-                Some(lost) => choose(&Tensor::constant(lost), &match_weak(Scalar::Float(0.0), dy.dtype())?, &there),
+                Some(lost) => choose(&Tensor::constant(lost), &constant(0.0, dy)?, &there),
                 None => Ok(there),
             }
         })
@@ -267,31 +265,6 @@ pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
     let target = *get(&Tensor::constant(base.clone()), index)?.array().layout();
     let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target.shape)
         .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", target.shape, value.shape())))?;
-    write_at(base, &target, value.array());
+    map::write(base, &target, value.array());
     Ok(())
-}
-
-/// Writes `value` into slices of `base`, which nobody else holds.
-pub(super) fn write_slices(mut base: Array, parts: &[Slice], value: &Array) -> Array {
-    let target = parts.iter().enumerate().fold(*base.layout(), |layout, (axis, &part)| layout.slice(axis, part));
-    write_at(&mut base, &target, value);
-    base
-}
-
-/// Writes `value` where `target` says, in the storage of `base`, which nobody else holds.
-fn write_at(base: &mut Array, target: &Layout, value: &Array) {
-    let size = value.size();
-    if size == 0 {
-        return;
-    }
-    let plan = Plan::new([target, value.layout()]);
-    with_dtype!(base.dtype(), T => {
-        let (y, x) = (base.fresh::<T>(), value.data::<T>());
-        let (step_y, step_x) = (plan.inner_stride(0), plan.inner_stride(1));
-        plan.walk(0, size, |[at_y, at_x], _, n| {
-            for i in 0..n as isize {
-                y[(at_y + i * step_y) as usize] = x[(at_x + i * step_x) as usize];
-            }
-        });
-    });
 }

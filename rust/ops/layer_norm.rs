@@ -3,10 +3,10 @@
 //! m = mean x (0 in RMS norm), v = mean (x − m)², x̂ = (x − m)/√(v + eps), y = w x̂ + b; with g = w dy,
 //! dx = (g − mean g − x̂ mean(g x̂))/√(v + eps) (without mean g in RMS norm), dw = Σ dy x̂, db = Σ dy over rows.
 
-use super::binary::{add, div, match_weak, mul};
+use super::binary::{add, constant, div};
 use super::reduce::{self, mean};
-use super::unary;
-use crate::array::{Array, DType, Dims, Scalar};
+use super::{affine, unary};
+use crate::array::{Array, DType, Dims};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::contiguous;
 use crate::kernels::rows::{self, Norm};
@@ -69,12 +69,7 @@ impl<T: Float> Op for LayerNorm<T> {
         if !dx.recording() {
             return give(&self.x, self.columns(), &self.norm(), &self.stats, self.row_shape(), dy.array(), dx);
         }
-        let saved: Vec<&Array> = std::iter::once(&self.x).chain(&self.w).chain(&self.b).collect();
-        let (has_w, has_b) = (self.w.is_some(), self.b.is_some());
-        dx.give_through(dy, &saved, |i| {
-            let (w, b) = (has_w.then(|| &i[1]), has_b.then(|| &i[1 + has_w as usize]));
-            composed(&i[0], self.axes, w, b, self.eps, self.centred)
-        })
+        affine::give_through(dy, dx, (&self.x, self.w.as_ref(), self.b.as_ref()), |x, w, b| composed(x, self.axes, w, b, self.eps, self.centred))
     }
 }
 
@@ -83,14 +78,8 @@ pub fn composed(x: &Tensor, axes: usize, w: Option<&Tensor>, b: Option<&Tensor>,
     let axes: Vec<isize> = (x.ndim() - axes..x.ndim()).map(|a| a as isize).collect();
     let d = if centred { reduce::centred(x, |x| mean(x, Some(&axes), true))? } else { x.clone() };
     let v = mean(&unary::square(&d)?, Some(&axes), true)?;
-    let mut y = div(&d, &unary::sqrt(&add(&v, &match_weak(Scalar::Float(eps), x.dtype())?)?)?)?;
-    if let Some(w) = w {
-        y = mul(&y, w)?;
-    }
-    if let Some(b) = b {
-        y = add(&y, b)?;
-    }
-    Ok(y)
+    let y = div(&d, &unary::sqrt(&add(&v, &constant(eps, x)?)?)?)?;
+    affine::apply(y, w, b)
 }
 
 /// The float type that `x` and its parameters are worked on in; names the op when there is none.
@@ -129,16 +118,14 @@ fn run<T: Float>(x: &Tensor, axes: usize, w: Option<&Tensor>, b: Option<&Tensor>
     let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
     rows::norm(op.x.as_slice().expect("made contiguous"), op.columns(), &op.norm(), y.fresh(), &mut stats);
     op.stats = stats;
-    let inputs: smallvec::SmallVec<[&Tensor; 3]> = std::iter::once(x).chain(w).chain(b).collect();
-    Ok(Tensor::record(y, &inputs, || op))
+    Ok(Tensor::record(y, &affine::inputs(x, w, b), || op))
 }
 
 fn norm(x: &Tensor, row: &[usize], w: Option<&Tensor>, b: Option<&Tensor>, eps: f64, centred: bool) -> Result<Tensor> {
     let op = if centred { "layer_norm" } else { "rms_norm" };
     let dtype = float_type(x, &[w, b], eps, op)?;
     check(x, row, &[("weight", w), ("bias", b)], op)?;
-    let plain = |t: Option<&Tensor>| -> Result<Option<Tensor>> { t.map(|t| linear::cast(t, dtype)).transpose() };
-    let (x, w, b) = (linear::cast(x, dtype)?, plain(w)?, plain(b)?);
+    let (x, w, b) = (linear::cast(x, dtype)?, affine::cast(w, dtype)?, affine::cast(b, dtype)?);
     with_float!(dtype, T => run::<T>(&x, row.len(), w.as_ref(), b.as_ref(), eps, centred), else unreachable!("floats promote to floats"))
 }
 

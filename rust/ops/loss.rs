@@ -1,10 +1,10 @@
 //! Losses over elements. Each is written as its definition over tensors, but for the binary cross-entropy, which is one sweep.
 
-use super::binary::{add, choose, greater, match_weak, mul, sub};
+use super::binary::{add, choose, constant, greater, mul, sub};
 use super::reduce::{mean, sum};
 use super::unary;
 use super::value::{Formula, Value};
-use crate::array::{Array, Scalar};
+use crate::array::Array;
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::{self, Binary};
 use crate::kernels::math::Math;
@@ -36,10 +36,6 @@ impl Reduction {
             Reduction::Sum => sum(losses, None, false),
         }
     }
-}
-
-pub(super) fn constant(x: f64, like: &Tensor) -> Result<Tensor> {
-    match_weak(Scalar::Float(x), like.dtype())
 }
 
 /// Prediction and target of a loss over elements: one shape, float.

@@ -1,6 +1,6 @@
 //! y = a b; da = dy bᵀ, db = aᵀ dy. And the affine map of a layer, y = x wᵀ + b, as one node.
 
-use super::shape::{reshape, swapaxes, unsqueeze};
+use super::shape::{swapaxes, to_shape, unsqueeze};
 use crate::array::{Array, DType, Dims};
 use crate::autograd::{Inputs, Op, Tensor, linear as maps};
 use crate::kernels::gemm::{self, Gemm, as_matrix};
@@ -47,14 +47,14 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let right = if column { unsqueeze(&b, -1)? } else { b };
     let y = product(&left, &right)?;
     let keep = y.ndim() - 2;
-    let mut sizes: Vec<isize> = y.shape()[..keep].iter().map(|&n| n as isize).collect();
-    if !row {
-        sizes.push(y.shape()[keep] as isize);
+    let mut shape = *y.shape();
+    if column {
+        shape.remove(keep + 1);
     }
-    if !column {
-        sizes.push(y.shape()[keep + 1] as isize);
+    if row {
+        shape.remove(keep);
     }
-    reshape(&y, &sizes)
+    to_shape(&y, shape)
 }
 
 /// y (n, out) = x (n, in) wᵀ + b; dx = dy w, dw = dyᵀ x, db = Σₙ dy.
@@ -124,11 +124,10 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
         return linear(&maps::cast(x, dtype)?, &maps::cast(w, dtype)?, b.as_ref());
     }
     if x.ndim() != 2 {
-        let rows = reshape(x, &[x.shape()[..x.ndim() - 1].iter().product::<usize>() as isize, w.shape()[1] as isize])?;
-        let y = linear(&rows, w, b)?;
-        let mut sizes: Vec<isize> = x.shape().iter().map(|&n| n as isize).collect();
-        *sizes.last_mut().expect("checked above") = w.shape()[0] as isize;
-        return reshape(&y, &sizes);
+        let (mut shape, last) = (*x.shape(), x.ndim() - 1);
+        let rows = to_shape(x, Dims::new(&[shape[..last].iter().product(), shape[last]])?)?;
+        shape[last] = w.shape()[0];
+        return to_shape(&linear(&rows, w, b)?, shape);
     }
     let y = with_float!(dtype, T => forward::<T>(x.array(), w.array(), b.map(Tensor::array)), else unreachable!("checked above"))?;
     let saved = || Linear { x: x.array().clone(), w: w.array().clone(), b: b.map(|b| b.array().clone()) };

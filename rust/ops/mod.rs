@@ -1,8 +1,10 @@
 //! Ops: the only place where a forward meets its backward. One file per op or family.
 
+mod affine;
 pub mod batch_norm;
 pub mod binary;
 pub mod checkpoint;
+pub mod create;
 pub mod cross_entropy;
 pub mod custom;
 pub mod dropout;
@@ -22,6 +24,7 @@ pub use crate::autograd::linear::cast;
 pub use batch_norm::{BatchNormConfig, Running, batch_norm};
 pub use binary::*;
 pub use checkpoint::checkpoint;
+pub use create::{arange, arange_count, eye};
 pub use cross_entropy::{ClassLoss, cross_entropy, nll_loss};
 pub use custom::{Backward, custom};
 pub use dropout::dropout;

@@ -1,6 +1,7 @@
 //! Reductions along axes. `axes: None` means all; `keepdims` leaves them with size 1.
 
-use super::binary::{choose, div, equal, match_weak, mul, sub};
+use super::binary::{choose, constant, div, equal, mul, sub};
+use super::shape::Axes;
 use super::{shape, unary};
 use crate::array::{Array, DType, Dims, MAX_DIMS, Scalar, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
@@ -8,12 +9,9 @@ use crate::kernels::reduce as kernel;
 use crate::{Result, bail};
 use smallvec::SmallVec;
 
-type Axes = SmallVec<[usize; MAX_DIMS]>;
-
 /// `dy` with the reduced axes back in place as size 1: it then broadcasts to the input.
 fn restore(dy: &Tensor, from: &Dims, axes: &[usize]) -> Result<Tensor> {
-    let kept: SmallVec<[isize; MAX_DIMS]> = kernel::reduced_shape(from, axes, true).iter().map(|&n| n as isize).collect();
-    shape::reshape(dy, &kept)
+    shape::to_shape(dy, kernel::reduced_shape(from, axes, true))
 }
 
 /// y = Σx; dx = dy, broadcast back.
@@ -32,9 +30,13 @@ impl Op for Sum {
 
 /// Sum along axes; bools and uint8 are summed as int64.
 pub fn sum(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor> {
-    let axes = kernel::reduced_axes(axes, x.ndim(), "sum")?;
-    let y = kernel::sum(x.array(), &axes, keepdims)?;
-    Ok(Tensor::record(y, &[x], || Sum { from: *x.shape(), axes }))
+    sum_axes(x, &kernel::reduced_axes(axes, x.ndim(), "sum")?, keepdims)
+}
+
+/// [`sum`] along distinct axes in ascending order.
+pub(super) fn sum_axes(x: &Tensor, axes: &[usize], keepdims: bool) -> Result<Tensor> {
+    let y = kernel::sum(x.array(), axes, keepdims)?;
+    Ok(Tensor::record(y, &[x], || Sum { from: *x.shape(), axes: axes.into() }))
 }
 
 fn count(x: &Tensor, axes: &[usize]) -> f64 {
@@ -46,7 +48,7 @@ pub fn mean(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor
     let x = if x.dtype().is_float() { x.clone() } else { linear::cast(x, DType::F64)? };
     let n = count(&x, &kernel::reduced_axes(axes, x.ndim(), "mean")?);
     let total = sum(&x, axes, keepdims)?;
-    div(&total, &match_weak(Scalar::Float(n), x.dtype())?)
+    div(&total, &constant(n, &x)?)
 }
 
 /// x less its mean, to the precision of what is left rather than of x: first less the mean as it comes, rounded, which is a constant
@@ -62,7 +64,7 @@ pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) 
     let n = count(&x, &kernel::reduced_axes(axes, x.ndim(), "var")?);
     let centred = centred(&x, |x| mean(x, axes, true))?;
     let total = sum(&unary::square(&centred)?, axes, keepdims)?;
-    div(&total, &match_weak(Scalar::Float((n - correction).max(0.0)), x.dtype())?)
+    div(&total, &constant((n - correction).max(0.0), &x)?)
 }
 
 /// Standard deviation: the square root of [`var`]. Where that is 0, where a root has no slope, the gradient is 0.
@@ -71,9 +73,9 @@ pub fn std(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) 
     if !var.requires_grad() {
         return unary::sqrt(&var);
     }
-    let zero = match_weak(Scalar::Float(0.0), var.dtype())?;
-    let constant = equal(&var, &zero)?;
-    choose(&constant, &zero, &unary::sqrt(&choose(&constant, &match_weak(Scalar::Float(1.0), var.dtype())?, &var)?)?)
+    let zero = constant(0.0, &var)?;
+    let is_zero = equal(&var, &zero)?;
+    choose(&is_zero, &zero, &unary::sqrt(&choose(&is_zero, &constant(1.0, &var)?, &var)?)?)
 }
 
 /// y = Πx; dx = dy · Π of the others, computed as y/x where no factor is zero and explicitly where one is.
@@ -96,14 +98,13 @@ impl Op for Prod {
 
 /// For each element the product of the others along `axes`: prefixes times suffixes, so zeros need no special case.
 fn product_of_others(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
-    let kept: Vec<isize> = (0..x.ndim()).filter(|a| !axes.contains(a)).map(|a| a as isize).collect();
-    let order: Vec<isize> = kept.iter().copied().chain(axes.iter().map(|&a| a as isize)).collect();
-    let moved = shape::permute(x, &order)?;
+    let kept: Axes = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
+    let order: Axes = kept.iter().chain(axes).copied().collect();
+    let moved = shape::ordered(x, order.clone());
     let n = axes.iter().map(|&a| x.shape()[a]).product::<usize>();
-    let mut flat: Vec<isize> = kept.iter().map(|&a| x.shape()[a as usize] as isize).collect();
     let row = kept.len();
-    flat.push(n as isize);
-    let rows = shape::reshape(&moved, &flat)?;
+    let flat: Axes = kept.iter().map(|&a| x.shape()[a]).chain([n]).collect();
+    let rows = shape::to_shape(&moved, Dims::new(&flat)?)?;
     let column = |i: usize| shape::narrow(&rows, row, i, 1);
     let one = {
         let mut size = *rows.shape();
@@ -119,11 +120,8 @@ fn product_of_others(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
     if others.is_empty() {
         return Ok(x.clone());
     }
-    let sizes: Vec<isize> = moved.shape().iter().map(|&n| n as isize).collect();
-    let moved = shape::reshape(&shape::concatenate(&others, row as isize)?, &sizes)?;
-    let mut inverse = vec![0isize; order.len()];
-    order.iter().enumerate().for_each(|(i, &axis)| inverse[axis as usize] = i as isize);
-    shape::permute(&moved, &inverse)
+    let moved = shape::to_shape(&shape::concatenate(&others, row as isize)?, *moved.shape())?;
+    Ok(shape::ordered(&moved, shape::inverse(&order)))
 }
 
 /// Product along axes; bools and uint8 are multiplied as int64.
@@ -148,8 +146,7 @@ impl Op for Extreme {
         dx.give(0, || {
             let y = restore(&Tensor::constant(self.y.clone()), self.x.shape(), &self.axes)?;
             let reached = linear::cast(&equal(&Tensor::constant(self.x.clone()), &y)?, dy.dtype())?;
-            let axes: SmallVec<[isize; MAX_DIMS]> = self.axes.iter().map(|&a| a as isize).collect();
-            let share = div(&reached, &sum(&reached, Some(&axes), true)?)?;
+            let share = div(&reached, &sum_axes(&reached, &self.axes, true)?)?;
             mul(&restore(dy, self.x.shape(), &self.axes)?, &share)
         })
     }
@@ -219,8 +216,7 @@ impl Op for LogSumExp {
         dx.give(0, || {
             let y = restore(&y, x.shape(), &self.axes)?;
             // Where all of a row is −∞ the weights are 0/0; they are zero, as in PyTorch and JAX. Those of +∞ are NaN.
-            let [zero, lowest] = [0.0, f64::NEG_INFINITY].map(|c| match_weak(Scalar::Float(c), y.dtype()));
-            let y = choose(&equal(&y, &lowest?)?, &zero?, &y)?;
+            let y = choose(&equal(&y, &constant(f64::NEG_INFINITY, &y)?)?, &constant(0.0, &y)?, &y)?;
             mul(&restore(dy, x.shape(), &self.axes)?, &unary::exp(&sub(&x, &y)?)?)
         })
     }
@@ -236,7 +232,7 @@ pub fn logsumexp(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<T
     let y = crate::autograd::no_grad(|| {
         let signed: SmallVec<[isize; MAX_DIMS]> = axes.iter().map(|&a| a as isize).collect();
         let top = max(&x.detach(), Some(&signed), true)?;
-        let top = super::binary::choose(&unary::isinf(&top)?, &match_weak(Scalar::Float(0.0), top.dtype())?, &top)?;
+        let top = choose(&unary::isinf(&top)?, &constant(0.0, &top)?, &top)?;
         let total = sum(&unary::exp(&sub(&x.detach(), &top)?)?, Some(&signed), true)?;
         super::binary::add(&unary::log(&total)?, &top)
     })?;

@@ -1,12 +1,12 @@
 //! Shape ops: the same elements under another shape. All but a reshape of a scattered view are O(1).
 
-use crate::array::{Dims, MAX_DIMS, Slice, normalize_axis};
+use crate::array::{Array, Dims, MAX_DIMS, Slice, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map;
-use crate::{Result, bail, with_dtype};
+use crate::{Result, bail};
 use smallvec::SmallVec;
 
-type Axes = SmallVec<[usize; MAX_DIMS]>;
+pub(super) type Axes = SmallVec<[usize; MAX_DIMS]>;
 
 struct Reshape {
     from: Dims,
@@ -20,7 +20,8 @@ impl Op for Reshape {
     }
 }
 
-fn to_shape(x: &Tensor, shape: Dims) -> Result<Tensor> {
+/// [`reshape`] to a shape of as many elements.
+pub(super) fn to_shape(x: &Tensor, shape: Dims) -> Result<Tensor> {
     if *x.shape() == shape {
         return Ok(x.clone());
     }
@@ -80,13 +81,19 @@ impl Op for Permute {
         "permute"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let mut inverse: Axes = SmallVec::from_elem(0, self.order.len());
-        self.order.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
-        dx.give(0, || Ok(ordered(dy, inverse)))
+        dx.give(0, || Ok(ordered(dy, inverse(&self.order))))
     }
 }
 
-fn ordered(x: &Tensor, order: Axes) -> Tensor {
+/// The order that undoes an order.
+pub(super) fn inverse(order: &[usize]) -> Axes {
+    let mut inverse: Axes = SmallVec::from_elem(0, order.len());
+    order.iter().enumerate().for_each(|(i, &axis)| inverse[axis] = i);
+    inverse
+}
+
+/// [`permute`] by distinct axes.
+pub(super) fn ordered(x: &Tensor, order: Axes) -> Tensor {
     Tensor::record(x.array().permute(&order), &[x], || Permute { order })
 }
 
@@ -186,8 +193,9 @@ pub fn slice(x: &Tensor, parts: &[Slice]) -> Result<Tensor> {
 
 /// Zeros of shape `shape` with `x` at the given slices.
 fn place(x: &Tensor, shape: Dims, parts: SmallVec<[Slice; MAX_DIMS]>) -> Result<Tensor> {
-    let zeros = crate::array::Array::zeros(&shape, x.dtype())?;
-    let y = super::index::write_slices(zeros, &parts, x.array());
+    let mut y = Array::zeros(&shape, x.dtype())?;
+    let target = parts.iter().enumerate().fold(*y.layout(), |layout, (axis, &part)| layout.slice(axis, part));
+    map::write(&mut y, &target, x.array());
     Ok(Tensor::record(y, &[x], || Place { parts }))
 }
 
@@ -244,25 +252,14 @@ pub fn concatenate(xs: &[Tensor], axis: isize) -> Result<Tensor> {
         dtype = dtype.promote(x.dtype());
     }
     let xs = xs.iter().map(|x| linear::cast(x, dtype)).collect::<Result<Vec<_>>>()?;
-    let mut out = crate::array::Array::unfilled(dtype, shape)?;
-    let inner: usize = shape[axis + 1..].iter().product();
-    let stride = shape[axis] * inner;
-    with_dtype!(dtype, T => {
-        let y = out.fresh::<T>();
-        let mut start = 0;
-        for x in &xs {
-            let x = map::contiguous(x.array())?;
-            let len = x.shape()[axis] * inner;
-            if len == 0 || y.is_empty() {
-                continue;
-            }
-            let data = x.as_slice::<T>().expect("made contiguous");
-            for (y, x) in y.chunks_exact_mut(stride).zip(data.chunks_exact(len)) {
-                y[start..start + len].copy_from_slice(x);
-            }
-            start += len;
-        }
-    });
+    let mut out = Array::unfilled(dtype, shape)?;
+    let mut start = 0;
+    for x in &xs {
+        let part = Slice { start, len: x.shape()[axis], step: 1 };
+        let target = out.layout().slice(axis, part);
+        map::write(&mut out, &target, &*map::dense(x.array(), dtype)?);
+        start += part.len;
+    }
     let refs: Vec<&Tensor> = xs.iter().collect();
     let sizes = xs.iter().map(|x| x.shape()[axis]).collect();
     Ok(Tensor::record(out, &refs, || Concatenate { axis, sizes }))

@@ -1,7 +1,7 @@
 //! y = eˣ / Σeˣ along an axis; dx = y·(dy − Σ dy·y). And its logarithm: dx = dy − eʸ·Σdy.
 
 use super::binary::{mul, sub};
-use super::reduce::{logsumexp, sum};
+use super::reduce::{logsumexp, sum_axes};
 use super::unary;
 use crate::array::{Array, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
@@ -27,7 +27,7 @@ impl Op for Softmax {
         let y = dx.output(&self.y);
         dx.give(0, || {
             let weighted = mul(dy, &y)?;
-            sub(&weighted, &mul(&y, &sum(&weighted, Some(&[self.axis as isize]), true)?)?)
+            sub(&weighted, &mul(&y, &sum_axes(&weighted, &[self.axis], true)?)?)
         })
     }
 }
@@ -48,7 +48,7 @@ impl Op for LogSoftmax {
             return dx.give(0, || Ok(Tensor::constant(fused)));
         }
         let y = dx.output(&self.y);
-        dx.give(0, || sub(dy, &mul(&unary::exp(&y)?, &sum(dy, Some(&[self.axis as isize]), true)?)?))
+        dx.give(0, || sub(dy, &mul(&unary::exp(&y)?, &sum_axes(dy, &[self.axis], true)?)?))
     }
 }
 

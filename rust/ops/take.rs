@@ -3,8 +3,8 @@
 use super::shape;
 use crate::array::{Array, DType, Dims, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
-use crate::kernels::{index as kernel, map, parallel};
-use crate::{Result, bail, with_dtype};
+use crate::kernels::{index as kernel, map};
+use crate::{Result, bail};
 
 /// y = rows of x at an index; dx = dy added at those rows.
 struct Take {
@@ -104,20 +104,7 @@ pub fn gather(x: &Tensor, index: &Tensor, axis: isize) -> Result<Tensor> {
 
 /// One row of zeros and a one per index; `classes` defaults to the largest index plus one.
 pub fn one_hot(index: &Tensor, classes: Option<usize>, dtype: DType) -> Result<Tensor> {
-    let values = map::contiguous(&map::cast(index.array(), DType::I64)?)?;
-    let values = values.as_slice::<i64>().expect("made contiguous");
-    let classes = classes.unwrap_or_else(|| values.iter().max().map_or(0, |&m| m.max(-1) as usize + 1));
-    if let Some(bad) = values.iter().find(|&&i| i < 0 || i >= classes as i64) {
-        bail!(Index, "one_hot: expected indices in [0, {classes}), got {bad}");
-    }
-    let mut shape = *index.shape();
-    shape.push(classes)?;
-    let mut out = Array::zeros(&shape, dtype)?;
-    with_dtype!(dtype, T => {
-        use crate::array::Element;
-        parallel::for_chunks(out.fresh::<T>(), classes, values.len() * 2, |i, row| row[values[i] as usize] = T::ONE);
-    });
-    Ok(Tensor::constant(out))
+    kernel::one_hot(index.array(), classes, dtype).map(Tensor::constant)
 }
 
 /// Rows of a table of uint8 images as float32, `scale · x + offset`, gathered in one sweep.
@@ -125,25 +112,7 @@ pub fn take_scaled(x: &Tensor, index: &Tensor, scale: f32, offset: f32) -> Resul
     if x.dtype() != DType::U8 || x.ndim() == 0 {
         bail!(Type, "take_scaled: expected a uint8 table, got {} of shape {}", x.dtype(), x.shape());
     }
-    let at = kernel::positions(index.array(), x.shape()[0], "take_scaled")?;
-    let mut out = Array::unfilled(DType::F32, kernel::take_shape(x.shape(), index.shape(), 0)?)?;
-    let x = map::contiguous(x.array())?;
-    let (data, y) = (x.as_slice::<u8>().expect("made contiguous"), out.fresh::<f32>());
-    if y.is_empty() {
-        return Ok(Tensor::constant(out));
-    }
-    let inner = y.len() / at.len();
-    let work = y.len() / 4;
-    parallel::for_chunks(y, inner, work, |i, y| scale_row(&data[at[i] * inner..][..inner], y, scale, offset));
-    Ok(Tensor::constant(out))
-}
-
-crate::simd! {
-    fn scale_row(x: &[u8], y: &mut [f32], scale: f32, offset: f32) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x as f32 * scale + offset;
-        }
-    }
+    kernel::take_scaled(x.array(), index.array(), scale, offset).map(Tensor::constant)
 }
 
 /// Rows of a table `w` (n, d) at `index` (int64 in [0, n), any shape); the row `padding` gets no gradient.

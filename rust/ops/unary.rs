@@ -119,7 +119,7 @@ fn half<V: Value>() -> V {
     V::c(0.5)
 }
 
-/// 1/√2 and 1/√(2π), for the normal distribution.
+/// 1/√(2π), for the normal distribution.
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
 /// Φ(x), the normal distribution function.

@@ -4,7 +4,7 @@
 
 use super::{binary, unary};
 use crate::Result;
-use crate::array::{Array, Scalar};
+use crate::array::Array;
 use crate::autograd::Tensor;
 use crate::kernels::math::Math;
 use crate::kernels::simd::Isa;
@@ -172,11 +172,11 @@ impl Formula {
         match (a, b) {
             (Formula::Constant(c), b) => {
                 let b = b.tensor()?;
-                Ok((binary::match_weak(Scalar::Float(c), b.dtype())?, b))
+                Ok((binary::constant(c, &b)?, b))
             }
             (a, Formula::Constant(c)) => {
                 let a = a.tensor()?;
-                let c = binary::match_weak(Scalar::Float(c), a.dtype())?;
+                let c = binary::constant(c, &a)?;
                 Ok((a, c))
             }
             (a, b) => Ok((a.tensor()?, b.tensor()?)),

@@ -4,11 +4,10 @@
 //! cannot fail. Formulas follow PyTorch's, so that learning rates and results carry over.
 
 use crate::array::{Array, DType, Element};
-use crate::kernels::map::{contiguous, copy, writable};
+use crate::kernels::map::{contiguous, dense, writable};
 use crate::kernels::parallel::{self, Blocks, Chunks};
 use crate::kernels::simd::Float;
 use crate::{Result, bail, simd, with_float};
-use std::borrow::Cow;
 
 /// Elements per unit of parallel work.
 const BLOCK: usize = 8192;
@@ -59,11 +58,6 @@ pub fn check_state(op: &str, param: &Array, others: &[(&str, &Array)]) -> Result
         }
     }
     Ok(())
-}
-
-/// The gradient in row-major order: itself, or a copy.
-fn packed(g: &Array) -> Result<Cow<'_, Array>> {
-    Ok(if g.is_contiguous() { Cow::Borrowed(g) } else { Cow::Owned(copy(g)?) })
 }
 
 /// Runs `f(part_of_a, rest, part_of_g)` over aligned blocks of the gradient and whatever is written.
@@ -166,7 +160,7 @@ impl Sgd {
         if let Some(buf) = &buf {
             check_state("sgd_step", p, &[("momentum buffer", buf)])?;
         }
-        let g = &*packed(g)?;
+        let g = &*dense(g, g.dtype())?;
         with_float!(p.dtype(), T => self.run::<T>(p, g, buf, first), else unreachable!("checked above"))
     }
 
@@ -214,7 +208,7 @@ impl AdamFactors<f64> {
     /// The step, of one parameter with first and second moments `m` and `v`.
     pub fn update(&self, p: &mut Array, g: &Array, m: &mut Array, v: &mut Array) -> Result<()> {
         check_state("adam_step", p, &[("gradient", g), ("first moment", m), ("second moment", v)])?;
-        let g = &*packed(g)?;
+        let g = &*dense(g, g.dtype())?;
         with_float!(p.dtype(), T => self.run::<T>(p, g, m, v), else unreachable!("checked above"))
     }
 
@@ -236,7 +230,7 @@ impl RmsProp {
         check_state("rmsprop_step", p, &[("gradient", g), ("square average", square)])?;
         let rest = [("gradient average", mean.as_deref()), ("momentum buffer", buf.as_deref())];
         rest.iter().filter_map(|(what, x)| x.map(|x| (*what, x))).try_for_each(|x| check_state("rmsprop_step", p, &[x]))?;
-        let g = &*packed(g)?;
+        let g = &*dense(g, g.dtype())?;
         with_float!(p.dtype(), T => self.run::<T>(p, g, square, mean, buf), else unreachable!("checked above"))
     }
 

@@ -164,6 +164,11 @@ pub fn shape_of(sizes: &Bound<'_, PyTuple>) -> PyResult<Vec<usize>> {
         .collect()
 }
 
+/// A shape given as one argument: an integer or a sequence of integers.
+pub fn one_shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+    shape_of(&PyTuple::new(shape.py(), [shape])?)
+}
+
 pub fn signed_shape_of(sizes: &Bound<'_, PyTuple>) -> PyResult<Vec<isize>> {
     let one = sizes.len() == 1 && !sizes.get_item(0)?.is_instance_of::<PyInt>();
     if one {

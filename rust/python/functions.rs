@@ -1,14 +1,13 @@
 //! Functions of the module that are not methods: creation, joining, choosing, gradients of outputs with respect to inputs.
 
-use super::convert::{check_device, number, only_tensor, shape_of, tensor_like};
+use super::convert::{check_device, number, one_shape_of, only_tensor, shape_of, tensor_like};
 use super::dtype::optional_dtype;
 use super::error::run;
 use super::operand::{Other, pair};
 use super::tensor::{PyTensor, apply2};
 use crate::array::{Array, DType, Scalar};
-use crate::kernels::map;
 use crate::{Tensor, autograd, ops};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -17,7 +16,8 @@ pub fn finish(value: Tensor, requires_grad: bool) -> PyResult<PyTensor> {
     Ok(PyTensor::new(if requires_grad { value.requiring_grad()? } else { value }))
 }
 
-type Object<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
+/// An argument that may be left out.
+pub type Object<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 
 /// A tensor from data: the same as `Tensor(...)`.
 #[pyfunction]
@@ -72,8 +72,7 @@ fn full(
 ) -> PyResult<PyTensor> {
     check_device(device)?;
     let (value, natural) = number(value, "full")?;
-    let sizes = shape_of(&PyTuple::new(py, [shape])?)?;
-    filled(py, &sizes, value, optional_dtype(dtype)?.unwrap_or(natural), requires_grad)
+    filled(py, &one_shape_of(shape)?, value, optional_dtype(dtype)?.unwrap_or(natural), requires_grad)
 }
 
 /// One value in the shape and type of a tensor.
@@ -117,44 +116,8 @@ fn arange(
         _ => DType::I64,
     };
     let dtype = optional_dtype(dtype)?.unwrap_or(natural);
-    let (a, b, d) = (from.0, to.0, step.0);
-    let n = count(a, b, d)?;
-    let values = run(py, n, || {
-        let shape = crate::array::Dims::new(&[n])?;
-        let values = match (integer(a), integer(d)) {
-            (Some(a), Some(d)) if integer(b).is_some() => map::from_index(shape, |i| a.wrapping_add(d.wrapping_mul(i as i64)))?,
-            _ => map::from_index(shape, |i| a.as_f64() + i as f64 * d.as_f64())?,
-        };
-        map::cast(&values, dtype)
-    })?;
-    finish(Tensor::constant(values), requires_grad)
-}
-
-/// How many numbers there are from `a` to before `b` in steps of `d`; integers are counted exactly.
-fn count(a: Scalar, b: Scalar, d: Scalar) -> PyResult<usize> {
-    let [from, to, step] = [a, b, d].map(Scalar::as_f64);
-    if step == 0.0 || !(from.is_finite() && to.is_finite() && step.is_finite()) {
-        return Err(PyValueError::new_err(format!("arange: expected finite bounds and a step other than 0, got ({from}, {to}, {step})")));
-    }
-    let count = match (integer(a), integer(b), integer(d)) {
-        (Some(a), Some(b), Some(d)) => {
-            let [a, b, d] = [a, b, d].map(i128::from);
-            ((b - a + d - d.signum()) / d).max(0) as f64
-        }
-        _ => ((to - from) / step).ceil().max(0.0),
-    };
-    if count > 1e15 {
-        return Err(pyo3::exceptions::PyMemoryError::new_err(format!("arange: expected a count that fits memory, got {count}")));
-    }
-    Ok(count as usize)
-}
-
-fn integer(s: Scalar) -> Option<i64> {
-    match s {
-        Scalar::Bool(b) => Some(b as i64),
-        Scalar::Int(i) => Some(i),
-        Scalar::Float(_) => None,
-    }
+    let (start, stop, step) = (from.0, to.0, step.0);
+    finish(run(py, ops::arange_count(start, stop, step)?, || ops::arange(start, stop, step, dtype))?, requires_grad)
 }
 
 /// Ones on the diagonal of an (n, m) matrix of zeros; m defaults to n.
@@ -164,12 +127,7 @@ fn eye(py: Python<'_>, n: usize, m: Option<usize>, dtype: Object<'_, '_>, requir
     check_device(device)?;
     let m = m.unwrap_or(n);
     let wanted = optional_dtype(dtype)?.unwrap_or(DType::F32);
-    let out = run(py, n.saturating_mul(m), || {
-        let mut out = Array::zeros(&[n, m], DType::F32)?;
-        out.fresh::<f32>().iter_mut().step_by(m.saturating_add(1)).take(n.min(m)).for_each(|x| *x = 1.0);
-        map::cast(&out, wanted)
-    })?;
-    finish(Tensor::constant(out), requires_grad)
+    finish(run(py, n.saturating_mul(m), || ops::eye(n, m, wanted))?, requires_grad)
 }
 
 macro_rules! binary_functions {
@@ -181,7 +139,7 @@ macro_rules! binary_functions {
             apply2(py, a, b, ops::$name)
         })+
         fn add_binary(m: &Bound<'_, PyModule>) -> PyResult<()> {
-            $(m.add_function(wrap_pyfunction!($name, m)?)?;)+
+            add_all!(m, $($name),+);
             Ok(())
         }
     };
@@ -352,11 +310,9 @@ fn grad(
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     add_binary(m)?;
-    m.add_function(wrap_pyfunction!(super::interop::shared, m)?)?;
-    macro_rules! add_all {
-        ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
-    }
     add_all!(
+        m,
+        super::interop::shared,
         tensor,
         zeros,
         zeros_like,

@@ -1,5 +1,10 @@
 //! The Python module `treadle._core`: conversion, naming, errors and the GIL. No arithmetic.
 
+/// Adds functions to a module.
+macro_rules! add_all {
+    ($m:expr, $($name:path),+ $(,)?) => { $($m.add_function(pyo3::wrap_pyfunction!($name, $m)?)?;)+ };
+}
+
 mod convert;
 mod dtype;
 mod error;

@@ -1,13 +1,12 @@
 //! Fused layers and losses.
 
-use super::convert::{cell, only_tensor, shape_of, tensor_like};
+use super::convert::{cell, one_shape_of, only_tensor, tensor_like};
 use super::error::{run, run_short};
 use super::tensor::{PyTensor, short};
 use crate::Tensor;
 use crate::ops::{self, BatchNormConfig, ClassLoss, Reduction, Running};
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use smallvec::SmallVec;
 
 type Cells<'a> = SmallVec<[&'a PyTensor; 6]>;
@@ -154,7 +153,7 @@ fn layer_norm(
     eps: f64,
 ) -> PyResult<PyTensor> {
     let (x, w, b) = (only_tensor(x, "layer_norm")?, optional(weight), optional(bias));
-    let normalized_shape = shape_of(&PyTuple::new(py, [normalized_shape])?)?;
+    let normalized_shape = one_shape_of(normalized_shape)?;
     run(py, x.size(), move || ops::layer_norm(&x, &normalized_shape, w.as_ref(), b.as_ref(), eps)).map(PyTensor::new)
 }
 
@@ -163,7 +162,7 @@ fn layer_norm(
 #[pyo3(signature = (x, normalized_shape, weight=None, eps=1e-6))]
 fn rms_norm(py: Python<'_>, x: &Bound<'_, PyAny>, normalized_shape: &Bound<'_, PyAny>, weight: MaybeTensor<'_, '_>, eps: f64) -> PyResult<PyTensor> {
     let (x, w) = (only_tensor(x, "rms_norm")?, optional(weight));
-    let normalized_shape = shape_of(&PyTuple::new(py, [normalized_shape])?)?;
+    let normalized_shape = one_shape_of(normalized_shape)?;
     run(py, x.size(), move || ops::rms_norm(&x, &normalized_shape, w.as_ref(), eps)).map(PyTensor::new)
 }
 
@@ -271,10 +270,7 @@ fn bce_with_logits(
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    macro_rules! add_all {
-        ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
-    }
-    add_all!(linear, batch_norm, layer_norm, rms_norm, group_norm, embedding);
-    add_all!(cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, bce_with_logits,);
+    add_all!(m, linear, batch_norm, layer_norm, rms_norm, group_norm, embedding);
+    add_all!(m, cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, bce_with_logits);
     Ok(())
 }

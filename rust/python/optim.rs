@@ -240,9 +240,6 @@ fn clip_grad_value(params: Params<'_>, value: f64) -> PyResult<()> {
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    macro_rules! add_all {
-        ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
-    }
-    add_all!(sgd_step, adam_step, rmsprop_step, clear_gradients, all_finite, clip_grad_norm, clip_grad_value);
+    add_all!(m, sgd_step, adam_step, rmsprop_step, clear_gradients, all_finite, clip_grad_norm, clip_grad_value);
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Random tensors, and the generators they are drawn from.
 
-use super::convert::{check_device, only_tensor, shape_of};
+use super::convert::{check_device, one_shape_of, only_tensor, shape_of};
 use super::dtype::optional_dtype;
 use super::error::run_whole;
-use super::functions::finish;
+use super::functions::{Object, finish};
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims};
 use crate::kernels::random::{Generator, check_probability};
@@ -106,7 +106,6 @@ fn manual_seed(py: Python<'_>, seed: &Bound<'_, PyAny>) -> PyResult<Py<PyGenerat
     Ok(generator)
 }
 
-type Object<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
 type Given<'a, 'py> = Option<&'a Bound<'py, PyGenerator>>;
 
 /// What every random function takes besides its distribution.
@@ -136,11 +135,6 @@ impl Wanted {
         let array = run_whole(py, self.shape.size()?, || f(&mut cell.lock(), self.shape, dtype))?;
         finish(Tensor::constant(array), self.requires_grad)
     }
-}
-
-/// One argument as a shape: an integer or a sequence of integers.
-fn sizes(py: Python<'_>, shape: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
-    shape_of(&PyTuple::new(py, [shape])?)
 }
 
 /// Uniform in [0, 1).
@@ -185,7 +179,7 @@ fn uniform(
     requires_grad: bool,
     device: Object<'_, '_>,
 ) -> PyResult<PyTensor> {
-    Wanted::new(&sizes(py, shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, move |g, s, d| g.uniform(s, low, high, d))
+    Wanted::new(&one_shape_of(shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, move |g, s, d| g.uniform(s, low, high, d))
 }
 
 /// Normally distributed.
@@ -202,7 +196,7 @@ fn normal(
     requires_grad: bool,
     device: Object<'_, '_>,
 ) -> PyResult<PyTensor> {
-    Wanted::new(&sizes(py, shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, move |g, s, d| g.normal(s, mean, std, d))
+    Wanted::new(&one_shape_of(shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, move |g, s, d| g.normal(s, mean, std, d))
 }
 
 /// Integers (int64) uniform in [low, high).
@@ -218,14 +212,14 @@ fn randint(
 ) -> PyResult<PyTensor> {
     let bound = |object: &Bound<'_, PyAny>| -> PyResult<i64> { in_range(object, "randint: expected bounds that fit int64", object.extract()) };
     let (low, high) = (bound(low)?, bound(high)?);
-    Wanted::new(&sizes(py, shape)?, None, false, device)?.draw(py, generator, DType::I64, move |g, s, _| g.integers(s, low, high))
+    Wanted::new(&one_shape_of(shape)?, None, false, device)?.draw(py, generator, DType::I64, move |g, s, _| g.integers(s, low, high))
 }
 
 /// 1 with probability p, otherwise 0.
 #[pyfunction]
 #[pyo3(signature = (shape, p, generator=None, dtype=None, device=None))]
 fn bernoulli(py: Python<'_>, shape: &Bound<'_, PyAny>, p: f64, generator: Given<'_, '_>, dtype: Object<'_, '_>, device: Object<'_, '_>) -> PyResult<PyTensor> {
-    Wanted::new(&sizes(py, shape)?, dtype, false, device)?.draw(py, generator, DType::F32, move |g, s, d| g.bernoulli(s, p, 1.0, d))
+    Wanted::new(&one_shape_of(shape)?, dtype, false, device)?.draw(py, generator, DType::F32, move |g, s, d| g.bernoulli(s, p, 1.0, d))
 }
 
 /// The numbers 0 to n - 1 (int64) in random order.
@@ -256,10 +250,7 @@ fn given_or_default(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<PyGener
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    macro_rules! add_all {
-        ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
-    }
     m.add_class::<PyGenerator>()?;
-    add_all!(default_generator, manual_seed, rand, randn, uniform, normal, randint, bernoulli, randperm, dropout);
+    add_all!(m, default_generator, manual_seed, rand, randn, uniform, normal, randint, bernoulli, randperm, dropout);
     Ok(())
 }

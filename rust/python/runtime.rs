@@ -69,9 +69,6 @@ fn set_cache_cap(bytes: usize) {
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    macro_rules! add_all {
-        ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
-    }
-    add_all!(set_num_threads, get_num_threads, cpu_features, memory_stats, empty_cache, set_cache_cap);
+    add_all!(m, set_num_threads, get_num_threads, cpu_features, memory_stats, empty_cache, set_cache_cap);
     Ok(())
 }

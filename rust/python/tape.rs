@@ -92,12 +92,6 @@ fn _call_layer<'py>(module: Py<PyAny>, forward: &Bound<'py, PyAny>, args: &Bound
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(_checkpoint, m)?)?;
-    m.add_function(wrap_pyfunction!(_custom, m)?)?;
-    m.add_function(wrap_pyfunction!(is_grad_enabled, m)?)?;
-    m.add_function(wrap_pyfunction!(_set_grad_enabled, m)?)?;
-    m.add_function(wrap_pyfunction!(_is_recomputing, m)?)?;
-    m.add_function(wrap_pyfunction!(_set_watching, m)?)?;
-    m.add_function(wrap_pyfunction!(_set_label, m)?)?;
-    m.add_function(wrap_pyfunction!(_call_layer, m)?)
+    add_all!(m, _checkpoint, _custom, is_grad_enabled, _set_grad_enabled, _is_recomputing, _set_watching, _set_label, _call_layer);
+    Ok(())
 }

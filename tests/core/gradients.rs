@@ -3,7 +3,7 @@
 //! Each check is in float64, in a random direction, for a random cotangent, with inputs in random layouts, so that it costs
 //! a few forwards whatever the size and no expected gradient is zero by construction.
 
-use crate::support::{Noise, elements, relaid, uniform};
+use crate::support::{Noise, directions, elements, moved, relaid, uniform};
 use treadle::array::{DType, Scalar, Slice};
 use treadle::autograd::{self, no_grad};
 use treadle::kernels::random::Generator;
@@ -222,15 +222,6 @@ fn slope(f: impl Fn(f64) -> f64) -> f64 {
     (8.0 * (f(h) - f(-h)) - (f(2.0 * h) - f(-2.0 * h))) / (12.0 * h)
 }
 
-fn moved(inputs: &[Tensor], direction: &[Tensor], t: f64) -> Vec<Tensor> {
-    let step = |x: &Tensor, d: &Tensor| ops::add(x, &ops::mul(d, &ops::match_weak(Scalar::Float(t), DType::F64)?)?);
-    inputs.iter().zip(direction).map(|(x, d)| no_grad(|| step(x, d)).expect("same shapes")).collect()
-}
-
-fn directions(inputs: &[Tensor], seed: u64) -> Vec<Tensor> {
-    inputs.iter().enumerate().map(|(i, x)| uniform(x.shape(), -1.0, 1.0, seed + i as u64)).collect()
-}
-
 /// Σ ⟨gradient of ⟨f(x), cotangent⟩ with respect to xᵢ, direction ᵢ⟩.
 fn directional(row: &Row, inputs: &[Tensor], cotangent: &Tensor, direction: &[Tensor], create: bool) -> Result<(Tensor, Vec<Tensor>)> {
     let xs = leaves(inputs);
@@ -287,11 +278,14 @@ const NOT_DIFFERENTIABLE: &[&str] = &[
     "all",
     "any",
     "apply",
+    "arange",
+    "arange_count",
     "argmax",
     "argmin",
     "assign",
     "ceil",
     "composed",
+    "eye",
     "floor",
     "floor_divide",
     "index_work",

@@ -137,6 +137,21 @@ proptest! {
     }
 
     #[test]
+    fn concatenated_views_stand_side_by_side(lengths in prop::collection::vec(0usize..5, 1..4), axis in 0usize..3, dtype in dtypes(), seed in 0u64..1 << 40) {
+        let parts: Vec<Tensor> = lengths.iter().zip(seed..).map(|(&n, seed)| {
+            let mut shape = [2, 3, 4];
+            shape[axis] = n;
+            sample(&shape, dtype, seed)
+        }).collect();
+        let y = ops::concatenate(&parts, axis as isize).unwrap();
+        let want: Vec<f64> = indices(y.shape()).into_iter().map(|mut at| {
+            let part = lengths.iter().position(|&n| at[axis] < n || { at[axis] -= n; false }).unwrap();
+            broadcast_element(parts[part].array(), &at)
+        }).collect();
+        prop_assert_eq!((y.dtype(), elements(y.array())), (dtype, want));
+    }
+
+    #[test]
     fn casts_hold_what_the_type_can(shape in shape(), from in dtypes(), to in dtypes(), seed in 0u64..1 << 40) {
         let x = sample(&shape, from, seed);
         let y = map::cast(x.array(), to).unwrap();
@@ -173,6 +188,20 @@ proptest! {
             }
             assert_close("index_add", &elements(added.array()), &sums, 1e-14);
         }
+    }
+}
+
+#[test]
+fn ranges_and_identities() {
+    let range = |start: f64, stop: f64, step: f64| elements(ops::arange(start.into(), stop.into(), step.into(), DType::F32).unwrap().array());
+    assert_eq!(range(0.0, 1.0, 0.25), [0.0, 0.25, 0.5, 0.75]);
+    assert_eq!(range(3.0, -3.0, -2.0), [3.0, 1.0, -1.0]);
+    assert!(range(3.0, 3.0, 1.0).is_empty() && ops::arange(Scalar::Int(0), Scalar::Int(1), Scalar::Int(0), DType::I64).is_err());
+    let far = ops::arange(Scalar::Int(i64::MAX - 2), Scalar::Int(i64::MAX), Scalar::Int(1), DType::I64).unwrap();
+    assert_eq!(far.array().as_slice::<i64>(), Some(&[i64::MAX - 2, i64::MAX - 1][..]));
+    for (n, m) in [(2, 3), (3, 2), (2, 2), (0, 2), (2, 0)] {
+        let want: Vec<f64> = indices(&[n, m]).iter().map(|at| (at[0] == at[1]) as u8 as f64).collect();
+        assert_eq!(elements(ops::eye(n, m, DType::U8).unwrap().array()), want);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Kernels and ops over rows: fused against composed, gradients of first and second order, threads, edges and errors.
 
-use crate::support::{Noise, alone, assert_close, bits, elements, relaid, settled, uniform};
+use crate::support::{Noise, alone, assert_close, bits, directions, elements, moved, relaid, settled, uniform};
 use treadle::array::{Array, DType};
 use treadle::autograd::grad;
 use treadle::kernels::{parallel, rows};
@@ -246,18 +246,8 @@ fn rows_from_afar_are_as_those_that_are_near() {
     }
 }
 
-/// x + h·d for every input.
-fn moved(inputs: &[Tensor], directions: &[Tensor], h: f64) -> Vec<Tensor> {
-    let h = Tensor::from_slice(&[], &[h]).unwrap();
-    inputs.iter().zip(directions).map(|(x, d)| ops::add(x, &ops::mul(d, &h).unwrap()).unwrap()).collect()
-}
-
 fn dot(a: &Tensor, b: &Tensor) -> f64 {
     elements(a.array()).iter().zip(elements(b.array())).map(|(a, b)| a * b).sum()
-}
-
-fn directions(inputs: &[Tensor], seed: u64) -> Vec<Tensor> {
-    inputs.iter().enumerate().map(|(i, x)| uniform(x.shape(), -1.0, 1.0, seed + i as u64)).collect()
 }
 
 /// ⟨f'(x)ᵀ u, d⟩ as a tensor that can be differentiated again.

@@ -1,9 +1,10 @@
 //! What the core's tests share: numbers that are the same everywhere, tensors in random layouts, and naive references.
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use treadle::Tensor;
 use treadle::array::{Array, Slice};
+use treadle::autograd::no_grad;
 use treadle::kernels::{map, parallel, simd};
+use treadle::{Tensor, ops};
 
 /// The number of threads and the instruction set are the whole process's, and the latter decides bits.
 static SETTINGS: RwLock<()> = RwLock::new(());
@@ -66,6 +67,17 @@ impl Noise {
 pub fn uniform(shape: &[usize], low: f64, high: f64, seed: u64) -> Tensor {
     let values = Noise::new(seed).values(shape.iter().product(), low, high);
     Tensor::from_slice(shape, &values).expect("a small tensor")
+}
+
+/// A random direction for every input.
+pub fn directions(inputs: &[Tensor], seed: u64) -> Vec<Tensor> {
+    inputs.iter().enumerate().map(|(i, x)| uniform(x.shape(), -1.0, 1.0, seed + i as u64)).collect()
+}
+
+/// x + t·d for every float64 input and its direction, off the tape.
+pub fn moved(inputs: &[Tensor], directions: &[Tensor], t: f64) -> Vec<Tensor> {
+    let step = |x: &Tensor, d: &Tensor| ops::add(x, &ops::mul(d, &Tensor::from_slice(&[], &[t])?)?);
+    inputs.iter().zip(directions).map(|(x, d)| no_grad(|| step(x, d)).expect("same shapes")).collect()
 }
 
 /// The same values in another layout: permuted, with gaps, or reversed, as `seed` decides.

@@ -3,7 +3,7 @@
 use super::forward::{for_chunks_backwards, for_flat};
 use super::layout::{Planes, Rows, for_runs, for_tiles};
 use super::runs::{self, Lanes};
-use super::stats::{Few, Stats, expand, merge};
+use super::stats::{Few, Stats, expand, merge, sum_spans};
 use super::tiles::{self, Channels};
 use super::{MANY, Options, SPAN, group_width, strip_width, sweep_rows};
 use crate::kernels::parallel::{self, Chunks, ColumnsMut};
@@ -172,17 +172,7 @@ impl<'a, T: Float> Problem<'a, T> {
         {
             return self.sum_rows(&dy, &x, s1, s2);
         }
-        let spans = x.positions().div_ceil(SPAN);
-        let mut partials = vec![(0.0, 0.0); x.c * spans];
-        parallel::for_chunks(&mut partials, 1, work_ns(x.len()), |i, sums| {
-            let (c, at) = (i / spans, i % spans * SPAN);
-            let (mut s1, mut s2) = ([0.0], [0.0]);
-            self.run_sums(c, at..(at + SPAN).min(x.positions()), &mut s1, &mut s2);
-            sums[0] = (s1[0], s2[0]);
-        });
-        for (c, sums) in partials.chunks(spans).enumerate() {
-            (s1[c], s2[c]) = sums.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-        }
+        sum_spans(x.positions(), work_ns(x.len()), s1, s2, |c, span, s1, s2| self.run_sums(c, span, s1, s2));
     }
 
     fn sum_rows(&self, dy: &Rows<T>, x: &Rows<T>, s1: &mut [f64], s2: &mut [f64]) {

@@ -2,7 +2,7 @@
 
 use super::layout::{Planes, Rows, for_runs, for_tiles, pivots};
 use super::runs::{self, Channel, Lanes};
-use super::stats::{Columns, Stats, expand, merge, settle, spread};
+use super::stats::{Columns, Stats, expand, merge, settle, spread, sum_spans};
 use super::tiles;
 use super::{Options, SPAN, group_width, strip_width, sweep_rows};
 use crate::kernels::parallel::{self, Blocks, Chunks, ColumnsMut};
@@ -142,21 +142,12 @@ fn train_channels<T: Float>(x: &Planes<T>, options: &Options<T>, width: usize, y
 /// Statistics from spans of each channel's positions whose sums are merged in order.
 fn sweep_runs_for_stats<T: Float>(x: &Planes<T>, options: &Options<T>, stats: &mut Stats<T>) {
     let count = stats.count;
-    let spans = x.positions().div_ceil(SPAN);
     let mut all = stats.parts(x.c);
     pivots(x, spread(x.positions(), options.mask), 0, all.hi);
     settle(&mut all, count, options.eps, |wide, pivots, s1, s2| {
-        let mut partials = vec![(0.0, 0.0); x.c * spans];
-        parallel::for_chunks(&mut partials, 1, work_ns(x.len(), 1), |i, sums| {
-            let (c, at) = (i / spans, i % spans * SPAN);
-            let span = at..(at + SPAN).min(x.positions());
-            let (mut s1, mut s2) = ([0.0], [0.0]);
-            add_run_moments(x, c, span, options.mask, wide, &pivots[c..c + 1], &mut s1, &mut s2);
-            sums[0] = (s1[0], s2[0]);
+        sum_spans(x.positions(), work_ns(x.len(), 1), s1, s2, |c, span, s1, s2| {
+            add_run_moments(x, c, span, options.mask, wide, &pivots[c..c + 1], s1, s2);
         });
-        for (c, sums) in partials.chunks(spans).enumerate() {
-            (s1[c], s2[c]) = sums.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-        }
     });
 }
 

@@ -1,14 +1,15 @@
 //! Batch statistics: from shifted sums to mean, variance and 1 / sqrt(variance + eps).
 
-use super::Options;
 use super::runs::Channel;
 use super::tiles::Channels;
+use super::{Options, SPAN};
 use crate::kernels::parallel::{self, Blocks, Chunks};
 use crate::kernels::simd::Float;
 use crate::simd;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::ops::Range;
+use std::slice::from_mut;
 
 /// Columns that one unit of parallel work merges.
 const MERGED: usize = 512;
@@ -39,6 +40,22 @@ impl<T: Float> Stats<T> {
         let mut invstd = var.to_vec();
         invert(&mut invstd, eps);
         Stats { hi: mean.to_vec(), lo: vec![T::ZERO; mean.len()], invstd, ..Stats::default() }
+    }
+
+    /// r ← (1 − factor)·r + factor·batch, of the mean and of `spread` times the variance, in channels where both come out finite.
+    /// Returns the number of others.
+    pub fn blend<R: Float>(&self, factor: f64, spread: f64, mean: &mut [R], var: &mut [R]) -> usize {
+        let blend = |old: R, new: f64| R::from_f64((1.0 - factor) * old.to_f64() + factor * new);
+        let mut broken = 0;
+        for (i, (mean, var)) in mean.iter_mut().zip(var).enumerate() {
+            let (next_mean, next_var) = (blend(*mean, self.mean[i]), blend(*var, self.var[i] * spread));
+            if next_mean.is_finite() && next_var.is_finite() {
+                (*mean, *var) = (next_mean, next_var);
+            } else {
+                broken += 1;
+            }
+        }
+        broken
     }
 
     /// What sweeps need to know, per column of a matrix with `l` columns per channel.
@@ -117,6 +134,20 @@ pub(super) fn merge(partials: &[f64], l: usize, s1: &mut [f64], s2: &mut [f64]) 
             }
         }
     });
+}
+
+/// Two sums of every channel: `sum(c, span, s1, s2)` adds up those of a span of its positions, and spans are merged in order.
+pub(super) fn sum_spans(positions: usize, work_ns: usize, s1: &mut [f64], s2: &mut [f64], sum: impl Fn(usize, Range<usize>, &mut [f64], &mut [f64]) + Sync) {
+    let spans = positions.div_ceil(SPAN);
+    let mut partials = vec![(0.0, 0.0); s1.len() * spans];
+    parallel::for_chunks(&mut partials, 1, work_ns, |i, sums| {
+        let (c, at) = (i / spans, i % spans * SPAN);
+        let (s1, s2) = &mut sums[0];
+        sum(c, at..(at + SPAN).min(positions), from_mut(s1), from_mut(s2));
+    });
+    for (c, sums) in partials.chunks(spans).enumerate() {
+        (s1[c], s2[c]) = sums.iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+    }
 }
 
 /// Statistics to be filled, in chunks of channels. While sums are gathered `hi` holds the pivots, `mean` Σ(x − pivot) and

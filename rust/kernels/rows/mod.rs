@@ -1,4 +1,4 @@
-//! Kernels over rows: softmax and its logarithm, cross-entropy, layer norm and RMS norm.
+//! Kernels over rows: softmax and its logarithm, cross-entropy, layer norm, group norm and RMS norm.
 //!
 //! A row of c elements is read through windows of `W` lanes. Where c is no multiple of `W` the last window overlaps the one
 //! before, and where c is less it reaches over the row's end, into the next row if there is one; `Live` says which of its lanes

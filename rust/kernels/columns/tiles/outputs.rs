@@ -9,7 +9,7 @@ use crate::kernels::simd::{Float, Isa};
 use crate::simd;
 use std::ops::Range;
 
-/// The same where as many rows are written: short rows one by one, as even 4 KiB are too few for a stream.
+/// Rows of a tile that are written at a time: short ones one by one, as even 4 KiB are too few for a stream.
 #[inline(always)]
 fn rows_written<T: Float>(x: Tile<T>, rows: usize, cols: usize) -> usize {
     match () {

@@ -18,6 +18,22 @@ use crate::{Result, bail};
 
 /// An n-dimensional array of one element type. Cloning shares the storage.
 #[derive(Clone)]
+/// Room for `n` values, a number that callers choose: an error where there is not so much memory, for which `Vec` ends the process.
+pub fn room<T>(n: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    if n.saturating_mul(size_of::<T>()) > memory_limit() || room.try_reserve_exact(n).is_err() {
+        bail!(Memory, "allocate: expected memory for {n} values of {} bytes, got none of that size", size_of::<T>());
+    }
+    Ok(room)
+}
+
+/// As [`room`], filled with `value`.
+pub fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
+    let mut filled = room(n)?;
+    filled.resize(n, value);
+    Ok(filled)
+}
+
 pub struct Array {
     buffer: Buffer,
     layout: Layout,

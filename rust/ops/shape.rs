@@ -1,6 +1,6 @@
 //! Shape ops: the same elements under another shape. All but a reshape of a scattered view are O(1).
 
-use crate::array::{Dims, MAX_DIMS, Slice, normalize_axis};
+use crate::array::{Dims, MAX_DIMS, Slice, normalize_axis, room};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map;
 use crate::{Result, bail, with_dtype};
@@ -288,13 +288,10 @@ pub fn split(x: &Tensor, sizes: &[usize], axis: isize) -> Result<Vec<Tensor>> {
     if total != Some(x.shape()[axis]) {
         bail!(Value, "split: expected sizes that add up to {}, got {sizes:?}", x.shape()[axis]);
     }
-    let mut start = 0;
-    sizes
-        .iter()
-        .map(|&len| {
-            let part = narrow(x, axis, start, len);
-            start += len;
-            part
-        })
-        .collect()
+    let (mut parts, mut start) = (room(sizes.len())?, 0);
+    for &len in sizes {
+        parts.push(narrow(x, axis, start, len)?);
+        start += len;
+    }
+    Ok(parts)
 }

@@ -138,6 +138,12 @@ impl Array {
 
     /// The same storage under another layout. The layout must come from this array's own.
     fn with_layout(&self, layout: Layout) -> Array {
+    /// Another holder of a value that others hold, so that writing makes a copy. Kept, it puts off to when no lock is held the
+    /// drop of what was there: the last holder of memory of others runs code of theirs.
+    pub fn if_shared(&self) -> Option<Array> {
+        (!self.is_unique()).then(|| self.clone())
+    }
+
         Array { buffer: self.buffer.clone(), layout }
     }
 

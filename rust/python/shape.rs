@@ -66,7 +66,7 @@ impl PyTensor {
             work => work,
         };
         drop(x);
-        run_whole(py, work, || ops::assign(self.lock().array_mut(), &index, &value))
+        run_whole(py, work, || self.write(|x| ops::assign(x, &index, &value)))
     }
 
     fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -59,8 +59,9 @@ fn resolve(start: Option<isize>, stop: Option<isize>, step: isize, n: usize) -> 
     let start = start.map_or(if step > 0 { 0 } else { n - 1 }, |i| wrap(i).clamp(low, high));
     let stop = stop.map_or(if step > 0 { n } else { -1 }, |i| wrap(i).clamp(low, high));
     let span = if step > 0 { stop - start } else { start - stop };
-    let len = if span > 0 { (span - 1) / step.abs() + 1 } else { 0 };
-    Ok(Slice { start: if len > 0 { start as usize } else { 0 }, len: len as usize, step })
+    let len = if span > 0 { (span as usize - 1) / step.unsigned_abs() + 1 } else { 0 };
+    // A step that is not taken may be too long to multiply with.
+    Ok(Slice { start: if len > 0 { start as usize } else { 0 }, len, step: if len > 1 { step } else { 1 } })
 }
 
 /// The ellipsis spelled out, and whole slices for the axes not mentioned.

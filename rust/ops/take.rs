@@ -106,8 +106,8 @@ pub fn gather(x: &Tensor, index: &Tensor, axis: isize) -> Result<Tensor> {
 pub fn one_hot(index: &Tensor, classes: Option<usize>, dtype: DType) -> Result<Tensor> {
     let values = map::contiguous(&map::cast(index.array(), DType::I64)?)?;
     let values = values.as_slice::<i64>().expect("made contiguous");
-    let classes = classes.unwrap_or_else(|| values.iter().max().map_or(0, |&m| m.max(-1) as usize + 1));
-    if let Some(bad) = values.iter().find(|&&i| i < 0 || i >= classes as i64) {
+    let classes = classes.unwrap_or_else(|| values.iter().max().map_or(0, |&m| usize::try_from(m).map_or(0, |m| m + 1)));
+    if let Some(bad) = values.iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= classes)) {
         bail!(Index, "one_hot: expected indices in [0, {classes}), got {bad}");
     }
     let mut shape = *index.shape();

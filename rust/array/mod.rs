@@ -7,17 +7,17 @@ pub mod dtype;
 mod group;
 mod pool;
 pub mod shape;
+mod stats;
 mod storage;
 
 pub use dtype::{DType, Element, Scalar};
-pub use pool::{MemoryStats, empty_cache, memory_limit, memory_stats, set_cache_cap};
+pub use pool::{empty_cache, memory_limit, memory_stats, set_cache_cap};
 pub use shape::{Dims, Layout, MAX_DIMS, Slice, normalize_axis};
+pub use stats::MemoryStats;
 pub use storage::{Buffer, Owner};
 
 use crate::{Result, bail};
 
-/// An n-dimensional array of one element type. Cloning shares the storage.
-#[derive(Clone)]
 /// Room for `n` values, a number that callers choose: an error where there is not so much memory, for which `Vec` ends the process.
 pub fn room<T>(n: usize) -> Result<Vec<T>> {
     let mut room = Vec::new();
@@ -34,6 +34,8 @@ pub fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
     Ok(filled)
 }
 
+/// An n-dimensional array of one element type. Cloning shares the storage.
+#[derive(Clone)]
 pub struct Array {
     buffer: Buffer,
     layout: Layout,
@@ -136,14 +138,14 @@ impl Array {
         self.buffer.is_unique()
     }
 
-    /// The same storage under another layout. The layout must come from this array's own.
-    fn with_layout(&self, layout: Layout) -> Array {
     /// Another holder of a value that others hold, so that writing makes a copy. Kept, it puts off to when no lock is held the
     /// drop of what was there: the last holder of memory of others runs code of theirs.
     pub fn if_shared(&self) -> Option<Array> {
         (!self.is_unique()).then(|| self.clone())
     }
 
+    /// The same storage under another layout. The layout must come from this array's own.
+    fn with_layout(&self, layout: Layout) -> Array {
         Array { buffer: self.buffer.clone(), layout }
     }
 

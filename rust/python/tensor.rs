@@ -284,7 +284,8 @@ impl PyTensor {
     /// Args:
     ///     gradient: Gradient of the final quantity with respect to this tensor; None only for one element.
     ///     retain_graph: Keep what backward needs, so that it can run again.
-    ///     create_graph: Record backward itself, for higher derivatives.
+    ///     create_graph: Record backward itself, for higher derivatives. Each `.grad` then holds the graph that leads back to its
+    ///         leaf, so that neither is freed until `.grad` is set to None; `treadle.grad` leaves nothing behind.
     ///
     /// Raises:
     ///     RuntimeError: Nothing was recorded, or backward already freed the graph.

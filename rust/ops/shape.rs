@@ -22,7 +22,7 @@ impl Op for Reshape {
 
 fn to_shape(x: &Tensor, shape: Dims) -> Result<Tensor> {
     if *x.shape() == shape {
-        return Ok(x.clone());
+        return Ok(linear::unchanged(x));
     }
     let y = match x.array().reshape_view(shape) {
         Some(view) => view,

@@ -208,7 +208,7 @@ class Context:
                 raise TypeError(f"save_for_backward: expected Tensors, got {type(tensor).__name__}")
         self._given = tensors
         # The same value at the same place on the tape, in a cell that nobody else can change.
-        self._saved = tuple(tensor.broadcast_to(tensor.shape) for tensor in tensors)
+        self._saved = tuple(tensor.astype(tensor.dtype) for tensor in tensors)
 
     @property
     def saved_tensors(self) -> tuple[Tensor, ...]:

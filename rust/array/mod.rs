@@ -7,14 +7,32 @@ pub mod dtype;
 mod group;
 mod pool;
 pub mod shape;
+mod stats;
 mod storage;
 
 pub use dtype::{DType, Element, Scalar};
-pub use pool::{MemoryStats, empty_cache, memory_limit, memory_stats, set_cache_cap};
+pub use pool::{empty_cache, memory_limit, memory_stats, set_cache_cap};
 pub use shape::{Dims, Layout, MAX_DIMS, Slice, normalize_axis};
+pub use stats::MemoryStats;
 pub use storage::{Buffer, Owner};
 
 use crate::{Result, bail};
+
+/// Room for `n` values, a number that callers choose: an error where there is not so much memory, for which `Vec` ends the process.
+pub fn room<T>(n: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    if n.saturating_mul(size_of::<T>()) > memory_limit() || room.try_reserve_exact(n).is_err() {
+        bail!(Memory, "allocate: expected memory for {n} values of {} bytes, got none of that size", size_of::<T>());
+    }
+    Ok(room)
+}
+
+/// As [`room`], filled with `value`.
+pub fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
+    let mut filled = room(n)?;
+    filled.resize(n, value);
+    Ok(filled)
+}
 
 /// An n-dimensional array of one element type. Cloning shares the storage.
 #[derive(Clone)]
@@ -118,6 +136,12 @@ impl Array {
     /// Whether writing in place would change nobody else's value.
     pub fn is_unique(&self) -> bool {
         self.buffer.is_unique()
+    }
+
+    /// Another holder of a value that others hold, so that writing makes a copy. Kept, it puts off to when no lock is held the
+    /// drop of what was there: the last holder of memory of others runs code of theirs.
+    pub fn if_shared(&self) -> Option<Array> {
+        (!self.is_unique()).then(|| self.clone())
     }
 
     /// The same storage under another layout. The layout must come from this array's own.

@@ -5,12 +5,13 @@
 //! cannot hang on one that another thread held.
 
 use super::group;
+use super::stats::{Counted, Counters, MemoryStats};
 use std::alloc::Layout as Memory;
 use std::cell::RefCell;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(super) const ALIGN: usize = 64;
 /// Blocks of up to this many bytes are kept by the thread that freed them.
@@ -25,6 +26,8 @@ const NEARLY_HUGE: usize = HUGE - HUGE / 8;
 /// A multiple of every usual page.
 const PAGE: usize = 64 << 10;
 const CLASSES: usize = 256;
+/// How often a thread that ends tries to leave its counts.
+const TRIES: usize = 1000;
 
 /// Size classes: four per power of two from 64 bytes on, and a header, so that powers of two, of which most layers are made, fit and at
 /// most a quarter of a block is unused.
@@ -154,31 +157,27 @@ fn map_huge(bytes: usize) -> Option<NonNull<u8>> {
     allocate(bytes)
 }
 
-/// Counters of one thread. Only their owner writes them, so no locked instruction is needed; anyone may read.
-#[derive(Default)]
-struct Counters {
-    live_blocks: AtomicI64,
-    live_bytes: AtomicI64,
-    hits: AtomicI64,
-    misses: AtomicI64,
-}
-
-fn bump(counter: &AtomicI64, by: i64) {
-    counter.store(counter.load(Relaxed) + by, Relaxed);
-}
-
 struct Local {
     lists: Vec<Vec<Block>>,
     counters: Arc<Counters>,
+    /// Whether they are among those of all threads.
+    counted: bool,
 }
 
 impl Local {
     fn new() -> Local {
-        let counters = Arc::new(Counters::default());
-        if let Some(mut all) = shared() {
-            all.threads.push(counters.clone());
+        Local { lists: Vec::new(), counters: Arc::default(), counted: false }
+    }
+
+    /// Adds to the counters; if another thread holds those of all right now, these join them the next time.
+    fn count(&mut self, f: impl FnOnce(&Counters)) {
+        if !self.counted
+            && let Some(mut all) = shared()
+        {
+            all.counted.join(self.counters.clone());
+            self.counted = true;
         }
-        Local { lists: Vec::new(), counters }
+        f(&self.counters);
     }
 
     fn list(&mut self, class: usize) -> &mut Vec<Block> {
@@ -194,6 +193,11 @@ impl Drop for Local {
         for block in self.lists.drain(..).flatten() {
             give_shared(block);
         }
+        // A thread that ends may try for long; if it fails, its counters stay among those of the others.
+        let mut tries = (0..TRIES).map(|_| shared().ok_or_else(std::thread::yield_now));
+        if let Some(mut all) = tries.find_map(Result::ok) {
+            all.counted.retire(&self.counters);
+        }
     }
 }
 
@@ -204,12 +208,10 @@ thread_local! {
 struct Shared {
     lists: Vec<Vec<Block>>,
     cached: usize,
-    threads: Vec<Arc<Counters>>,
-    /// Sums of threads that have ended.
-    retired: [i64; 4],
+    counted: Counted,
 }
 
-static SHARED: Mutex<Shared> = Mutex::new(Shared { lists: Vec::new(), cached: 0, threads: Vec::new(), retired: [0; 4] });
+static SHARED: Mutex<Shared> = Mutex::new(Shared { lists: Vec::new(), cached: 0, counted: Counted::NONE });
 /// Bytes the shared lists may hold; 0 means a quarter of the machine's memory.
 static CAP: AtomicUsize = AtomicUsize::new(0);
 
@@ -226,14 +228,24 @@ fn shared() -> Option<MutexGuard<'static, Shared>> {
 
 /// Bytes of memory this process may use: the machine's, or its control group's limit where that is lower.
 pub fn memory_limit() -> usize {
-    static LIMIT: LazyLock<usize> = LazyLock::new(|| {
-        // SAFETY: sysconf only reads.
-        let machine = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES).max(0) * libc::sysconf(libc::_SC_PAGESIZE).max(0) };
-        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let group = group::limit(Path::new("/sys/fs/cgroup"), &groups);
-        group.unwrap_or(usize::MAX).min(if machine > 0 { machine as usize } else { usize::MAX })
-    });
-    *LIMIT
+    // 0 until the first thread has asked; another that asks meanwhile finds out for itself, rather than wait.
+    static LIMIT: AtomicUsize = AtomicUsize::new(0);
+    match LIMIT.load(Relaxed) {
+        0 => {
+            let limit = find_memory_limit().max(1);
+            LIMIT.store(limit, Relaxed);
+            limit
+        }
+        limit => limit,
+    }
+}
+
+fn find_memory_limit() -> usize {
+    // SAFETY: sysconf only reads.
+    let machine = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES).max(0) * libc::sysconf(libc::_SC_PAGESIZE).max(0) };
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = group::limit(Path::new("/sys/fs/cgroup"), &groups);
+    group.unwrap_or(usize::MAX).min(if machine > 0 { machine as usize } else { usize::MAX })
 }
 
 fn cap() -> usize {
@@ -277,14 +289,10 @@ pub(super) fn take(bytes: usize) -> Option<Block> {
         .try_with(|local| {
             let mut local = local.borrow_mut();
             let found = cached(&mut local).or_else(|| take_shared(class));
-            bump(if found.is_some() { &local.counters.hits } else { &local.counters.misses }, 1);
-            let block = match found {
-                Some(block) => block,
-                None => Block::from_system(class)?,
-            };
-            bump(&local.counters.live_blocks, 1);
-            bump(&local.counters.live_bytes, size as i64);
-            Some(block)
+            let hit = found.is_some();
+            let block = found.or_else(|| Block::from_system(class));
+            local.count(|counters| counters.took(hit, block.is_some(), size));
+            block
         })
         .unwrap_or_else(|_| Block::from_system(class))?;
     poison::open(block.ptr, bytes);
@@ -298,8 +306,7 @@ pub(super) fn give(block: Block) {
     poison::close(block.ptr, 0, size);
     let kept = LOCAL.try_with(|local| {
         let mut local = local.borrow_mut();
-        bump(&local.counters.live_blocks, -1);
-        bump(&local.counters.live_bytes, -(size as i64));
+        local.count(|counters| counters.gave(size));
         let room = size <= SMALL && local.list(class).len() < (SMALL_CAP / size).clamp(4, 512);
         if room {
             local.list(class).push(block);
@@ -311,43 +318,12 @@ pub(super) fn give(block: Block) {
     }
 }
 
-/// What the pool holds and how well it does.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct MemoryStats {
-    /// Blocks in use.
-    pub live_blocks: i64,
-    /// Bytes in use, rounded up to size classes.
-    pub live_bytes: i64,
-    /// Bytes in the shared lists, ready for reuse.
-    pub cached_bytes: i64,
-    /// Blocks served from the pool.
-    pub hits: i64,
-    /// Blocks that had to come from the system.
-    pub misses: i64,
-    /// Bytes the shared lists may keep.
-    pub cap_bytes: i64,
-}
-
 /// Reads the pool's counters, summed over threads.
 pub fn memory_stats() -> MemoryStats {
-    let Some(mut all) = shared() else {
+    let Some(all) = shared() else {
         return MemoryStats::default();
     };
-    let read = |c: &Counters| [&c.live_blocks, &c.live_bytes, &c.hits, &c.misses].map(|x| x.load(Relaxed));
-    let all = &mut *all;
-    all.threads.retain(|counters| {
-        let alive = Arc::strong_count(counters) > 1;
-        if !alive {
-            all.retired.iter_mut().zip(read(counters)).for_each(|(sum, x)| *sum += x);
-        }
-        alive
-    });
-    let mut sums = all.retired;
-    for counters in &all.threads {
-        sums.iter_mut().zip(read(counters)).for_each(|(sum, x)| *sum += x);
-    }
-    let [live_blocks, live_bytes, hits, misses] = sums;
-    MemoryStats { live_blocks, live_bytes, cached_bytes: all.cached as i64, hits, misses, cap_bytes: cap() as i64 }
+    MemoryStats { cached_bytes: all.cached as i64, cap_bytes: cap() as i64, ..all.counted.sums() }
 }
 
 /// Returns the cached blocks of this thread and the shared lists to the system.

@@ -186,8 +186,10 @@ impl Layout {
         true
     }
 
-    /// The axes in the given order, a permutation of `0..ndim`.
+    /// The axes in the given order, a permutation of `0..ndim`. Panics if it is none.
     pub fn permute(&self, order: &[usize]) -> Layout {
+        let named = order.iter().fold(0usize, |named, &axis| named | 1usize.checked_shl(axis as u32).unwrap_or(0));
+        assert!(order.len() == self.shape.len() && named + 1 == 1 << order.len(), "permute: expected every axis once");
         let mut out = *self;
         for (i, &axis) in order.iter().enumerate() {
             out.shape[i] = self.shape[axis];
@@ -210,8 +212,11 @@ impl Layout {
         Ok(out)
     }
 
-    /// The same elements in the same order under another shape, if strides can express it.
+    /// The same elements in the same order under another shape, if it has as many and strides can express it.
     pub fn reshape(&self, shape: Dims) -> Option<Layout> {
+        if shape.size().ok()? != self.size() {
+            return None;
+        }
         if self.is_contiguous() {
             return Some(Layout { offset: self.offset, ..Layout::contiguous(shape) });
         }

@@ -38,7 +38,8 @@ impl Place {
 struct Watch {
     /// The layer that is being computed.
     place: Option<Arc<Place>>,
-    found: Option<String>,
+    /// What is wrong, and in which layer.
+    found: Option<(String, Option<Arc<Place>>)>,
 }
 
 thread_local! {
@@ -72,10 +73,10 @@ fn set_place(place: Option<Arc<Place>>) {
     let _before = WATCH.with_borrow_mut(|watch| std::mem::replace(&mut watch.place, place));
 }
 
-/// The anomaly seen since the last call, if any.
+/// The anomaly seen since the last call, if any. The layer is asked for its name here, after the op: during it locks may be held.
 pub fn check() -> Result<()> {
     match WATCH.with_borrow_mut(|watch| watch.found.take()) {
-        Some(message) => Err(Error::NonFinite(message)),
+        Some((message, place)) => Err(Error::NonFinite(message + &named(place.as_ref()))),
         None => Ok(()),
     }
 }
@@ -105,13 +106,15 @@ pub(super) fn forward(op: &str, result: &Array, inputs: &[&Tensor]) {
     if bad_here == 0 {
         return;
     }
-    let place = named(place().as_ref());
     let came = inputs.iter().find(|x| bad(x.array()) > 0);
     let message = match came {
-        Some(x) => format!("{op}: expected a finite input, got {} of {} values that are not, of shape {}{place}", bad(x.array()), x.size(), x.shape()),
-        None => format!("{op}: expected a finite result, got {bad_here} of {} values that are not, of shape {}{place}", result.size(), result.shape()),
+        Some(x) => format!("{op}: expected a finite input, got {} of {} values that are not, of shape {}", bad(x.array()), x.size(), x.shape()),
+        None => format!("{op}: expected a finite result, got {bad_here} of {} values that are not, of shape {}", result.size(), result.shape()),
     };
-    WATCH.with_borrow_mut(|watch| _ = watch.found.get_or_insert(message));
+    WATCH.with_borrow_mut(|watch| {
+        let place = watch.place.clone();
+        watch.found.get_or_insert((message, place));
+    });
 }
 
 /// The layer that is being computed.

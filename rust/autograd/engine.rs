@@ -113,7 +113,9 @@ impl Sweep {
     fn give_to_leaves(&mut self) -> Result<()> {
         for leaf in &self.leaves {
             let fresh = self.pending.remove(&leaf.id).expect("a reached leaf has a gradient");
+            let _after_the_lock;
             let mut slot = leaf.grad();
+            _after_the_lock = slot.as_ref().and_then(|sum| sum.array().if_shared());
             *slot = Some(match slot.take() {
                 Some(sum) => accumulate(sum, &fresh)?,
                 None => fresh,

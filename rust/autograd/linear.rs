@@ -1,7 +1,7 @@
 //! The few linear maps the engine itself needs: sums of gradients, and undoing broadcasts and casts.
 //! They are ordinary ops, so gradients of gradients record them like any other.
 
-use super::node::{Inputs, Op};
+use super::node::{Edge, Inputs, Op};
 use super::tensor::Tensor;
 use crate::Result;
 use crate::array::{DType, Dims};
@@ -21,6 +21,12 @@ impl Op for Identity {
 /// The same value with a place of its own on the tape.
 pub fn identity(x: &Tensor) -> Tensor {
     Tensor::record(x.array().clone(), &[x], || Identity)
+}
+
+/// What an op gives that has nothing to do: `x` on its place on the tape, but never the leaf itself, which others would switch on
+/// and off through the result.
+pub fn unchanged(x: &Tensor) -> Tensor {
+    if matches!(x.edge(), Edge::Leaf(_)) { identity(x) } else { x.clone() }
 }
 
 struct Accumulate;
@@ -61,7 +67,7 @@ impl Op for BroadcastTo {
 /// A view of `x` broadcast to `shape`.
 pub fn broadcast_to(x: &Tensor, shape: &Dims) -> Result<Tensor> {
     if x.shape() == shape {
-        return Ok(x.clone());
+        return Ok(unchanged(x));
     }
     Ok(Tensor::record(x.array().broadcast_to(shape)?, &[x], || BroadcastTo))
 }

@@ -1,7 +1,8 @@
 //! The tape: nodes numbered in the order they were made, which is already topological.
 //!
 //! Invariants: a node's inputs have smaller numbers than the node; a node holds values ([`Array`]s) and edges to its inputs,
-//! never its own output, so there are no cycles; dropping a graph of any depth uses constant stack.
+//! never its own output, so nodes make no cycles; dropping a graph of any depth uses constant stack. One way round there is: a leaf
+//! whose gradient was recorded (`create_graph`) holds nodes that lead back to it, until that gradient is cleared.
 
 use super::anomaly;
 use super::engine::Sweep;

@@ -169,6 +169,9 @@ impl Tensor {
             let (want, got) = ((self.dtype(), self.shape()), (g.dtype(), g.shape()));
             bail!(Value, "grad: expected {} of shape {}, got {} of shape {}", want.0, want.1, got.0, got.1);
         }
+        // A leaf that is its own gradient would hold itself for ever.
+        let own = |g: &Tensor| matches!(g.edge(), Edge::Leaf(other) if Arc::ptr_eq(other, leaf));
+        let grad = grad.map(|g| if own(&g) { g.detach() } else { g });
         // Dropped after the lock: a recorded gradient may hold objects of Python.
         let before = std::mem::replace(&mut *leaf.grad(), grad);
         drop(before);

@@ -5,7 +5,7 @@
 
 use super::map::{cast, contiguous};
 use super::parallel;
-use crate::array::{Array, DType, Dims, Element, Scalar};
+use crate::array::{self, Array, DType, Dims, Element, Scalar};
 use crate::{Result, bail, simd, with_dtype};
 use std::ops::Add;
 
@@ -20,7 +20,9 @@ pub fn positions(index: &Array, n: usize, op: &str) -> Result<Vec<usize>> {
     if let Some(bad) = values.iter().find(|&&i| i < -end || i >= end) {
         bail!(Index, "{op}: expected indices in [{}, {end}), got {bad}", -end);
     }
-    Ok(values.iter().map(|&i| if i < 0 { i + end } else { i } as usize).collect())
+    let mut at = array::room(values.len())?;
+    at.extend(values.iter().map(|&i| if i < 0 { i + end } else { i } as usize));
+    Ok(at)
 }
 
 /// The (outer, axis, inner) sizes around one axis.
@@ -90,8 +92,8 @@ simd! {
 pub fn one_hot(index: &Array, classes: Option<usize>, dtype: DType) -> Result<Array> {
     let values = contiguous(&cast(index, DType::I64)?)?;
     let values = values.as_slice::<i64>().expect("made contiguous");
-    let classes = classes.unwrap_or_else(|| values.iter().max().map_or(0, |&m| m.max(-1) as usize + 1));
-    if let Some(bad) = values.iter().find(|&&i| i < 0 || i >= classes as i64) {
+    let classes = classes.unwrap_or_else(|| values.iter().max().map_or(0, |&m| usize::try_from(m).map_or(0, |m| m + 1)));
+    if let Some(bad) = values.iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= classes)) {
         bail!(Index, "one_hot: expected indices in [0, {classes}), got {bad}");
     }
     let mut shape = *index.shape();
@@ -118,11 +120,13 @@ pub fn index_put(x: &Array, index: &Array, src: &Array, axis: usize) -> Result<A
 
 /// Which entries of an index to `n` positions name one that a later entry names again; `None` if there are none.
 pub fn overwritten(index: &Array, n: usize) -> Result<Option<Array>> {
-    let mut seen = vec![false; n];
+    let mut seen = array::filled(n, false)?;
     let at = positions(index, n, "index_put")?;
-    let mut lost: Vec<bool> = at.iter().rev().map(|&at| std::mem::replace(&mut seen[at], true)).collect();
-    lost.reverse();
-    if lost.contains(&true) { Array::from_slice(index.shape(), &lost).map(Some) } else { Ok(None) }
+    let mut out = Array::unfilled(DType::Bool, *index.shape())?;
+    let lost = out.fresh::<bool>();
+    lost.iter_mut().zip(&at).rev().for_each(|(lost, &at)| *lost = std::mem::replace(&mut seen[at], true));
+    let any = lost.contains(&true);
+    Ok(any.then_some(out))
 }
 
 fn write_at(x: &Array, index: &Array, src: &Array, axis: usize, op: &str, add: bool) -> Result<Array> {
@@ -207,7 +211,9 @@ pub fn scatter_along(shape: &Dims, index: &Array, src: &Array, axis: usize) -> R
 /// Row-major positions (int64) at which a boolean array is true.
 pub fn nonzero(mask: &Array) -> Result<Array> {
     let mask = contiguous(&cast(mask, DType::Bool)?)?;
-    let kept = mask.as_slice::<bool>().expect("made contiguous").iter().enumerate();
-    let found: Vec<i64> = kept.filter(|(_, k)| **k).map(|(i, _)| i as i64).collect();
-    Array::from_slice(&[found.len()], &found)
+    let mask = mask.as_slice::<bool>().expect("made contiguous");
+    let kept = mask.iter().enumerate().filter(|(_, k)| **k).map(|(i, _)| i as i64);
+    let mut found = Array::unfilled(DType::I64, Dims::new(&[kept.clone().count()])?)?;
+    found.fresh::<i64>().iter_mut().zip(kept).for_each(|(found, i)| *found = i);
+    Ok(found)
 }

@@ -14,6 +14,6 @@ pub mod random;
 pub mod reduce;
 pub mod rows;
 pub mod simd;
-pub mod stream;
+pub(crate) mod stream;
 pub mod turn;
 mod workers;

@@ -3,23 +3,22 @@
 //! Invariant: how blocks are shared out never decides a bit of the result. A block's work depends on its index alone,
 //! and partial results are merged in index order by the caller.
 //!
-//! A forked child has none of its parent's threads, so it runs on one and can never wait for one that does not exist.
+//! A forked child has none of its parent's threads, so it runs on one and can never wait for one that does not exist. Work that was
+//! shared when the process forked, in a handler of a signal, ends in a panic there if a thread was in the middle of a part.
 
 use super::interrupt::Watched;
 use super::workers;
 use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Work below this many nanoseconds (as the caller estimates it) stays on the calling thread: to share takes 2 µs where helpers
 /// are awake, and as much to call for one that sleeps, which then finds nothing left to do.
 pub const WORTH_SHARING_NS: usize = 16_000;
 
 static WANTED: AtomicUsize = AtomicUsize::new(0);
-static FORKED: AtomicBool = AtomicBool::new(false);
-static WATCH_FORK: Once = Once::new();
 
 fn available() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
@@ -27,7 +26,7 @@ fn available() -> usize {
 
 /// Threads that parallel kernels may use. In a forked child this is 1.
 pub fn num_threads() -> usize {
-    if FORKED.load(Ordering::Relaxed) {
+    if workers::is_forked() {
         return 1;
     }
     match WANTED.load(Ordering::Relaxed) {
@@ -43,10 +42,6 @@ pub fn num_threads() -> usize {
 /// Sets the number of threads for all later work. Results do not depend on it.
 pub fn set_num_threads(n: usize) {
     WANTED.store(n.clamp(1, 1024), Ordering::Relaxed);
-}
-
-extern "C" fn after_fork_in_child() {
-    FORKED.store(true, Ordering::Relaxed);
 }
 
 /// A set of numbered blocks that can be cut in two: what a parallel loop runs over.
@@ -75,10 +70,6 @@ fn share<B: Blocks>(blocks: B, work_ns: usize, watched: &Watched, f: &(impl Fn(u
     if threads < 2 || work_ns < WORTH_SHARING_NS {
         return in_turn(blocks, pieces, f);
     }
-    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-    WATCH_FORK.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(after_fork_in_child));
-    });
     // Two parts per thread even out blocks of unequal cost without many hand-overs. Where there are to be more, every thread has as many.
     let parts = (2 * threads).min(work_ns / (WORTH_SHARING_NS / 4)).max(pieces.next_multiple_of(threads)).clamp(2, count);
     let parts = cut(blocks, parts);
@@ -86,7 +77,8 @@ fn share<B: Blocks>(blocks: B, work_ns: usize, watched: &Watched, f: &(impl Fn(u
         // Every thread begins at a place of its own, the same each time: what it wrote last time is in its cache.
         let own = thread % threads * parts.len() / threads;
         for part in parts[own..].iter().chain(&parts[..own]) {
-            let taken = part.lock().unwrap_or_else(|e| e.into_inner()).take();
+            // Whoever holds the lock takes the part.
+            let taken = part.try_lock().ok().and_then(|mut part| part.take());
             if let Some((first, blocks)) = taken {
                 f(first, blocks);
             }

@@ -24,12 +24,13 @@ const QUAD: usize = 4;
 /// Writes column `c` of `x` to `y[c * stride..][..x.rows]`. What is beyond it, up to `width`, may be written over with anything.
 /// Panics if one reaches outside its slice, or columns overlap.
 pub fn turn<T: Element>(x: Rows<T>, y: &mut [T], stride: usize, width: usize) {
-    if x.rows * x.cols == 0 {
+    if x.rows == 0 || x.cols == 0 {
         return;
     }
     assert!(x.rows <= width && width <= stride, "columns overlap");
-    assert!(x.from + (x.rows - 1) * x.stride + x.cols <= x.data.len(), "matrix reaches outside its slice");
-    assert!((x.cols - 1) * stride + width <= y.len(), "turned matrix reaches outside its slice");
+    let end = |from: usize, before: usize, stride: usize, len: usize| before.checked_mul(stride)?.checked_add(from)?.checked_add(len);
+    assert!(end(x.from, x.rows - 1, x.stride, x.cols).is_some_and(|end| end <= x.data.len()), "matrix reaches outside its slice");
+    assert!(end(0, x.cols - 1, stride, width).is_some_and(|end| end <= y.len()), "turned matrix reaches outside its slice");
     let (rows, cols) = blocks(x, y, stride, width);
     plain(x, rows..x.rows, 0..cols, y, stride);
     plain(x, 0..x.rows, cols..x.cols, y, stride);

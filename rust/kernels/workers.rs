@@ -11,7 +11,7 @@ use super::interrupt::Watched;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,17 @@ static WORK: Condvar = Condvar::new();
 static LISTED: AtomicUsize = AtomicUsize::new(0);
 /// Helpers that wait awake.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
+static FORKED: AtomicBool = AtomicBool::new(false);
+static WATCH_FORK: Once = Once::new();
+
+extern "C" fn after_fork_in_child() {
+    FORKED.store(true, Ordering::Relaxed);
+}
+
+/// Whether this process was forked from one that had helpers: it has none of them, and starts none.
+pub fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
 
 fn team() -> MutexGuard<'static, Team> {
     TEAM.lock().unwrap_or_else(|e| e.into_inner())
@@ -68,12 +79,20 @@ pub fn run(helpers: usize, watched: &Watched, job: Job<'_>) {
         caller: std::thread::current(),
         caller_sleeps: AtomicBool::new(false),
     });
+    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+    WATCH_FORK.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(after_fork_in_child));
+    });
     list(&region, helpers);
     let own = catch_unwind(AssertUnwindSafe(|| job(0)));
-    team().regions.retain(|other| !Arc::ptr_eq(other, &region));
-    region.wait();
+    // In a child forked meanwhile nobody can enter, and a helper of the parent may have held the lock.
+    if !is_forked() {
+        team().regions.retain(|other| !Arc::ptr_eq(other, &region));
+    }
+    let asked = region.wait();
+    assert!(region.is_left(), "expected to end in the process that began it, got forked amid work that threads share; fork before or after it");
     let helper = region.panic.lock().unwrap_or_else(|e| e.into_inner()).take();
-    if let Some(panic) = own.err().or(helper) {
+    if let Some(panic) = own.err().or(asked.err()).or(helper) {
         resume_unwind(panic);
     }
 }
@@ -171,13 +190,23 @@ impl Region {
         }
     }
 
-    /// Waits until all helpers have left, and asks meanwhile whether to stop.
-    fn wait(&self) {
-        let left = || self.inside.load(Ordering::SeqCst) == 0;
-        if !linger(left) {
-            self.caller_sleeps.store(true, Ordering::SeqCst);
-            self.watched.wait(left);
+    fn is_left(&self) -> bool {
+        self.inside.load(Ordering::SeqCst) == 0
+    }
+
+    /// Waits until all helpers have left, and asks meanwhile whether to stop. A question that panics puts that off until then. In a
+    /// forked child helpers that were inside never leave, so it waits for none.
+    fn wait(&self) -> std::thread::Result<()> {
+        let done = || self.is_left() || is_forked();
+        if linger(done) {
+            return Ok(());
         }
+        self.caller_sleeps.store(true, Ordering::SeqCst);
+        let asked = catch_unwind(AssertUnwindSafe(|| self.watched.wait(done)));
+        while !done() {
+            std::thread::park();
+        }
+        asked
     }
 }
 

@@ -252,7 +252,7 @@ fn run<'a, T: Float>(
         check_count(x, mask.as_deref())?;
     }
     let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
-    let mut stats = Stats::<T>::new(if batch_statistics { c } else { 0 });
+    let mut stats = Stats::<T>::new(if batch_statistics { c } else { 0 })?;
     let options = options([&packed_w, &packed_b, &mask].map(|x| x.as_deref()), config.eps, config.relu);
     match &given {
         Some((mean, var)) => {

@@ -4,9 +4,9 @@
 //! over, and any other recorded tensor. So gradients reach them as if f had been recorded, at any order.
 //! Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
 
-use crate::Result;
 use crate::autograd::mode::{set_recomputing, with_recording};
 use crate::autograd::{self, Edge, Inputs, Op, Tensor};
+use crate::{Result, bail};
 use std::sync::Arc;
 
 /// What is run once for its value and once more for each backward. It must compute the same both times.
@@ -46,6 +46,9 @@ impl Op for Checkpoint {
             let _restore = Recomputing(set_recomputing(true));
             with_recording(true, || (self.function)(&self.inputs))?
         };
+        if y.shape() != dy.shape() {
+            bail!(Graph, "checkpoint: expected the shape {} of the first run when run again, got {}", dy.shape(), y.shape());
+        }
         let edges: Vec<Edge> = dx.edges().to_vec();
         let grads = autograd::grad_at(&y, &edges, dy.clone(), self.since, dx.recording())?;
         for (i, grad) in grads.into_iter().enumerate() {

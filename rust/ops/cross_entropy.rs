@@ -12,7 +12,7 @@ use super::shape::{squeeze, unsqueeze};
 use super::softmax::log_softmax;
 use super::take::{gather, take};
 use super::{softmax, unary};
-use crate::array::{Array, DType, Dims, Scalar};
+use crate::array::{Array, DType, Dims, Scalar, filled};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::{cast, contiguous};
 use crate::kernels::math::Math;
@@ -190,7 +190,7 @@ where
     Sum: Fold<T, Wide = f64>,
 {
     let n = x.shape()[0];
-    let mut op = CrossEntropy::<T> { x: contiguous(x.array())?, target, weight, how, total_weight: 1.0, stats: vec![[T::ZERO; 2]; n] };
+    let mut op = CrossEntropy::<T> { x: contiguous(x.array())?, target, weight, how, total_weight: 1.0, stats: filled(n, [T::ZERO; 2])? };
     let mut losses = Array::unfilled(T::DTYPE, Dims::new(&[n])?)?;
     let mut stats = std::mem::take(&mut op.stats);
     rows::cross_entropy(op.x.as_slice().expect("made contiguous"), x.shape()[1], &op.classes(), losses.fresh(), &mut stats);

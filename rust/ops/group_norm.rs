@@ -6,7 +6,7 @@
 use super::affine;
 use super::layer_norm::{self, float_type, give, slice};
 use super::shape::{reshape, to_shape};
-use crate::array::{Array, Dims};
+use crate::array::{Array, Dims, filled};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::contiguous;
 use crate::kernels::rows::{self, Norm};
@@ -82,7 +82,7 @@ fn check(x: &Tensor, groups: usize, parameters: &[(&str, Option<&Tensor>)]) -> R
 fn run<T: Float>(x: &Tensor, groups: usize, w: Option<&Tensor>, b: Option<&Tensor>, eps: f64) -> Result<Tensor> {
     let packed = |t: Option<&Tensor>| t.map(|t| contiguous(t.array())).transpose();
     let mut op = GroupNorm::<T> { x: contiguous(x.array())?, w: packed(w)?, b: packed(b)?, groups, eps, stats: Vec::new() };
-    let mut stats = vec![[T::ZERO; 3]; if x.size() > 0 { x.shape()[0] * groups } else { 0 }];
+    let mut stats = filled(if x.size() > 0 { x.shape()[0] * groups } else { 0 }, [T::ZERO; 3])?;
     let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
     rows::norm(op.x.as_slice().expect("made contiguous"), op.columns(), &op.norm(), y.fresh(), &mut stats);
     op.stats = stats;

@@ -58,8 +58,9 @@ fn resolve(start: Option<isize>, stop: Option<isize>, step: isize, n: usize) -> 
     let start = start.map_or(if step > 0 { 0 } else { n - 1 }, |i| wrap(i).clamp(low, high));
     let stop = stop.map_or(if step > 0 { n } else { -1 }, |i| wrap(i).clamp(low, high));
     let span = if step > 0 { stop - start } else { start - stop };
-    let len = if span > 0 { (span - 1) / step.abs() + 1 } else { 0 };
-    Ok(Slice { start: if len > 0 { start as usize } else { 0 }, len: len as usize, step })
+    let len = if span > 0 { (span as usize - 1) / step.unsigned_abs() + 1 } else { 0 };
+    // A step that is not taken may be too long to multiply with.
+    Ok(Slice { start: if len > 0 { start as usize } else { 0 }, len, step: if len > 1 { step } else { 1 } })
 }
 
 /// The ellipsis spelled out, and whole slices for the axes not mentioned.
@@ -152,8 +153,9 @@ fn coordinates(mask: &Tensor) -> Result<Vec<Tensor>> {
         .map(|&n| {
             let n = n as i64;
             step /= n.max(1);
-            let along: Vec<i64> = flat.iter().map(|&p| p / step.max(1) % n.max(1)).collect();
-            Tensor::from_slice(&[along.len()], &along)
+            let mut along = Array::unfilled(DType::I64, Dims::new(&[flat.len()])?)?;
+            along.fresh::<i64>().iter_mut().zip(flat).for_each(|(along, &p)| *along = p / step.max(1) % n.max(1));
+            Ok(Tensor::constant(along))
         })
         .collect()
 }
@@ -204,13 +206,13 @@ fn get_at(x: &Tensor, arrays: &[(usize, Tensor)], apart: bool) -> Result<Tensor>
 /// Row-major positions in an array of the given sizes, from one index array per axis, broadcast together.
 fn flat_positions<'a>(arrays: impl Iterator<Item = &'a Tensor> + Clone, sizes: &[usize]) -> Result<Tensor> {
     let shape = arrays.clone().try_fold(Dims::default(), |shape, index| shape.broadcast(index.shape(), "index"))?;
-    let mut flat = vec![0i64; shape.size()?];
+    let mut flat = Array::zeros(&shape, DType::I64)?;
     for (index, &n) in arrays.zip(sizes) {
         let along = index.array().broadcast_to(&shape)?;
         let along = kernel::positions(&along, n, "index")?;
-        flat.iter_mut().zip(along).for_each(|(flat, i)| *flat = *flat * n as i64 + i as i64);
+        flat.fresh::<i64>().iter_mut().zip(along).for_each(|(flat, i)| *flat = *flat * n as i64 + i as i64);
     }
-    Tensor::from_slice(&shape, &flat)
+    Ok(Tensor::constant(flat))
 }
 
 /// `x` with `value` (broadcast) at `index`: a new value, `x` itself does not change.

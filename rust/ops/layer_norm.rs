@@ -6,7 +6,7 @@
 use super::binary::{add, constant, div};
 use super::reduce::{self, mean};
 use super::{affine, unary};
-use crate::array::{Array, DType, Dims};
+use crate::array::{Array, DType, Dims, filled};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::contiguous;
 use crate::kernels::rows::{self, Norm};
@@ -114,7 +114,7 @@ fn check(x: &Tensor, row: &[usize], parameters: &[(&str, Option<&Tensor>)], op: 
 fn run<T: Float>(x: &Tensor, axes: usize, w: Option<&Tensor>, b: Option<&Tensor>, eps: f64, centred: bool) -> Result<Tensor> {
     let packed = |t: Option<&Tensor>| t.map(|t| contiguous(t.array())).transpose();
     let mut op = LayerNorm::<T> { x: contiguous(x.array())?, w: packed(w)?, b: packed(b)?, axes, eps, centred, stats: Vec::new() };
-    let mut stats = vec![[T::ZERO; 3]; x.size().checked_div(op.columns()).unwrap_or(0)];
+    let mut stats = filled(x.size().checked_div(op.columns()).unwrap_or(0), [T::ZERO; 3])?;
     let mut y = Array::unfilled(T::DTYPE, *x.shape())?;
     rows::norm(op.x.as_slice().expect("made contiguous"), op.columns(), &op.norm(), y.fresh(), &mut stats);
     op.stats = stats;

@@ -1,6 +1,6 @@
 //! Shape ops: the same elements under another shape. All but a reshape of a scattered view are O(1).
 
-use crate::array::{Array, Dims, MAX_DIMS, Slice, normalize_axis};
+use crate::array::{Array, Dims, MAX_DIMS, Slice, normalize_axis, room};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map;
 use crate::{Result, bail};
@@ -23,7 +23,7 @@ impl Op for Reshape {
 /// [`reshape`] to a shape of as many elements.
 pub(super) fn to_shape(x: &Tensor, shape: Dims) -> Result<Tensor> {
     if *x.shape() == shape {
-        return Ok(x.clone());
+        return Ok(linear::unchanged(x));
     }
     let y = match x.array().reshape_view(shape) {
         Some(view) => view,
@@ -285,13 +285,10 @@ pub fn split(x: &Tensor, sizes: &[usize], axis: isize) -> Result<Vec<Tensor>> {
     if total != Some(x.shape()[axis]) {
         bail!(Value, "split: expected sizes that add up to {}, got {sizes:?}", x.shape()[axis]);
     }
-    let mut start = 0;
-    sizes
-        .iter()
-        .map(|&len| {
-            let part = narrow(x, axis, start, len);
-            start += len;
-            part
-        })
-        .collect()
+    let (mut parts, mut start) = (room(sizes.len())?, 0);
+    for &len in sizes {
+        parts.push(narrow(x, axis, start, len)?);
+        start += len;
+    }
+    Ok(parts)
 }

@@ -4,6 +4,7 @@ use super::convert::{cell, one_shape_of, only_tensor, tensor_like};
 use super::error::{run, run_short};
 use super::tensor::{PyTensor, short};
 use crate::Tensor;
+use crate::array::Array;
 use crate::ops::{self, BatchNormConfig, ClassLoss, Reduction, Running};
 use pyo3::exceptions::{PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
@@ -45,10 +46,13 @@ impl BatchNormCells<'_> {
         let (mean, var) = self.running.unzip();
         let batches = self.batches.filter(|_| mean.is_some());
         let cells: Cells<'_> = [Some(self.x), self.weight, self.bias, mean, var, batches].into_iter().flatten().collect();
+        // What is replaced is dropped after the locks, since memory of others may be an object of Python.
+        let _before: SmallVec<[Array; 3]>;
         let mut held = short(&cells, |held| held[0].size())?.into_iter();
         let mut next = |given: bool| if given { held.next() } else { None };
         let (x, w, b) = (next(true)?, next(self.weight.is_some()), next(self.bias.is_some()));
         let (mut mean, mut var, mut batches) = (next(mean.is_some()), next(var.is_some()), next(batches.is_some()));
+        _before = [&mean, &var, &batches].into_iter().flatten().filter_map(|cell| cell.array().if_shared()).collect();
         Some(run_short(|| {
             let batches = batches.as_mut().map(|n| n.array_mut());
             let running = mean.as_mut().zip(var.as_mut()).map(|(m, v)| Running { mean: m.array_mut(), var: v.array_mut(), batches });

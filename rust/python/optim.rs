@@ -30,8 +30,11 @@ struct Ready<'py> {
 impl Ready<'_> {
     /// Runs `f` on the parameter, its gradient and the states, all locked, so that they are read and updated where they are.
     fn update(&self, f: impl FnOnce(&mut Array, &Array, &mut [&mut Array]) -> Result<()>) -> PyResult<()> {
+        // What is replaced is dropped after the locks, since memory of others may be an object of Python.
+        let _before: SmallVec<[Array; 4]>;
         let mut param = self.param.get().lock();
         let mut guards: Guards<'_> = self.states.iter().map(|c| c.get().lock()).collect();
+        _before = guards.iter().chain([&param]).filter_map(|held| held.array().if_shared()).collect();
         let mut states: SmallVec<[&mut Array; 3]> = guards.iter_mut().map(|g| g.array_mut()).collect();
         let (param, edge) = param.parts_mut();
         run_short(|| match edge.grad().as_deref() {
@@ -205,8 +208,11 @@ fn all_finite(py: Python<'_>, tensors: Params<'_>) -> PyResult<bool> {
 /// Takes every gradient out, changes it in place, and puts it back.
 fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -> PyResult<()> {
     for p in params {
+        // As in `Ready::update`.
+        let _before;
         let cell = p.get().lock();
         if let Some(Some(grad)) = cell.edge().grad().as_deref_mut() {
+            _before = grad.array().if_shared();
             run_short(|| f(grad.array_mut()))?;
         }
     }

@@ -4,7 +4,7 @@ use super::convert::{self, Axes};
 use super::error::{LONG, run, run_short, run_whole};
 use super::operand::Other;
 use super::tensor::{PyTensor, apply, apply_view, apply_weighed};
-use crate::array::DType;
+use crate::array::{DType, normalize_axis, room};
 use crate::autograd::is_recording;
 use crate::ops;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -66,7 +66,7 @@ impl PyTensor {
             work => work,
         };
         drop(x);
-        run_whole(py, work, || ops::assign(self.lock().array_mut(), &index, &value))
+        run_whole(py, work, || self.write(|x| ops::assign(x, &index, &value)))
     }
 
     fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -153,15 +153,20 @@ impl PyTensor {
     #[pyo3(signature = (sizes, axis=0))]
     fn split(&self, sizes: Axes, axis: isize) -> PyResult<Vec<PyTensor>> {
         let t = self.tensor();
-        let n = t.shape()[crate::array::normalize_axis(axis, t.ndim(), "split")?] as isize;
-        let sizes = match sizes.0[..] {
-            [each] if each > 0 => (0..n).step_by(each as usize).map(|start| each.min(n - start)).collect(),
-            _ => sizes.0,
-        };
-        let sizes: Vec<usize> = sizes
+        let n = t.shape()[normalize_axis(axis, t.ndim(), "split")?];
+        let mut sizes: Vec<usize> = sizes
+            .0
             .iter()
             .map(|&s| usize::try_from(s).map_err(|_| PyValueError::new_err(format!("split: expected sizes of at least 0, got {s}"))))
             .collect::<PyResult<_>>()?;
-        Ok(run_short(|| ops::split(&t, &sizes, axis))?.into_iter().map(PyTensor::new).collect())
+        if let [each] = sizes[..]
+            && each > 0
+        {
+            sizes = room(n.div_ceil(each))?;
+            sizes.extend((0..n).step_by(each).map(|start| each.min(n - start)));
+        }
+        let mut parts = room(sizes.len())?;
+        parts.extend(run_short(|| ops::split(&t, &sizes, axis))?.into_iter().map(PyTensor::new));
+        Ok(parts)
     }
 }

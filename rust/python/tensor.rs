@@ -8,6 +8,7 @@ use super::dtype::optional_dtype;
 use super::error::{LONG, run, run_short};
 use crate::Tensor;
 use crate::array::Array;
+use crate::autograd::anomaly;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -51,6 +52,14 @@ impl PyTensor {
         self.lock().clone()
     }
 
+    /// Changes the value where it lies. If that takes a copy, what was there goes after the lock does.
+    pub fn write<R>(&self, f: impl FnOnce(&mut Array) -> R) -> R {
+        let _before;
+        let mut held = self.lock();
+        _before = held.array().if_shared();
+        f(held.array_mut())
+    }
+
     /// Puts another value into the cell, which keeps its place on the tape. What was there goes after the lock does.
     pub fn put(&self, array: Array) {
         let before = std::mem::replace(self.lock().array_mut(), array);
@@ -71,8 +80,12 @@ impl From<Tensor> for PyTensor {
 }
 
 /// Short work locks the cells it reads, which costs less than cloning what is in them; long work releases the GIL, so it
-/// must not hold a lock, and clones. All cells, or `None` if the work is long or a cell is given twice.
+/// must not hold a lock, and clones. All cells, or `None` if the work is long, a cell is given twice or anomalies are looked for.
 pub fn short<'a>(cells: &[&'a PyTensor], work: impl Fn(&[MutexGuard<'a, Tensor>]) -> usize) -> Option<Guards<'a>> {
+    // What is looked for then is put into words by code of Python.
+    if anomaly::is_watching() {
+        return None;
+    }
     let guards: Option<Guards<'a>> = cells.iter().map(|c| c.cell.try_lock().ok()).collect();
     guards.filter(|guards| work(guards) < LONG)
 }
@@ -271,7 +284,8 @@ impl PyTensor {
     /// Args:
     ///     gradient: Gradient of the final quantity with respect to this tensor; None only for one element.
     ///     retain_graph: Keep what backward needs, so that it can run again.
-    ///     create_graph: Record backward itself, for higher derivatives.
+    ///     create_graph: Record backward itself, for higher derivatives. Each `.grad` then holds the graph that leads back to its
+    ///         leaf, so that neither is freed until `.grad` is set to None; `treadle.grad` leaves nothing behind.
     ///
     /// Raises:
     ///     RuntimeError: Nothing was recorded, or backward already freed the graph.

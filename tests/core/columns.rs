@@ -102,7 +102,7 @@ fn constant_columns_are_exactly_the_bias() {
         for value in [0.0f32, 0.1, 1e7 + 1.0, -3.3e30, 1e-30] {
             let [n, c, l] = shape;
             let data = vec![value; n * c * l];
-            let (mut y, mut stats) = (vec![f32::NAN; data.len()], Stats::new(c));
+            let (mut y, mut stats) = (vec![f32::NAN; data.len()], Stats::new(c).unwrap());
             forward_train(&Planes::contiguous(&data, n, c, l), &Options::default(), &mut y, &mut stats);
             assert!(y.iter().all(|&y| y == 0.0), "{shape:?} of {value}: {:?}", &y[..3]);
             assert!(stats.mean.iter().all(|&m| m == value as f64) && stats.var.iter().all(|&v| v == 0.0));
@@ -136,7 +136,7 @@ fn a_far_pivot_is_replaced() {
     }
     let wide: Vec<f64> = x.iter().map(|&x| x as f64).collect();
     let want = reference(&Case { x: wide, ..case([n, c, 1], 2) });
-    let (mut y, mut stats) = (vec![0.0; n * c], Stats::new(c));
+    let (mut y, mut stats) = (vec![0.0; n * c], Stats::new(c).unwrap());
     forward_train(&Planes::contiguous(&x, n, c, 1), &Options::default(), &mut y, &mut stats);
     let relative = |g: &f64, w: &f64| (g / w - 1.0).abs();
     assert!(stats.var.iter().zip(&want.var).all(|(g, w)| relative(g, w) < 1e-6));
@@ -149,7 +149,7 @@ fn not_a_number_stays_in_its_channel() {
             let [n, c, l] = shape;
             let mut data = to_f32(&normal(n * c * l, 1));
             data[2 * l] = poison;
-            let (mut y, mut stats) = (vec![0.0; data.len()], Stats::new(c));
+            let (mut y, mut stats) = (vec![0.0; data.len()], Stats::new(c).unwrap());
             forward_train(&Planes::contiguous(&data, n, c, l), &Options::default(), &mut y, &mut stats);
             for (i, y) in y.iter().enumerate() {
                 assert_eq!(y.is_nan(), i / l % c == 2, "{shape:?}[{i}]");
@@ -249,7 +249,7 @@ fn gradients_are_those_of_finite_differences() {
 #[test]
 fn empty_batches_are_empty() {
     for [n, c, l] in [[0, 4, 1], [0, 4, 9], [3, 0, 1], [3, 4, 0]] {
-        let (mut stats, mut dw) = (Stats::new(c), vec![1.0f32; c]);
+        let (mut stats, mut dw) = (Stats::new(c).unwrap(), vec![1.0f32; c]);
         let x = Planes::contiguous(&[], n, c, l);
         forward_train(&x, &Options::default(), &mut [], &mut stats);
         assert_eq!(stats.count, n * l);

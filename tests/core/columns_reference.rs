@@ -142,7 +142,7 @@ macro_rules! run {
         let c = case.shape[1];
         let mut y = vec![$T::NAN; case.x.len()];
         let (mut dx, mut dw, mut db) = (y.clone(), vec![$T::NAN; c], vec![$T::NAN; c]);
-        let mut stats = Stats::new(c);
+        let mut stats = Stats::new(c).unwrap();
         let out = Gradients { dx: Some(&mut dx), dw: Some(&mut dw), db: Some(&mut db) };
         if let Some((mean, var)) = &case.given {
             let (mean, var) = (cast(mean), cast(var));

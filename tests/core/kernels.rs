@@ -2,10 +2,12 @@
 
 use crate::support::{Noise, alone, assert_close, broadcast_element, elements, indices, relaid, settled, uniform};
 use proptest::prelude::*;
-use treadle::array::{DType, Element, Scalar, Slice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use treadle::array::{Array, DType, Dims, Element, Scalar, Slice};
 use treadle::kernels::turn::{Rows, turn};
 use treadle::kernels::{map, simd};
-use treadle::{Tensor, ops};
+use treadle::ops::{self, Index};
+use treadle::{Error, Tensor};
 
 /// Shapes with zeros and ones among the sizes.
 fn shape() -> impl Strategy<Value = Vec<usize>> {
@@ -50,6 +52,29 @@ fn samples_lie_in_other_layouts_whatever_their_type() {
 
 fn tolerance(dtype: DType) -> f64 {
     if dtype == DType::F32 { 2e-6 } else { 1e-14 }
+}
+
+#[test]
+fn views_of_other_sizes_or_with_axes_twice_are_refused() {
+    let x = Array::zeros(&[2, 3], DType::F32).unwrap();
+    for sizes in [&[7][..], &[5], &[2, 2], &[], &[usize::MAX, 2]] {
+        let shape = Dims::new(sizes).unwrap();
+        assert!(x.reshape_view(shape).is_none() && x.permute(&[1, 0]).reshape_view(shape).is_none(), "{shape}");
+    }
+    for order in [&[][..], &[0], &[0, 0], &[0, 1, 1], &[0, 64]] {
+        assert!(catch_unwind(AssertUnwindSafe(|| x.permute(order))).is_err(), "{order:?}");
+    }
+}
+
+#[test]
+fn steps_and_classes_beyond_any_size_do_not_overflow() {
+    let x = uniform(&[3], 0.0, 1.0, 1);
+    for (step, at) in [(isize::MAX, 0), (isize::MIN, 2), (-isize::MAX, 2)] {
+        let y = ops::get(&x, &[Index::Slice { start: None, stop: None, step }]).unwrap();
+        assert_eq!(elements(y.array()), [elements(x.array())[at]]);
+    }
+    let one_hot = |class: i64| ops::one_hot(&Tensor::from_slice(&[1], &[class]).unwrap(), None, DType::F32);
+    assert!(matches!(one_hot(-1), Err(Error::Index(_))) && matches!(one_hot(i64::MAX), Err(Error::Memory(_))));
 }
 
 proptest! {

@@ -1,7 +1,9 @@
 //! Matrix products of every shape class, straight from slices: tiles and their last windows, copies, transposes, packed ones.
 
 use crate::support::Noise;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use treadle::kernels::gemm::{Gemm, Matrix, gemm_into};
+use treadle::kernels::turn::{Rows, turn};
 
 /// A matrix, and whether it lies transposed in memory.
 pub fn matrix<T>(data: &[T], rows: usize, cols: usize, turned: bool) -> Matrix<'_, T> {
@@ -54,6 +56,21 @@ fn of_operands_cut_along_either_side() {
             assert!(double < f64::EPSILON, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {double}");
         }
     }
+}
+
+#[test]
+fn of_sizes_that_wrap_around_are_refused() {
+    let (x, mut c) = (vec![1.0f32; 64], vec![0.0f32; 9 * 16]);
+    let thin = Matrix { data: &x[..], offset: 0, rows: (1 << 63) + 1, cols: 1, row_stride: 0, col_stride: 0 };
+    let far = Matrix { rows: 9, cols: 4, row_stride: 1 << 61, col_stride: 1, ..thin };
+    for (a, b, len) in [(thin, Matrix::row_major(&x, 1, 2), 2), (far, Matrix::row_major(&x, 4, 16), 9 * 16)] {
+        let panic = catch_unwind(AssertUnwindSafe(|| gemm_into(&mut c[..len], a, b, false))).expect_err("refused");
+        let message = panic.downcast_ref::<&str>().expect("a message");
+        assert!(message.starts_with("matrix"), "{message}");
+    }
+    let rows = Rows { data: &x[..], from: 0, stride: 1 << 60, rows: 17, cols: 16 };
+    let panic = catch_unwind(|| turn(rows, &mut vec![0.0; 16 * 17], 17, 17)).expect_err("refused");
+    assert_eq!(panic.downcast_ref(), Some(&"matrix reaches outside its slice"));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The tape: depth, dropping, freeing, retaining, and what is refused.
 
 use crate::support::{elements, uniform};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use treadle::autograd::{self, live_nodes, no_grad};
 use treadle::{Error, Result, Tensor, ops};
 
@@ -163,11 +164,21 @@ fn values_do_not_change_behind_the_tape() {
 }
 
 #[test]
+fn a_checkpoint_whose_function_changes_its_mind_is_refused() {
+    let (x, again) = (leaf(), AtomicBool::new(false));
+    let f = move |x: &[Tensor]| if again.swap(true, Relaxed) { ops::neg(&x[0]) } else { ops::sum(&x[0], None, false) };
+    let y = ops::checkpoint(Arc::new(f), std::slice::from_ref(&x)).unwrap();
+    let error = y.backward(None, false, false).unwrap_err();
+    assert!(matches!(&error, Error::Graph(m) if m == "checkpoint: expected the shape () of the first run when run again, got (2,)"), "{error}");
+    assert!(x.grad().is_none());
+}
+
+#[test]
 fn a_checkpoint_reaches_what_its_function_closes_over() {
     let (x, w) = (leaf(), leaf());
     let closed = w.clone();
     let f = move |x: &[Tensor]| ops::mul(&ops::exp(&x[0])?, &closed);
-    let y = ops::checkpoint(std::sync::Arc::new(f), std::slice::from_ref(&x)).unwrap();
+    let y = ops::checkpoint(Arc::new(f), std::slice::from_ref(&x)).unwrap();
     ops::sum(&y, None, false).unwrap().backward(None, false, false).unwrap();
     let (xs, ws) = (elements(x.array()), elements(w.array()));
     let dw: Vec<f64> = xs.iter().map(|x| x.exp()).collect();

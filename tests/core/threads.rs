@@ -1,8 +1,11 @@
 //! Work over threads: every block once, from wherever it is asked for, and a panic reaches whoever asked.
 
+use crate::support::alone;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use treadle::kernels::parallel::{Count, drive, for_chunks};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use treadle::kernels::interrupt::watched;
+use treadle::kernels::parallel::{Count, drive, for_chunks, set_num_threads};
 
 /// Enough to be shared, whatever it is.
 const LONG: usize = 10_000_000;
@@ -39,6 +42,34 @@ fn regions_within_regions_and_of_many_callers_end() {
         }
     });
     assert_eq!(total.into_inner(), 8 * 200 * 5 * 7);
+}
+
+#[test]
+fn a_question_that_panics_does_so_when_the_helpers_have_left() {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    static LEFT: AtomicBool = AtomicBool::new(false);
+    fn ask() -> bool {
+        assert!(!ASKED.load(Relaxed), "the question panics");
+        false
+    }
+    let _threads = alone();
+    set_num_threads(2);
+    let (caller, begin) = (std::thread::current().id(), Instant::now());
+    let caught = catch_unwind(|| {
+        watched(ask, || {
+            drive(Count(2), LONG, |_, _| {
+                if std::thread::current().id() != caller {
+                    ASKED.store(true, Relaxed);
+                    std::thread::sleep(Duration::from_millis(150));
+                    LEFT.store(true, Relaxed);
+                }
+                while !ASKED.load(Relaxed) && begin.elapsed() < Duration::from_secs(10) {
+                    std::thread::yield_now();
+                }
+            });
+        })
+    });
+    assert!(caught.is_err() && LEFT.load(Relaxed));
 }
 
 #[test]

@@ -35,6 +35,35 @@ def test_the_deviation_of_a_constant_has_no_slope() -> None:
     assert np.isnan(treadle.tensor([[np.nan], [1.0]], requires_grad=True).std(0).item())
 
 
+@pytest.mark.parametrize(
+    "unchanged",
+    [
+        lambda x: x**1.0,
+        lambda x: x.reshape(3),
+        lambda x: x.broadcast_to(3),
+        lambda x: x.expand(-1),
+        lambda x: x.flatten(),
+        lambda x: x.squeeze(),
+        lambda x: x.view(-1),
+    ],
+)
+def test_what_an_operation_leaves_as_it_is_is_its_result_all_the_same(
+    unchanged: Callable[[treadle.Tensor], treadle.Tensor],
+) -> None:
+    x = treadle.ones(3, requires_grad=True)
+    y = unchanged(x)
+    assert not y.is_leaf
+    with pytest.raises(RuntimeError, match="detach"):
+        y.requires_grad_(False)
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 1, 1]
+    with treadle.no_grad():
+        assert not unchanged(x).requires_grad
+    x.requires_grad_(False)
+    unchanged(x).requires_grad_()
+    assert not x.requires_grad
+
+
 def test_huber_at_an_infinite_error() -> None:
     x = treadle.tensor([INF, -INF, 3.0, 0.5], requires_grad=True)
     losses = functional.huber_loss(x, treadle.zeros(4), reduction="none")

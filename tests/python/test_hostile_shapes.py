@@ -9,6 +9,7 @@ import pytest
 
 import treadle
 from treadle import nn
+from treadle.nn import functional
 
 
 def test_a_long_view_is_summed() -> None:
@@ -67,6 +68,13 @@ BEYOND = {
     "batch norm": lambda: nn.BatchNorm1d(4)(view(2**50, 4)),
     "flatten": lambda: view(2**25, 2**25).permute(1, 0).flatten().exp(),
     "sum of nothing": lambda: treadle.zeros(0, 2**62).sum(0),
+    "index by arrays": lambda: treadle.zeros(4, 4)[treadle.zeros(2**21, 1).long(), treadle.zeros(1, 2**21).long()],
+    "assignment by arrays": lambda: treadle.zeros(4, 4).__setitem__(
+        (treadle.zeros(2**21, 1).long(), treadle.zeros(1, 2**21).long()), 1.0
+    ),
+    "split": lambda: view(2**42).split(1),
+    "split into empty parts": lambda: view(2**42, 0).split(1),
+    "batch norm of nothing": lambda: functional.batch_norm(view(0, 2**42), None, None, training=True),
 }
 
 

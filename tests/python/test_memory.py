@@ -53,6 +53,41 @@ def test_the_pool_serves_every_block_of_a_steady_step(size: tuple[int, int, int]
     assert after["live_bytes"] == before["live_bytes"]
 
 
+def test_threads_that_ended_leave_their_counts_and_nothing_else() -> None:
+    code = """
+import threading, treadle
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4
+def threads(n):
+    for _ in range(n):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+work = lambda: treadle.ones(4)
+threads(2000)
+before = resident()
+threads(20_000)
+assert resident() - before < 600, resident() - before
+kept, work = [], lambda: kept.append(treadle.ones(4))
+live = treadle.memory_stats()["live_blocks"]
+threads(50)
+assert treadle.memory_stats()["live_blocks"] == live + 50
+kept.clear()
+assert treadle.memory_stats()["live_blocks"] == live
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_leaf_that_is_its_own_gradient_is_freed() -> None:
+    before = treadle.memory_stats()["live_blocks"]
+    x = treadle.ones(1000, requires_grad=True)
+    x.grad = x
+    assert x.grad.tolist() == x.tolist()
+    del x
+    assert treadle.memory_stats()["live_blocks"] == before
+
+
 def traced() -> bool:
     """Whether strace is there and may trace."""
     return bool(shutil.which("strace")) and subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode == 0

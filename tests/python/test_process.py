@@ -100,6 +100,37 @@ def test_a_forked_child_computes_the_same() -> None:
     assert float(os.read(reader, 100)) == want
 
 
+def test_a_child_forked_amid_shared_work_does_not_wait_for_threads_it_lacks() -> None:
+    code = """
+import os, signal, time, treadle
+treadle.set_num_threads(2)
+a, child = treadle.rand(1500, 1500), None
+def fork(*_):
+    global child
+    child = os.fork()
+signal.signal(signal.SIGALRM, fork)
+while child is None:
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        a @ a
+    except RuntimeError as error:
+        assert child == 0 and "forked amid work" in str(error), error
+if child == 0:
+    assert (a[:64] @ a).shape == (64, 1500)
+    os._exit(0)
+for _ in range(300):
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, signal.SIGKILL)
+assert (pid, status) == (child, 0)
+"""
+    for _ in range(3):
+        run(code)
+
+
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="processors are not chosen here"
 )

@@ -3,9 +3,10 @@
 use super::runs::Channel;
 use super::tiles::Channels;
 use super::{Options, SPAN};
+use crate::array::filled;
 use crate::kernels::parallel::{self, Blocks, Chunks};
 use crate::kernels::simd::Float;
-use crate::simd;
+use crate::{Result, simd};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -30,9 +31,9 @@ pub struct Stats<T> {
 }
 
 impl<T: Float> Stats<T> {
-    pub fn new(c: usize) -> Self {
-        let zeros = || vec![T::ZERO; c];
-        Stats { hi: zeros(), lo: zeros(), invstd: zeros(), mean: vec![0.0; c], var: vec![0.0; c], count: 0 }
+    pub fn new(c: usize) -> Result<Self> {
+        let (zeros, wide) = (|| filled(c, T::ZERO), || filled(c, 0.0));
+        Ok(Stats { hi: zeros()?, lo: zeros()?, invstd: zeros()?, mean: wide()?, var: wide()?, count: 0 })
     }
 
     /// Given statistics, such as running ones, for sweeps: those in float64 stay empty.

@@ -48,8 +48,10 @@ impl<'a, T> Matrix<'a, T> {
 
     /// Panics unless every element lies inside the slice.
     fn check(&self) {
-        let ends = [(0, 0), (self.rows - 1, 0), (0, self.cols - 1), (self.rows - 1, self.cols - 1)];
-        assert!(ends.iter().all(|&(r, c)| self.at(r, c) < self.data.len()), "matrix reaches outside its slice");
+        // Wide enough for the product of a size and a stride, whatever they are.
+        let ends = [(self.rows, self.row_stride), (self.cols, self.col_stride)].map(|(n, stride)| (n as i128 - 1) * stride as i128);
+        let end = |of: fn(i128, i128) -> i128| ends.iter().fold(self.offset as i128, |at, &end| at.saturating_add(of(end, 0)));
+        assert!(end(i128::min) >= 0 && end(i128::max) < self.data.len() as i128, "matrix reaches outside its slice");
     }
 }
 
@@ -194,8 +196,8 @@ pub fn gemm_onto_row<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, row: &[T]
 
 fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>) {
     let (m, k, n) = (a.rows, a.cols, b.cols);
-    assert!(b.rows == k && c.len() == m * n, "matrix product of sizes that do not agree");
-    if m * n == 0 || k == 0 {
+    assert!(b.rows == k && m.checked_mul(n) == Some(c.len()), "matrix product of sizes that do not agree");
+    if c.is_empty() || k == 0 {
         return;
     }
     a.check();
@@ -225,7 +227,7 @@ fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, r
         return run(c.as_mut_ptr(), a, b, row, scratch);
     }
     let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: cut.parts };
-    let work = m * n * k / 60 * (size_of::<T>() / 4);
+    let work = c.len().saturating_mul(k) / 60 * (size_of::<T>() / 4);
     parallel::drive((bands, Chunks { slice: scratch, chunk: each.max(1) }), work, |_, (band, scratch)| {
         for i in band.first..band.first + band.count {
             let (from, to) = (cut.edge(i), cut.edge(i + 1));
@@ -299,7 +301,7 @@ fn batched<T: Element>(a: &Array, b: &Array, out: &mut Array, product: impl Fn(&
     if count == 1 {
         return product(c, matrix(a, start(a, 0)), matrix(b, start(b, 0)));
     }
-    let work = c.len() * a.shape()[axes + 1] / 60;
+    let work = c.len().saturating_mul(a.shape()[axes + 1]) / 60;
     parallel::for_chunks(c, rows * cols, work, |i, c| product(c, matrix(a, start(a, i)), matrix(b, start(b, i))));
 }
 

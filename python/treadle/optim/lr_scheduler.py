@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any
 
 from treadle.checks import at_least, probability
+from treadle.optim._rates import assign, expect_newest, not_negative, rates_in, rates_of, take_over
 from treadle.optim.optimizer import Optimizer
 
 __all__ = [
@@ -46,12 +47,12 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer, self.last_step = optimizer, 0
         self.base_lrs = self._first_rates()
-        _assign(optimizer, self._rates(0, self.base_lrs))
-        self._number = _take_over(optimizer)
+        assign(optimizer, self._rates(0, self.base_lrs))
+        self._number = take_over(optimizer)
 
     def _first_rates(self) -> list[float]:
         """What `_rates` starts from; nothing is changed before they are known, so that a schedule before this one goes on."""
-        return _rates_of(self.optimizer)
+        return rates_of(self.optimizer)
 
     def factor(self, step: int) -> float:
         """What the first rate is multiplied by after `step` steps; defined by subclasses."""
@@ -63,13 +64,13 @@ class LRScheduler:
 
     def step(self) -> None:
         """Moves to the next rate; RuntimeError if another schedule was made for the optimizer since."""
-        _expect_newest(self)
-        _assign(self.optimizer, self._rates(self.last_step + 1, self.base_lrs))
+        expect_newest(self)
+        assign(self.optimizer, self._rates(self.last_step + 1, self.base_lrs))
         self.last_step += 1
 
     def get_last_lr(self) -> list[float]:
         """The rate of every group."""
-        return _rates_of(self.optimizer)
+        return rates_of(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` continues from."""
@@ -84,48 +85,9 @@ class LRScheduler:
         """
         if set(state) != {"last_step", "base_lrs"}:
             raise ValueError(f"lr_scheduler: expected ['base_lrs', 'last_step'], got {sorted(state)}")
-        step, base_lrs = at_least("lr_scheduler", "last_step", state["last_step"], 0), _rates_in("lr_scheduler", "base_lrs", state)
-        _assign(self.optimizer, self._rates(step, base_lrs))
+        step, base_lrs = at_least("lr_scheduler", "last_step", state["last_step"], 0), rates_in("lr_scheduler", "base_lrs", state)
+        assign(self.optimizer, self._rates(step, base_lrs))
         self.last_step, self.base_lrs = step, base_lrs
-
-
-def _rates_of(optimizer: Optimizer) -> list[float]:
-    return [group["lr"] for group in optimizer.param_groups]
-
-
-def _take_over(optimizer: Optimizer) -> int:
-    """The number of a new schedule: which one of the optimizer's it is."""
-    optimizer.schedules += 1
-    return optimizer.schedules
-
-
-def _expect_newest(schedule: Any) -> None:
-    if schedule._number != schedule.optimizer.schedules:
-        kind = type(schedule).__name__
-        raise RuntimeError(f"lr_scheduler: expected one schedule for an optimizer, got a step of {kind} after another was made")
-
-
-def _assign(optimizer: Optimizer, rates: Sequence[float]) -> None:
-    """Sets the rate of every group."""
-    groups = optimizer.param_groups
-    if len(rates) != len(groups):
-        raise ValueError(f"lr_scheduler: expected {len(rates)} parameter groups as at the start, got {len(groups)}")
-    for group, rate in zip(groups, rates, strict=True):
-        group["lr"] = rate
-
-
-def _rates_in(op: str, name: str, state: Mapping[str, Any]) -> list[float]:
-    """The rates of a snapshot."""
-    rates = state[name]
-    if not isinstance(rates, list | tuple) or not all(isinstance(rate, Real) and float(rate) >= 0 for rate in rates):
-        raise ValueError(f"{op}: expected {name} as a list of numbers of at least 0, got {rates!r}")
-    return list(rates)
-
-
-def _not_negative(op: str, name: str, value: float) -> float:
-    if not value >= 0:
-        raise ValueError(f"{op}: expected {name} of at least 0, got {value}")
-    return value
 
 
 class StepLR(LRScheduler):
@@ -141,7 +103,7 @@ class StepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = at_least("step_lr", "step_size", step_size, 1), _not_negative("step_lr", "gamma", gamma)
+        self.step_size, self.gamma = at_least("step_lr", "step_size", step_size, 1), not_negative("step_lr", "gamma", gamma)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -163,7 +125,7 @@ class MultiStepLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones = sorted(at_least("multi_step_lr", "milestones", step, 0) for step in milestones)
-        self.gamma = _not_negative("multi_step_lr", "gamma", gamma)
+        self.gamma = not_negative("multi_step_lr", "gamma", gamma)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -183,7 +145,7 @@ class ExponentialLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        self.gamma = _not_negative("exponential_lr", "gamma", gamma)
+        self.gamma = not_negative("exponential_lr", "gamma", gamma)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -252,7 +214,7 @@ class CosineAnnealingLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max = at_least("cosine_annealing_lr", "T_max", T_max, 1)
-        self.eta_min = _not_negative("cosine_annealing_lr", "eta_min", eta_min)
+        self.eta_min = not_negative("cosine_annealing_lr", "eta_min", eta_min)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -355,10 +317,10 @@ class ReduceLROnPlateau:
             raise ValueError(f"reduce_lr_on_plateau: expected mode 'min' or 'max' and factor in (0, 1), got {mode!r} and {factor}")
         self.optimizer, self.mode, self.factor = optimizer, mode, factor
         self.patience = at_least("reduce_lr_on_plateau", "patience", patience, 0)
-        self.threshold = _not_negative("reduce_lr_on_plateau", "threshold", threshold)
+        self.threshold = not_negative("reduce_lr_on_plateau", "threshold", threshold)
         self.cooldown = at_least("reduce_lr_on_plateau", "cooldown", cooldown, 0)
-        self.min_lr = _not_negative("reduce_lr_on_plateau", "min_lr", min_lr)
-        self._number = _take_over(optimizer)
+        self.min_lr = not_negative("reduce_lr_on_plateau", "min_lr", min_lr)
+        self._number = take_over(optimizer)
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooling = 0
 
@@ -370,7 +332,7 @@ class ReduceLROnPlateau:
 
     def step(self, metric: float) -> None:
         """Takes a measurement into account; RuntimeError if another schedule was made for the optimizer since."""
-        _expect_newest(self)
+        expect_newest(self)
         if self._improves(float(metric)):
             self.best, self.bad_steps = float(metric), 0
         else:
@@ -385,7 +347,7 @@ class ReduceLROnPlateau:
 
     def get_last_lr(self) -> list[float]:
         """The rate of every group."""
-        return _rates_of(self.optimizer)
+        return rates_of(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` continues from."""
@@ -403,5 +365,5 @@ class ReduceLROnPlateau:
         best, (bad_steps, cooling) = state["best"], (at_least(op, name, state[name], 0) for name in counts)
         if not isinstance(best, Real) or math.isnan(best):
             raise ValueError(f"{op}: expected best as a number, got {best!r}")
-        _assign(self.optimizer, _rates_in(op, "lrs", state))
+        assign(self.optimizer, rates_in(op, "lrs", state))
         self.best, self.bad_steps, self.cooling = float(best), bad_steps, cooling

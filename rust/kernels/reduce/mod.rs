@@ -66,10 +66,11 @@ fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool)
     let kept: SmallVec<[usize; MAX_DIMS]> = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
     let mut out = Array::unfilled(T::DTYPE, reduced_shape(x.shape(), axes, keepdims))?;
     let y = out.fresh::<T>();
-    let span: usize = axes.iter().map(|&a| x.shape()[a]).product();
     if y.is_empty() {
         return Ok(out);
     }
+    // Sizes beside a zero may be anything.
+    let span = axes.iter().fold(1, |n: usize, &a| n.saturating_mul(x.shape()[a]));
     if span == 0 {
         y.fill(F::finish(F::wide_id()));
         return Ok(out);

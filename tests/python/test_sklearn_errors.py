@@ -56,3 +56,13 @@ def test_a_wrong_option_leaves_the_estimator_as_it_was(estimator: Any, wrong: di
     assert set(vars(fresh)) == set(fresh.get_params())
     with pytest.raises(NotFittedError):
         fresh.predict(X)
+
+
+@pytest.mark.parametrize("name", ["solver", "activation", "learning_rate", "schedule", "dtype", "loss"])
+def test_a_network_that_goes_on_takes_no_unknown_name_either(name: str) -> None:
+    fitted = clone(REGRESSOR).fit(X, CODES).set_params(**{name: "nope"})
+    predicted = fitted.predict(X)
+    for go_on in (fitted.partial_fit, fitted.set_params(warm_start=True).fit):
+        with pytest.raises(ValueError, match=f"^{name}: expected .*, got 'nope'$"):
+            go_on(X, CODES)
+    np.testing.assert_array_equal(fitted.predict(X), predicted)

@@ -22,8 +22,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from treadle._core import Generator, Tensor
 from treadle.nn import Module
 from treadle.optim import AdamW, Optimizer
-from treadle.sklearn._checks import check_numbers, check_parameters
+from treadle.sklearn._checks import check_name, check_numbers, check_parameters
 from treadle.sklearn._training import (
+    SCHEDULES,
+    SOLVERS,
     Array,
     Criterion,
     Progress,
@@ -31,7 +33,6 @@ from treadle.sklearn._training import (
     Schedule,
     Score,
     Targets,
-    choose,
     make_optimizer,
     make_schedule,
 )
@@ -182,12 +183,17 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
             self._run(rows, held_out, incremental)
 
     def _choose_precision(self, X: Array, incremental: bool) -> str:
-        auto = str(X.dtype) if len(X) <= self._batch_size(len(X)) and not incremental else "float32"
-        return str(choose("dtype", self.dtype, {"auto": auto, "float32": "float32", "float64": "float64"}))
+        if self.dtype != "auto":
+            return self.dtype
+        return str(X.dtype) if len(X) <= self._batch_size(len(X)) and not incremental else "float32"
 
     def _check_parameters(self, incremental: bool) -> None:
         """What nothing else checks, before anything changes."""
         check_parameters(self)
+        check_name("solver", self.solver, SOLVERS)
+        check_name("dtype", self.dtype, ("auto", "float32", "float64"))
+        if self.schedule is not None and not callable(self.schedule):
+            check_name("schedule", self.schedule, SCHEDULES)
         if incremental and isinstance(self.schedule, str):
             raise ValueError(f"schedule: expected None or a callable in partial_fit, got {self.schedule!r}")
         if incremental and self.early_stopping:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["check_numbers", "check_parameters"]
+__all__ = ["check_name", "check_numbers", "check_parameters"]
 
 
 class _Rule(NamedTuple):
@@ -56,7 +56,7 @@ _RULES = {
 
 
 def check_parameters(estimator: Any) -> None:
-    """Looks at every parameter that has a rule here; names and classes are checked where they are used.
+    """Looks at every parameter that has a rule here.
 
     Raises:
         ValueError: One is not what it must be.
@@ -65,6 +65,16 @@ def check_parameters(estimator: Any) -> None:
         rule = _RULES.get(name)
         if rule is not None and not rule.holds(value):
             raise ValueError(f"{name}: expected {rule.wanted}, got {value!r}")
+
+
+def check_name(parameter: str, value: Any, names: Iterable[str]) -> None:
+    """Looks at a parameter that is one of some names.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{parameter}: expected one of {sorted(names)}, got {value!r}")
 
 
 def check_numbers(name: str, values: Any) -> None:

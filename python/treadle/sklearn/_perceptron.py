@@ -9,7 +9,8 @@ import numpy as np
 from treadle import init, nn
 from treadle.optim import Optimizer
 from treadle.sklearn._base import Network
-from treadle.sklearn._training import InverseScalingLR, Schedule, choose
+from treadle.sklearn._checks import check_name
+from treadle.sklearn._training import InverseScalingLR, Schedule
 
 __all__ = ["Perceptron"]
 
@@ -36,6 +37,13 @@ class Perceptron(Network):
     dropout: float
     residual: bool
 
+    def _check_parameters(self, incremental: bool) -> None:
+        super()._check_parameters(incremental)
+        check_name("activation", self.activation, _ACTIVATIONS)
+        check_name("learning_rate", self.learning_rate, ("constant", "invscaling", "adaptive"))
+        if self.learning_rate != "constant" and self.schedule is not None:
+            raise ValueError(f"schedule: expected None with learning_rate={self.learning_rate!r}, got {self.schedule!r}")
+
     def _build(self, features: int, outputs: int) -> nn.Module:
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
         layers: list[nn.Module] = []
@@ -47,7 +55,7 @@ class Perceptron(Network):
     def _hidden(self, features: int, size: int) -> list[nn.Module]:
         layers: list[nn.Module] = [self._linear(features, size)]
         layers += [nn.BatchNorm1d(size)] if self.batch_norm else []
-        layers += [choose("activation", self.activation, _ACTIVATIONS)()]
+        layers += [_ACTIVATIONS[self.activation]()]
         layers += [nn.Dropout(self.dropout, generator=self._generator)] if self.dropout else []
         return [nn.Residual(nn.Sequential(*layers))] if self.residual and features == size else layers
 
@@ -60,10 +68,7 @@ class Perceptron(Network):
         return layer
 
     def _make_schedule(self, optimizer: Optimizer, rows: int, batches: int) -> Schedule | None:
-        rate = choose("learning_rate", self.learning_rate, {name: name for name in ("constant", "invscaling", "adaptive")})
-        if rate != "constant" and self.schedule is not None:
-            raise ValueError(f"schedule: expected None with learning_rate={rate!r}, got {self.schedule!r}")
-        if rate == "invscaling" and self.solver == "sgd":
+        if self.learning_rate == "invscaling" and self.solver == "sgd":
             return InverseScalingLR(optimizer, rows, self.power_t)
         return super()._make_schedule(optimizer, rows, batches)
 

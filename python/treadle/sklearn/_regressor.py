@@ -13,7 +13,8 @@ from sklearn.utils import column_or_1d
 from treadle import _core
 from treadle._core import Tensor
 from treadle.sklearn._base import Array, Network
-from treadle.sklearn._training import Criterion, choose
+from treadle.sklearn._checks import check_name
+from treadle.sklearn._training import Criterion
 
 __all__ = ["NetworkRegressor"]
 
@@ -84,10 +85,15 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
             rounding = 10 * np.finfo(np.float64).eps * np.abs(self._center)
             self._spread = np.where(spread > rounding, spread, 1.0)
 
+    def _check_parameters(self, incremental: bool) -> None:
+        super()._check_parameters(incremental)
+        if not callable(self.loss):
+            check_name("loss", self.loss, _LOSSES)
+
     def _criterion(self) -> Criterion:
         if callable(self.loss):
             return Criterion(_Reduced(self.loss))
-        function, scale = choose("loss", self.loss, _LOSSES)
+        function, scale = _LOSSES[self.loss]
         return Criterion(function, scale * self.n_outputs_)
 
     def __sklearn_tags__(self) -> Any:
@@ -114,4 +120,8 @@ def _huber_loss(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
 
 
 # Squared errors are halved, as in scikit-learn; each loss is summed over the columns of y.
-_LOSSES = {"squared_error": (_core.mse_loss, 0.5), "absolute_error": (_core.l1_loss, 1.0), "huber": (_huber_loss, 1.0)}
+_LOSSES: dict[str, tuple[Callable[[Tensor, Tensor, str], Tensor], float]] = {
+    "squared_error": (_core.mse_loss, 0.5),
+    "absolute_error": (_core.l1_loss, 1.0),
+    "huber": (_huber_loss, 1.0),
+}

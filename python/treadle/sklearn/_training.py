@@ -21,6 +21,8 @@ from treadle.training import EarlyStopping
 from treadle.training.history import Value
 
 __all__ = [
+    "SCHEDULES",
+    "SOLVERS",
     "Array",
     "Criterion",
     "InverseScalingLR",
@@ -29,7 +31,6 @@ __all__ = [
     "Schedule",
     "Score",
     "Targets",
-    "choose",
     "make_optimizer",
     "make_schedule",
 ]
@@ -37,13 +38,6 @@ __all__ = [
 Array: TypeAlias = npt.NDArray[Any]
 Function: TypeAlias = Callable[[Tensor, Tensor, str], Tensor]
 Schedule: TypeAlias = LRScheduler | ReduceLROnPlateau
-
-
-def choose(parameter: str, value: Any, options: Any) -> Any:
-    """The option of a name; ValueError when there is none."""
-    if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{parameter}: expected one of {sorted(options)}, got {value!r}")
-    return options[value]
 
 
 class Targets(NamedTuple):
@@ -177,16 +171,18 @@ def make_optimizer(name: str, net: Module, rate: float, momentum: float, nestero
     parameters = [p for p in net.parameters() if p.requires_grad]
     parts: list[Any] = [[p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]]
     groups = [{"params": part, "weight_decay": 0.0} for part in parts if part]
-    made: Optimizer = choose("solver", name, _SOLVERS)(groups, rate, momentum, nesterov and momentum > 0)
-    return made
+    return SOLVERS[name](groups, rate, momentum, nesterov and momentum > 0)
 
 
-_SOLVERS: dict[str, Callable[[Any, float, float, bool], Optimizer]] = {
+SOLVERS: dict[str, Callable[[Any, float, float, bool], Optimizer]] = {
     "sgd": lambda groups, rate, momentum, nesterov: SGD(groups, rate, momentum, nesterov=nesterov),
     "adam": lambda groups, rate, momentum, nesterov: Adam(groups, rate),
     "adamw": lambda groups, rate, momentum, nesterov: AdamW(groups, rate),
     "rmsprop": lambda groups, rate, momentum, nesterov: RMSprop(groups, rate),
 }
+
+
+SCHEDULES = ("cosine", "one_cycle")
 
 
 def make_schedule(schedule: Any, optimizer: Optimizer, rate: float, epochs: int, batches: int) -> Schedule | None:
@@ -198,6 +194,4 @@ def make_schedule(schedule: Any, optimizer: Optimizer, rate: float, epochs: int,
         if not isinstance(made, LRScheduler | ReduceLROnPlateau):
             raise TypeError(f"schedule: expected a callable that makes a learning-rate schedule, got {type(made).__name__}")
         return made
-    if choose("schedule", schedule, {"cosine": True, "one_cycle": False}):
-        return CosineAnnealingLR(optimizer, epochs)
-    return OneCycleLR(optimizer, rate, epochs * batches)
+    return CosineAnnealingLR(optimizer, epochs) if schedule == "cosine" else OneCycleLR(optimizer, rate, epochs * batches)

@@ -69,8 +69,8 @@ CASES: list[tuple[Any, Any, dict[str, Any]]] = [
     (optim.AdamW, adamw, {"lr": 0.05, "betas": (0.0, 0.5), "weight_decay": 0.3, "maximize": True}),
     (optim.RMSprop, rmsprop, {"lr": 0.05}),
     (optim.RMSprop, rmsprop, {"lr": 0.05, "alpha": 0.5, "momentum": 0.9, "weight_decay": 0.1}),
-    (optim.RMSprop, rmsprop, {"lr": 0.05, "alpha": 0.99999999}),
-    (optim.RMSprop, rmsprop, {"lr": 0.05, "alpha": 0.99999999, "momentum": 0.9}),
+    (optim.RMSprop, rmsprop, {"lr": 5e-5, "alpha": 0.99999999}),
+    (optim.RMSprop, rmsprop, {"lr": 5e-5, "alpha": 0.99999999, "momentum": 0.9}),
     (optim.RMSprop, rmsprop, {"lr": 0.05, "centered": True, "maximize": True}),
     (optim.RMSprop, rmsprop, {"lr": 0.05, "centered": True, "momentum": 0.4, "alpha": 0.0, "eps": 0.1}),
 ]

@@ -2,11 +2,11 @@
 
 use super::convert::{check_device, only_tensor, shape_of};
 use super::dtype::optional_dtype;
-use super::error::run_whole;
+use super::error::{run_short, run_whole};
 use super::functions::finish;
 use super::tensor::PyTensor;
-use crate::array::{Array, DType, Dims};
-use crate::kernels::random::{Generator, check_probability};
+use crate::array::{DType, Dims};
+use crate::kernels::random::{Drawing, Generator, check_probability};
 use crate::{Result, Tensor, ops};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
@@ -31,6 +31,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct PyGenerator(Mutex<Generator>);
 
 impl PyGenerator {
+    /// Held only while the GIL is, and no longer than it takes to draw: the numbers are computed afterwards. So nobody waits for
+    /// it while this thread waits for the GIL, and it is free wherever the process may be forked.
     fn lock(&self) -> MutexGuard<'_, Generator> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,13 +129,12 @@ impl Wanted {
         py: Python<'_>,
         given: Given<'_, '_>,
         natural: DType,
-        f: impl FnOnce(&mut Generator, Dims, DType) -> Result<Array> + Send,
+        f: impl FnOnce(&mut Generator, Dims, DType) -> Result<Drawing<'static>>,
     ) -> PyResult<PyTensor> {
         let generator = given_or_default(py, given)?;
         let dtype = self.dtype.unwrap_or(natural);
-        // Locked inside the gateway, so that nobody waits for the lock while this thread waits for the GIL.
-        let cell = generator.get();
-        let array = run_whole(py, self.shape.size()?, || f(&mut cell.lock(), self.shape, dtype))?;
+        let drawing = run_short(|| f(&mut generator.get().lock(), self.shape, dtype))?;
+        let array = run_whole(py, self.shape.size()?, || drawing.compute())?;
         finish(Tensor::constant(array), self.requires_grad)
     }
 }
@@ -246,9 +247,12 @@ fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generat
         return Ok(PyTensor::new(x));
     }
     let generator = given_or_default(py, generator)?;
-    let cell = generator.get();
-    let y = run_whole(py, x.size(), || ops::dropout(&x, p, &mut cell.lock()))?;
-    Ok(PyTensor::new(y))
+    let mut start = run_short(|| {
+        let mut generator = generator.get().lock();
+        let start = *generator;
+        generator.dropout(x.array(), p).map(|_| start)
+    })?;
+    run_whole(py, x.size(), || ops::dropout(&x, p, &mut start)).map(PyTensor::new)
 }
 
 fn given_or_default(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<PyGenerator>> {

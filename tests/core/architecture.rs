@@ -10,6 +10,7 @@ const ROOMS: &[&str] = &["array", "kernels", "autograd", "ops", "optim", "python
 const UNSAFE: &[&str] = &[
     "array/pool.rs",
     "array/storage.rs",
+    "kernels/fork.rs",
     "kernels/gemm/direct.rs",
     "kernels/gemm/mod.rs",
     "kernels/gemm/panels.rs",

@@ -134,6 +134,24 @@ check()
     run(HEAD + code, "2", "inside")
 
 
+def test_an_optimizers_step_is_taken_in_all_groups_or_in_none() -> None:
+    code = """
+from treadle import optim
+params = [nn.Parameter(treadle.ones(300_000)) for _ in range(6)]
+for p in params:
+    p.grad = treadle.ones(300_000)
+optimizer = optim.Adam([{"params": [p]} for p in params])
+def steps():
+    while True:
+        optimizer.step()
+for i in range(15):
+    interrupted(steps)
+    counts = {group["steps"][0] for group in optimizer.param_groups}
+    assert len(counts) == 1, counts
+"""
+    run(HEAD + code, "1", "inside")
+
+
 def test_a_handler_in_the_middle_of_backward_sees_the_mode_of_its_caller() -> None:
     code = """
 seen = []

@@ -12,6 +12,7 @@ use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
+use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A stream of random numbers (Philox4x32-10), the same on every platform and at any number of threads.
@@ -91,12 +92,31 @@ impl PyGenerator {
     }
 }
 
+/// The default generator of all threads.
+fn shared_generator(py: Python<'_>) -> PyResult<&Py<PyGenerator>> {
+    static SHARED: PyOnceLock<Py<PyGenerator>> = PyOnceLock::new();
+    SHARED.get_or_try_init(py, || Py::new(py, PyGenerator(Mutex::new(Generator::new(0)))))
+}
+
+thread_local! {
+    /// What stands in for the default generator on this thread.
+    static OWN: RefCell<Option<Py<PyGenerator>>> = const { RefCell::new(None) };
+}
+
 /// The generator used where none is given.
 #[pyfunction]
 fn default_generator(py: Python<'_>) -> PyResult<Py<PyGenerator>> {
-    static DEFAULT: PyOnceLock<Py<PyGenerator>> = PyOnceLock::new();
-    let generator = DEFAULT.get_or_try_init(py, || Py::new(py, PyGenerator(Mutex::new(Generator::new(0)))))?;
-    Ok(generator.clone_ref(py))
+    match OWN.with_borrow(|own| own.as_ref().map(|own| own.clone_ref(py))) {
+        Some(own) => Ok(own),
+        None => shared_generator(py).map(|shared| shared.clone_ref(py)),
+    }
+}
+
+/// Lets a generator, or none, stand in for the default one on this thread, and returns what did before.
+#[pyfunction]
+#[pyo3(signature = (own))]
+fn _set_default_generator(own: Option<Py<PyGenerator>>) -> Option<Py<PyGenerator>> {
+    OWN.replace(own)
 }
 
 /// Seeds the default generator, and returns it.
@@ -255,8 +275,12 @@ fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generat
     run_whole(py, x.size(), || ops::dropout(&x, p, &mut start)).map(PyTensor::new)
 }
 
+/// What to draw from. The default generator of all threads is as good as none, so that what stands in for it does so there as well.
 fn given_or_default(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<PyGenerator>> {
-    given.map_or_else(|| default_generator(py), |g| Ok(g.clone().unbind()))
+    match given {
+        Some(given) if !given.is(shared_generator(py)?) => Ok(given.clone().unbind()),
+        _ => default_generator(py),
+    }
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -264,6 +288,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($name:ident),+ $(,)?) => { $(m.add_function(wrap_pyfunction!($name, m)?)?;)+ };
     }
     m.add_class::<PyGenerator>()?;
-    add_all!(default_generator, manual_seed, rand, randn, uniform, normal, randint, bernoulli, randperm, dropout);
+    add_all!(default_generator, _set_default_generator, manual_seed, rand, randn, uniform, normal, randint, bernoulli, randperm, dropout);
     Ok(())
 }

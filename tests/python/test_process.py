@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import treadle
@@ -294,6 +295,26 @@ def test_threads_that_share_a_leaf_lose_no_gradient() -> None:
         thread.join(60)
     assert w.grad is not None
     assert (w.grad == 80).all()
+
+
+@pytest.mark.parametrize("generator", [None, treadle.default_generator()], ids=["none", "the default by name"])
+def test_a_checkpoint_repeats_its_draws_on_its_own_thread_only(generator: treadle.Generator | None) -> None:
+    elsewhere: list[list[float]] = []
+
+    def function(x: treadle.Tensor) -> treadle.Tensor:
+        thread = threading.Thread(target=lambda: elsewhere.append(treadle.rand(4).tolist()))
+        dropped = nn.functional.dropout(x, 0.5, generator=generator)
+        thread.start()
+        thread.join()
+        return dropped
+
+    x = treadle.ones(1000, requires_grad=True)
+    y = nn.checkpoint(function, x)
+    here = treadle.rand(4).tolist()
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
+    assert len({tuple(drawn) for drawn in [*elsewhere, here, treadle.rand(4).tolist()]}) == 4
 
 
 def test_ctrl_c_stops_a_loop() -> None:

@@ -337,6 +337,7 @@ class Generator:
     def __setstate__(self, state: tuple[int, int]) -> None: ...
 
 def default_generator() -> Generator: ...
+def _set_default_generator(own: Generator | None) -> Generator | None: ...
 def manual_seed(seed: int) -> Generator: ...
 def rand(
     *shape: Any,
@@ -441,43 +442,10 @@ def _set_label(label: Callable[[Any, Any], str]) -> None: ...
 def _set_grad_enabled(on: bool) -> bool: ...
 def _is_recomputing() -> bool: ...
 
-# optimizers: one call per step over all parameters
-def sgd_step(
-    params: Sequence[Tensor],
-    momentum_buffers: list[Tensor | None],
-    lr: float,
-    momentum: float,
-    dampening: float,
-    nesterov: bool,
-    weight_decay: float,
-    maximize: bool,
-) -> None: ...
-def adam_step(
-    params: Sequence[Tensor],
-    exp_avgs: list[Tensor | None],
-    exp_avg_sqs: list[Tensor | None],
-    steps: list[int],
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    maximize: bool,
-) -> None: ...
-def rmsprop_step(
-    params: Sequence[Tensor],
-    square_avgs: list[Tensor | None],
-    momentum_buffers: list[Tensor | None],
-    grad_avgs: list[Tensor | None],
-    lr: float,
-    alpha: float,
-    eps: float,
-    weight_decay: float,
-    momentum: float,
-    centered: bool,
-    maximize: bool,
-) -> None: ...
+# optimizers: one call per step over all groups, as tuples of parameters, states and options
+def sgd_step(groups: Sequence[tuple[Any, ...]]) -> None: ...
+def adam_step(groups: Sequence[tuple[Any, ...]]) -> None: ...
+def rmsprop_step(groups: Sequence[tuple[Any, ...]]) -> None: ...
 def clear_gradients(params: Sequence[Tensor]) -> None: ...
 def all_finite(tensors: Sequence[Tensor]) -> builtins.bool: ...
 def clip_grad_norm(params: Sequence[Tensor], max_norm: float, norm_type: float = 2.0) -> float: ...

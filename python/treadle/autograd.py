@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from treadle._core import Tensor, _checkpoint, _custom, _set_grad_enabled, default_generator, grad, is_grad_enabled
+from treadle._core import (
+    Generator,
+    Tensor,
+    _checkpoint,
+    _custom,
+    _set_default_generator,
+    _set_grad_enabled,
+    default_generator,
+    grad,
+    is_grad_enabled,
+)
 
 if TYPE_CHECKING:
     from treadle.gradcheck import gradcheck, gradgradcheck
@@ -142,6 +153,16 @@ class enable_grad(_Recording):
         super().__init__(True)
 
 
+@contextmanager
+def drawing_from(generator: Generator) -> Iterator[None]:
+    """What draws from the default generator inside, on this thread, draws from this one."""
+    before = _set_default_generator(generator)
+    try:
+        yield
+    finally:
+        _set_default_generator(before)
+
+
 def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Runs `function(*inputs)` and, in backward, runs it again instead of keeping what it saved.
 
@@ -163,8 +184,7 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
     Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
     """
-    generator = default_generator()
-    start = generator.get_state()
+    start = default_generator().get_state()
     done = False
 
     def again(*xs: Tensor) -> Tensor:
@@ -172,12 +192,10 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if not done:
             done = True
             return function(*xs)
-        now = generator.get_state()
-        generator.set_state(start)
-        try:
+        own = Generator()
+        own.set_state(start)
+        with drawing_from(own):
             return function(*xs)
-        finally:
-            generator.set_state(now)
 
     return _checkpoint(again, *inputs)
 

@@ -5,6 +5,7 @@
 
 pub mod dtype;
 mod group;
+mod poison;
 mod pool;
 pub mod shape;
 mod stats;

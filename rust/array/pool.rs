@@ -4,8 +4,8 @@
 //! (fresh memory is zeroed, reused memory holds old values). No call here ever waits for a lock, so a forked child
 //! cannot hang on one that another thread held.
 
-use super::group;
 use super::stats::{Counted, Counters, MemoryStats};
+use super::{group, poison};
 use std::alloc::Layout as Memory;
 use std::cell::RefCell;
 use std::path::Path;
@@ -88,36 +88,6 @@ impl Block {
             unsafe { std::alloc::dealloc(self.ptr.as_ptr(), memory(bytes)) }
         }
     }
-}
-
-/// For `make sanitize`: of the pool's memory only the bytes asked for, of blocks in use, may be touched.
-#[cfg(asan)]
-mod poison {
-    use std::ptr::NonNull;
-
-    unsafe extern "C" {
-        fn __asan_poison_memory_region(start: *const u8, bytes: usize);
-        fn __asan_unpoison_memory_region(start: *const u8, bytes: usize);
-    }
-
-    pub fn open(start: NonNull<u8>, bytes: usize) {
-        // SAFETY: it only notes in the sanitizer's shadow what may be touched.
-        unsafe { __asan_unpoison_memory_region(start.as_ptr(), bytes) }
-    }
-
-    pub fn close(start: NonNull<u8>, from: usize, to: usize) {
-        // SAFETY: as above.
-        unsafe { __asan_poison_memory_region(start.as_ptr().wrapping_add(from), to - from) }
-    }
-}
-#[cfg(not(asan))]
-mod poison {
-    use std::ptr::NonNull;
-
-    #[inline(always)]
-    pub fn open(_start: NonNull<u8>, _bytes: usize) {}
-    #[inline(always)]
-    pub fn close(_start: NonNull<u8>, _from: usize, _to: usize) {}
 }
 
 fn memory(bytes: usize) -> Memory {
@@ -226,7 +196,7 @@ fn shared() -> Option<MutexGuard<'static, Shared>> {
     None
 }
 
-/// Bytes of memory this process may use: the machine's, or its control group's limit where that is lower.
+/// Bytes of memory this process may use: the machine's, or the limit of its control group or address space where that is lower.
 pub fn memory_limit() -> usize {
     // 0 until the first thread has asked; another that asks meanwhile finds out for itself, rather than wait.
     static LIMIT: AtomicUsize = AtomicUsize::new(0);
@@ -245,7 +215,15 @@ fn find_memory_limit() -> usize {
     let machine = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES).max(0) * libc::sysconf(libc::_SC_PAGESIZE).max(0) };
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = group::limit(Path::new("/sys/fs/cgroup"), &groups);
-    group.unwrap_or(usize::MAX).min(if machine > 0 { machine as usize } else { usize::MAX })
+    group.unwrap_or(usize::MAX).min(if machine > 0 { machine as usize } else { usize::MAX }).min(address_space())
+}
+
+/// Bytes of addresses this process may have.
+fn address_space() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: getrlimit only writes to the struct it is given.
+    unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
 fn cap() -> usize {
@@ -277,11 +255,18 @@ fn give_shared(block: Block) {
     }
 }
 
-/// A block of at least `bytes` bytes, or `None` when there is not that much memory.
+/// A block of at least `bytes` bytes, or `None` when there is not that much memory, even without what is cached.
 pub(super) fn take(bytes: usize) -> Option<Block> {
     if bytes > memory_limit() {
         return None;
     }
+    cached_or_new(bytes).or_else(|| {
+        empty_cache();
+        cached_or_new(bytes)
+    })
+}
+
+fn cached_or_new(bytes: usize) -> Option<Block> {
     let class = class_of(bytes);
     let size = class_bytes(class);
     let cached = |local: &mut Local| if size <= SMALL { local.lists.get_mut(class)?.pop() } else { None };
@@ -336,9 +321,20 @@ pub fn empty_cache() {
     mine.into_iter().chain(others.unwrap_or_default()).flatten().for_each(Block::to_system);
 }
 
-/// Sets how many bytes the shared lists may keep; 0 restores the default, a quarter of the memory there is.
+/// Sets how many bytes the shared lists may keep, and returns what is beyond to the system, the largest blocks first; 0 restores the
+/// default, a quarter of the memory there is.
 pub fn set_cache_cap(bytes: usize) {
     CAP.store(bytes, Relaxed);
+    let Some(mut all) = shared() else { return };
+    let Shared { lists, cached, .. } = &mut *all;
+    for list in lists.iter_mut().rev() {
+        while *cached > cap()
+            && let Some(block) = list.pop()
+        {
+            *cached -= block.bytes();
+            block.to_system();
+        }
+    }
 }
 
 #[cfg(test)]

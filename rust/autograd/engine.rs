@@ -6,7 +6,7 @@
 use super::anomaly;
 use super::linear::{accumulate, cast, sum_to};
 use super::mode::with_recording;
-use super::node::{Edge, Inputs, Leaf, Node};
+use super::node::{Adding, Edge, Inputs, Leaf, Node};
 use super::tensor::Tensor;
 use crate::array::{Array, Scalar};
 use crate::kernels::interrupt;
@@ -109,17 +109,23 @@ impl Sweep {
         Ok(())
     }
 
-    /// Adds what arrived at leaves to their gradients.
+    /// Adds what arrived at leaves to their gradients: first all sums, so that an error leaves every gradient as it was.
     fn give_to_leaves(&mut self) -> Result<()> {
+        // In one order, so that no two sweeps wait for each other.
+        self.leaves.sort_unstable_by_key(|leaf| leaf.id);
+        let _adding: SmallVec<[Adding<'_>; ROOM]> = self.leaves.iter().map(|leaf| leaf.adding()).collect();
         for leaf in &self.leaves {
-            let fresh = self.pending.remove(&leaf.id).expect("a reached leaf has a gradient");
-            let _after_the_lock;
-            let mut slot = leaf.grad();
-            _after_the_lock = slot.as_ref().and_then(|sum| sum.array().if_shared());
-            *slot = Some(match slot.take() {
-                Some(sum) => accumulate(sum, &fresh)?,
-                None => fresh,
-            });
+            let held = leaf.grad().clone();
+            if let Some(held) = held {
+                let fresh = self.pending.remove(&leaf.id).expect("a reached leaf has a gradient");
+                self.pending.insert(leaf.id, accumulate(fresh, &held)?);
+            }
+        }
+        for leaf in &self.leaves {
+            let sum = self.pending.remove(&leaf.id);
+            // Dropped after the lock: a recorded gradient may hold objects of Python.
+            let before = std::mem::replace(&mut *leaf.grad(), sum);
+            drop(before);
         }
         Ok(())
     }

@@ -47,3 +47,31 @@ pub fn is_recomputing() -> bool {
 pub fn set_recomputing(on: bool) -> bool {
     RECOMPUTING.replace(on)
 }
+
+/// Whether operations are recorded and a forward is run again: what Python code on a thread sees of its surroundings.
+#[derive(Clone, Copy)]
+pub struct Mode {
+    recording: bool,
+    recomputing: bool,
+}
+
+impl Mode {
+    /// That of this thread.
+    pub fn current() -> Mode {
+        Mode { recording: is_recording(), recomputing: is_recomputing() }
+    }
+
+    fn set(self) {
+        set_recording(self.recording);
+        set_recomputing(self.recomputing);
+    }
+
+    /// Runs `f` in this mode and restores what was before.
+    pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        let before = Mode::current();
+        self.set();
+        let result = f();
+        before.set();
+        result
+    }
+}

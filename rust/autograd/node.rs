@@ -9,9 +9,13 @@ use super::engine::Sweep;
 use super::tensor::Tensor;
 use crate::Result;
 use crate::array::{Array, DType, Dims};
+use crate::kernels::fork;
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// An operation that was recorded: its fields are exactly what it saved.
@@ -48,17 +52,41 @@ pub struct Leaf {
     pub(super) dtype: DType,
     /// Whether gradients flow here now.
     wanted: AtomicBool,
+    /// The process of which a thread adds to the gradient, by [`fork::generation`] from 1 on; 0 if none does.
+    adding: AtomicUsize,
     grad: Mutex<Option<Tensor>>,
+}
+
+/// The right to add to the gradient of a leaf. It is not the gradient's lock, since adding is long and may want the GIL, and no
+/// lock at all, since a forked child must not wait for a thread of its parent's.
+pub(super) struct Adding<'a>(&'a Leaf);
+
+impl Drop for Adding<'_> {
+    fn drop(&mut self) {
+        self.0.adding.store(0, Release);
+    }
 }
 
 impl Leaf {
     pub(super) fn new(shape: Dims, dtype: DType) -> Leaf {
-        Leaf { id: next_id(), shape, dtype, wanted: AtomicBool::new(true), grad: Mutex::new(None) }
+        Leaf { id: next_id(), shape, dtype, wanted: AtomicBool::new(true), adding: AtomicUsize::new(0), grad: Mutex::new(None) }
     }
 
     /// Lets gradients flow here, or stops them. Graphs lead here all the same, so they flow again once they are let.
     pub(super) fn want(&self, on: bool) {
         self.wanted.store(on, Relaxed);
+    }
+
+    /// Waits until no other thread adds to the gradient.
+    pub(super) fn adding(&self) -> Adding<'_> {
+        let here = fork::generation() + 1;
+        loop {
+            let held = self.adding.load(Relaxed);
+            if held != here && self.adding.compare_exchange(held, here, Acquire, Relaxed).is_ok() {
+                return Adding(self);
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// The accumulated gradient.

@@ -3,6 +3,7 @@
 pub mod arith;
 pub mod columns;
 pub mod finite;
+pub mod fork;
 pub mod gemm;
 pub mod index;
 pub mod interrupt;

@@ -25,6 +25,6 @@ impl Op for Dropout {
 /// Zeroes elements with probability `p`, whatever they hold, and scales the others by 1/(1 − p).
 pub fn dropout(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
     let drawn_at = *generator;
-    let y = generator.dropout(x.array(), p)?;
+    let y = generator.dropout(x.array(), p)?.compute()?;
     Ok(Tensor::record(y, &[x], || Dropout { p, drawn_at }))
 }

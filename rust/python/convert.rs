@@ -62,10 +62,14 @@ pub fn natural(s: Scalar) -> DType {
 }
 
 fn copy_buffer<T: pyo3::buffer::Element + Element>(array: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Array> {
+    let mut out = Array::unfilled(T::DTYPE, Dims::new(shape)?)?;
+    if out.size() == 0 {
+        // Its address may be no place for elements, which buffers are refused for.
+        return Ok(out);
+    }
     // PyO3 reads no shape from the buffer of a 0-d array.
     let array = if shape.is_empty() { &array.call_method1("reshape", (1,))? } else { array };
     let buffer = PyBuffer::<T>::get(array)?;
-    let mut out = Array::unfilled(T::DTYPE, Dims::new(shape)?)?;
     buffer.copy_to_slice(array.py(), out.fresh::<T>())?;
     Ok(out)
 }
@@ -131,7 +135,7 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
         }
     })?;
     let array = from_ndarray(&made).map_err(|error| {
-        if is_array {
+        if is_array || !error.is_instance_of::<PyTypeError>(object.py()) {
             error
         } else {
             PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list of numbers, got {}", object.get_type()))
@@ -246,7 +250,10 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
     {
         return Ok(Index::Int(i));
     }
-    let t = tensor_like(object, None).map_err(|_| {
+    let t = tensor_like(object, None).map_err(|error| {
+        if error.is_instance_of::<pyo3::exceptions::PyMemoryError>(object.py()) {
+            return error;
+        }
         let message = match object.getattr("dtype") {
             Ok(dtype) => format!("index: expected an array of bools or of integers that fit 64 bits with their sign, got dtype {dtype}"),
             Err(_) => format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type()),

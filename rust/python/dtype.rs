@@ -5,7 +5,7 @@ use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyModule, PyString, PyType};
+use pyo3::types::{PyString, PyType};
 
 /// An element type: float32, float64, int64, uint8 or bool. Equal to its own name and to NumPy's dtype.
 #[pyclass(name = "DType", module = "treadle", frozen)]
@@ -46,10 +46,15 @@ impl PyDType {
             _ => None,
         }
     }
-    fn __reduce__(&self, py: Python<'_>) -> PyResult<(Py<PyAny>, (&'static str,))> {
-        let lookup = PyModule::import(py, "treadle._core")?.getattr("_dtype")?;
-        Ok((lookup.unbind(), (self.0.name(),)))
+    /// The name of a global of treadle, so that copies are the same object.
+    fn __reduce__(&self) -> &'static str {
+        global_name(self.0)
     }
+}
+
+/// What treadle calls an element type; NumPy's name, but for the builtin `bool`.
+pub fn global_name(dtype: DType) -> &'static str {
+    if dtype == DType::Bool { "bool_" } else { dtype.name() }
 }
 
 /// The element type that a Python object names.

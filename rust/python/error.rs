@@ -2,8 +2,9 @@
 
 use crate::Error;
 use crate::autograd::anomaly;
+use crate::autograd::mode::Mode;
 use crate::error::Foreign;
-use crate::kernels::interrupt;
+use crate::kernels::{fork, interrupt};
 use pyo3::exceptions::{PyFloatingPointError, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -47,7 +48,10 @@ pub fn run_whole<R: Send>(py: Python<'_>, elements: usize, work: impl FnOnce() -
 }
 
 thread_local! {
-    static MAIN: Cell<Option<bool>> = const { Cell::new(None) };
+    /// Whether this is the main thread, and the process where it was asked: a child has the thread that forked as its main one.
+    static MAIN: Cell<Option<(usize, bool)>> = const { Cell::new(None) };
+    /// The mode that watched work was begun in: what handlers of signals in the middle of it see.
+    static BEGUN: Cell<Option<Mode>> = const { Cell::new(None) };
     /// What the handler of a signal raised.
     static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
@@ -58,23 +62,31 @@ fn is_main_thread(py: Python<'_>) -> bool {
         let threading = py.import("threading")?;
         threading.call_method0("main_thread")?.getattr("ident")?.eq(threading.call_method0("get_ident")?)
     };
-    MAIN.get().unwrap_or_else(|| {
-        let main = ask().unwrap_or(false);
-        MAIN.set(Some(main));
-        main
-    })
+    let process = fork::generation();
+    let known = MAIN.get().filter(|known| known.0 == process);
+    known
+        .unwrap_or_else(|| {
+            let asked = (process, ask().unwrap_or(false));
+            MAIN.set(Some(asked));
+            asked
+        })
+        .1
 }
 
 /// Runs the handlers of signals that came, and says whether one of them raised.
 fn signals() -> bool {
-    let raised = Python::attach(|py| py.check_signals()).err();
+    let check = || Python::attach(|py| py.check_signals()).err();
+    let raised = BEGUN.get().map_or_else(check, |mode| mode.run(check));
     let any = raised.is_some();
     RAISED.set(raised);
     any
 }
 
 fn interruptible<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
-    match interrupt::watched(signals, || run_short(work)) {
+    let outer = BEGUN.replace(Some(Mode::current()));
+    let outcome = interrupt::watched(signals, || run_short(work));
+    BEGUN.set(outer);
+    match outcome {
         (result, false) => result,
         (_, true) => {
             // Numbers of unfinished work are no anomaly.

@@ -4,7 +4,7 @@ use super::convert::{element, numpy, to_numpy};
 use super::tensor::PyTensor;
 use crate::Tensor;
 use crate::array::{Array, DType, Scalar};
-use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
@@ -171,7 +171,13 @@ impl PyTensor {
     fn __copy__(&self) -> PyTensor {
         PyTensor::new(self.tensor())
     }
+    /// RuntimeError for the result of a recorded operation, which a copy would silently take off its graph.
     fn __deepcopy__<'py>(slf: &Bound<'py, Self>, memo: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+        let op = slf.get().lock().op_name();
+        if let Some(op) = op {
+            let message = format!("deepcopy: expected a tensor made by the user, got the result of a recorded {op}; use detach() first");
+            return Err(PyRuntimeError::new_err(message));
+        }
         let (class, arguments) = slf.call_method0("__reduce__")?.extract::<(Bound<'py, PyAny>, Bound<'py, PyTuple>)>()?;
         let fresh = class.call1(arguments)?;
         memo.set_item(slf.as_ptr() as usize, &fresh)?;

@@ -21,7 +21,7 @@ mod tape;
 mod tensor;
 
 use crate::array::DType;
-use dtype::{PyDType, dtype_object};
+use dtype::{PyDType, dtype_object, global_name};
 use pyo3::prelude::*;
 
 /// The compiled core of treadle.
@@ -32,8 +32,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<tensor::PyTensor>()?;
     m.add_class::<PyDType>()?;
     for dtype in DType::ALL {
-        let name = if dtype == DType::Bool { "bool_" } else { dtype.name() };
-        m.add(name, dtype_object(m.py(), dtype)?)?;
+        m.add(global_name(dtype), dtype_object(m.py(), dtype)?)?;
     }
     functions::register(m)?;
     tape::register(m)?;

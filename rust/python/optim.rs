@@ -1,4 +1,4 @@
-//! Optimizer steps: one call over all parameters of a group.
+//! Optimizer steps: one call over all parameters of all groups, so that no signal comes between.
 //!
 //! Invariant: every parameter, gradient and state is checked before the first one changes. States live in lists that run
 //! parallel to the parameters; where one is None it starts at zero and is put into the list.
@@ -49,8 +49,11 @@ fn gradient(param: &Bound<'_, PyTensor>) -> Option<Array> {
     param.get().lock().grad().map(Tensor::into_array)
 }
 
-/// The parameters that have a gradient, checked together with their states; new states are in the lists afterwards.
-fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Slot<'_, 'py>]) -> PyResult<Vec<Ready<'py>>> {
+/// States that were made for a step, with the lists and places they are for.
+type Made<'py> = Vec<(Bound<'py, PyList>, usize, Bound<'py, PyTensor>)>;
+
+/// The parameters that have a gradient, checked together with their states; new states are put into `made`.
+fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Slot<'_, 'py>], made: &mut Made<'py>) -> PyResult<Vec<Ready<'py>>> {
     let n = params.len()?;
     for Slot(_, list) in slots {
         if list.len() != n {
@@ -58,7 +61,6 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
         }
     }
     let mut found = Vec::with_capacity(n);
-    let mut made = Vec::new();
     for (at, param) in params.try_iter()?.enumerate() {
         let param = param?.cast_into::<PyTensor>()?;
         let held = param.get().lock();
@@ -72,7 +74,7 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
             if item.is_none() {
                 let fresh = Array::zeros(held.shape(), held.dtype())?;
                 let fresh = Bound::new(py, PyTensor::new(Tensor::constant(fresh)))?;
-                made.push((k, at, fresh.clone()));
+                made.push(((*list).clone(), at, fresh.clone()));
                 states.push(fresh);
                 first |= k == 0;
             } else {
@@ -84,99 +86,99 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
         drop(held);
         found.push(Ready { at, param, states, first });
     }
-    made.into_iter().try_for_each(|(k, at, fresh)| slots[k].1.set_item(at, fresh))?;
     Ok(found)
 }
 
+/// Checks all groups and puts the states that were made into their lists; then the groups may be updated.
+fn all_ready<'a, 'py, G>(
+    groups: &'a [G],
+    mut check: impl FnMut(&'a G, &mut Made<'py>) -> PyResult<Vec<Ready<'py>>>,
+) -> PyResult<Vec<(&'a G, Vec<Ready<'py>>)>> {
+    let mut made = Made::new();
+    let checked: Vec<_> = groups.iter().map(|group| Ok((group, check(group, &mut made)?))).collect::<PyResult<_>>()?;
+    made.into_iter().try_for_each(|(list, at, fresh)| list.set_item(at, fresh))?;
+    Ok(checked)
+}
+
+/// params, momentum buffers, lr, momentum, dampening, nesterov, weight decay, maximize
+#[derive(FromPyObject)]
+struct SgdGroup<'py>(Bound<'py, PyAny>, Bound<'py, PyList>, f64, f64, f64, bool, f64, bool);
+
 /// One SGD step.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
-fn sgd_step<'py>(
-    py: Python<'py>,
-    params: &Bound<'py, PyAny>,
-    momentum_buffers: &Bound<'py, PyList>,
-    lr: f64,
-    momentum: f64,
-    dampening: f64,
-    nesterov: bool,
-    weight_decay: f64,
-    maximize: bool,
-) -> PyResult<()> {
-    let sgd = Sgd { lr, momentum, dampening, nesterov, weight_decay, maximize };
-    let slots = [Slot("momentum buffer", momentum_buffers)];
-    for r in ready(py, "sgd_step", params, if momentum == 0.0 { &[] } else { &slots })? {
-        r.update(|p, g, states| sgd.update(p, g, states.first_mut().map(|b| &mut **b), r.first))?;
+fn sgd_step<'py>(py: Python<'py>, groups: Vec<SgdGroup<'py>>) -> PyResult<()> {
+    let checked = all_ready(&groups, |SgdGroup(params, buffers, _, momentum, ..), made| {
+        let slots = [Slot("momentum buffer", buffers)];
+        ready(py, "sgd_step", params, if *momentum == 0.0 { &[] } else { &slots }, made)
+    })?;
+    for (&SgdGroup(_, _, lr, momentum, dampening, nesterov, weight_decay, maximize), group) in checked {
+        let sgd = Sgd { lr, momentum, dampening, nesterov, weight_decay, maximize };
+        for r in group {
+            r.update(|p, g, states| sgd.update(p, g, states.first_mut().map(|b| &mut **b), r.first))?;
+        }
     }
     Ok(())
 }
+
+/// params, first moments, second moments, steps, lr, beta1, beta2, eps, weight decay, whether it is decoupled, maximize
+#[derive(FromPyObject)]
+struct AdamGroup<'py>(Bound<'py, PyAny>, Bound<'py, PyList>, Bound<'py, PyList>, Bound<'py, PyList>, f64, f64, f64, f64, f64, bool, bool);
 
 /// One Adam step; `steps` counts the steps of each parameter and is moved on.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
-fn adam_step<'py>(
-    py: Python<'py>,
-    params: &Bound<'py, PyAny>,
-    exp_avgs: &Bound<'py, PyList>,
-    exp_avg_sqs: &Bound<'py, PyList>,
-    steps: &Bound<'py, PyList>,
-    lr: f64,
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-    weight_decay: f64,
-    decoupled: bool,
-    maximize: bool,
-) -> PyResult<()> {
-    if steps.len() != params.len()? {
-        return Err(PyValueError::new_err(format!("adam_step: expected one count per parameter ({}), got {}", params.len()?, steps.len())));
-    }
-    let counts: Vec<u64> = steps.extract()?;
-    let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, maximize };
-    let mut latest = (0, adam.factors(0));
-    for r in ready(py, "adam_step", params, &[Slot("first moment", exp_avgs), Slot("second moment", exp_avg_sqs)])? {
-        let t = counts[r.at] + 1;
-        // As a rule all parameters are at the same step.
-        if latest.0 != t {
-            latest = (t, adam.factors(t));
+fn adam_step<'py>(py: Python<'py>, groups: Vec<AdamGroup<'py>>) -> PyResult<()> {
+    let mut counts: Vec<Vec<u64>> = Vec::with_capacity(groups.len());
+    let checked = all_ready(&groups, |AdamGroup(params, exp_avgs, exp_avg_sqs, steps, ..), made| {
+        if steps.len() != params.len()? {
+            return Err(PyValueError::new_err(format!("adam_step: expected one count per parameter ({}), got {}", params.len()?, steps.len())));
         }
-        r.update(|p, g, states| {
-            let [m, v] = states else { unreachable!("two slots") };
-            latest.1.update(p, g, m, v)
-        })?;
-        steps.set_item(r.at, t)?;
+        counts.push(steps.extract()?);
+        ready(py, "adam_step", params, &[Slot("first moment", exp_avgs), Slot("second moment", exp_avg_sqs)], made)
+    })?;
+    for ((group, found), counts) in checked.into_iter().zip(counts) {
+        let &AdamGroup(_, _, _, ref steps, lr, beta1, beta2, eps, weight_decay, decoupled, maximize) = group;
+        let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, maximize };
+        let mut latest = (0, adam.factors(0));
+        for r in found {
+            let t = counts[r.at] + 1;
+            // As a rule all parameters are at the same step.
+            if latest.0 != t {
+                latest = (t, adam.factors(t));
+            }
+            r.update(|p, g, states| {
+                let [m, v] = states else { unreachable!("two slots") };
+                latest.1.update(p, g, m, v)
+            })?;
+            steps.set_item(r.at, t)?;
+        }
     }
     Ok(())
 }
 
+/// params, square averages, momentum buffers, gradient averages, lr, alpha, eps, weight decay, momentum, centered, maximize
+#[derive(FromPyObject)]
+struct RmsPropGroup<'py>(Bound<'py, PyAny>, Bound<'py, PyList>, Bound<'py, PyList>, Bound<'py, PyList>, f64, f64, f64, f64, f64, bool, bool);
+
 /// One RMSprop step; momentum buffers and gradient averages are used where they are on.
 #[pyfunction]
-#[allow(clippy::too_many_arguments)]
-fn rmsprop_step<'py>(
-    py: Python<'py>,
-    params: &Bound<'py, PyAny>,
-    square_avgs: &Bound<'py, PyList>,
-    momentum_buffers: &Bound<'py, PyList>,
-    grad_avgs: &Bound<'py, PyList>,
-    lr: f64,
-    alpha: f64,
-    eps: f64,
-    weight_decay: f64,
-    momentum: f64,
-    centered: bool,
-    maximize: bool,
-) -> PyResult<()> {
-    let rule = RmsProp { lr, alpha, eps, weight_decay, momentum, maximize };
-    let mut slots: SmallVec<[Slot<'_, '_>; 3]> = SmallVec::new();
-    slots.push(Slot("square average", square_avgs));
-    slots.extend(centered.then_some(Slot("gradient average", grad_avgs)));
-    slots.extend((momentum > 0.0).then_some(Slot("momentum buffer", momentum_buffers)));
-    for r in ready(py, "rmsprop_step", params, &slots)? {
-        r.update(|p, g, states| {
-            let mut states = states.iter_mut().map(|s| &mut **s);
-            let square = states.next().expect("always there");
-            let mean = if centered { states.next() } else { None };
-            rule.update(p, g, square, mean, states.next())
-        })?;
+fn rmsprop_step<'py>(py: Python<'py>, groups: Vec<RmsPropGroup<'py>>) -> PyResult<()> {
+    let checked = all_ready(&groups, |RmsPropGroup(params, squares, buffers, means, _, _, _, _, momentum, centered, _), made| {
+        let mut slots: SmallVec<[Slot<'_, '_>; 3]> = SmallVec::new();
+        slots.push(Slot("square average", squares));
+        slots.extend(centered.then_some(Slot("gradient average", means)));
+        slots.extend((*momentum > 0.0).then_some(Slot("momentum buffer", buffers)));
+        ready(py, "rmsprop_step", params, &slots, made)
+    })?;
+    for (&RmsPropGroup(_, _, _, _, lr, alpha, eps, weight_decay, momentum, centered, maximize), group) in checked {
+        let rule = RmsProp { lr, alpha, eps, weight_decay, momentum, maximize };
+        for r in group {
+            r.update(|p, g, states| {
+                let mut states = states.iter_mut().map(|s| &mut **s);
+                let square = states.next().expect("always there");
+                let mean = if centered { states.next() } else { None };
+                rule.update(p, g, square, mean, states.next())
+            })?;
+        }
     }
     Ok(())
 }

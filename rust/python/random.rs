@@ -2,16 +2,17 @@
 
 use super::convert::{check_device, one_shape_of, only_tensor, shape_of};
 use super::dtype::optional_dtype;
-use super::error::run_whole;
+use super::error::{run_short, run_whole};
 use super::functions::{Object, finish};
 use super::tensor::PyTensor;
-use crate::array::{Array, DType, Dims};
-use crate::kernels::random::{Generator, check_probability};
+use crate::array::{DType, Dims};
+use crate::kernels::random::{Drawing, Generator, check_probability};
 use crate::{Result, Tensor, ops};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
+use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A stream of random numbers (Philox4x32-10), the same on every platform and at any number of threads.
@@ -31,6 +32,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct PyGenerator(Mutex<Generator>);
 
 impl PyGenerator {
+    /// Held only while the GIL is, and no longer than it takes to draw: the numbers are computed afterwards. So nobody waits for
+    /// it while this thread waits for the GIL, and it is free wherever the process may be forked.
     fn lock(&self) -> MutexGuard<'_, Generator> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,12 +92,31 @@ impl PyGenerator {
     }
 }
 
+/// The default generator of all threads.
+fn shared_generator(py: Python<'_>) -> PyResult<&Py<PyGenerator>> {
+    static SHARED: PyOnceLock<Py<PyGenerator>> = PyOnceLock::new();
+    SHARED.get_or_try_init(py, || Py::new(py, PyGenerator(Mutex::new(Generator::new(0)))))
+}
+
+thread_local! {
+    /// What stands in for the default generator on this thread.
+    static OWN: RefCell<Option<Py<PyGenerator>>> = const { RefCell::new(None) };
+}
+
 /// The generator used where none is given.
 #[pyfunction]
 fn default_generator(py: Python<'_>) -> PyResult<Py<PyGenerator>> {
-    static DEFAULT: PyOnceLock<Py<PyGenerator>> = PyOnceLock::new();
-    let generator = DEFAULT.get_or_try_init(py, || Py::new(py, PyGenerator(Mutex::new(Generator::new(0)))))?;
-    Ok(generator.clone_ref(py))
+    match OWN.with_borrow(|own| own.as_ref().map(|own| own.clone_ref(py))) {
+        Some(own) => Ok(own),
+        None => shared_generator(py).map(|shared| shared.clone_ref(py)),
+    }
+}
+
+/// Lets a generator, or none, stand in for the default one on this thread, and returns what did before.
+#[pyfunction]
+#[pyo3(signature = (own))]
+fn _set_default_generator(own: Option<Py<PyGenerator>>) -> Option<Py<PyGenerator>> {
+    OWN.replace(own)
 }
 
 /// Seeds the default generator, and returns it.
@@ -126,13 +148,12 @@ impl Wanted {
         py: Python<'_>,
         given: Given<'_, '_>,
         natural: DType,
-        f: impl FnOnce(&mut Generator, Dims, DType) -> Result<Array> + Send,
+        f: impl FnOnce(&mut Generator, Dims, DType) -> Result<Drawing<'static>>,
     ) -> PyResult<PyTensor> {
         let generator = given_or_default(py, given)?;
         let dtype = self.dtype.unwrap_or(natural);
-        // Locked inside the gateway, so that nobody waits for the lock while this thread waits for the GIL.
-        let cell = generator.get();
-        let array = run_whole(py, self.shape.size()?, || f(&mut cell.lock(), self.shape, dtype))?;
+        let drawing = run_short(|| f(&mut generator.get().lock(), self.shape, dtype))?;
+        let array = run_whole(py, self.shape.size()?, || drawing.compute())?;
         finish(Tensor::constant(array), self.requires_grad)
     }
 }
@@ -240,17 +261,24 @@ fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generat
         return Ok(PyTensor::new(x));
     }
     let generator = given_or_default(py, generator)?;
-    let cell = generator.get();
-    let y = run_whole(py, x.size(), || ops::dropout(&x, p, &mut cell.lock()))?;
-    Ok(PyTensor::new(y))
+    let mut start = run_short(|| {
+        let mut generator = generator.get().lock();
+        let start = *generator;
+        generator.dropout(x.array(), p).map(|_| start)
+    })?;
+    run_whole(py, x.size(), || ops::dropout(&x, p, &mut start)).map(PyTensor::new)
 }
 
+/// What to draw from. The default generator of all threads is as good as none, so that what stands in for it does so there as well.
 fn given_or_default(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<PyGenerator>> {
-    given.map_or_else(|| default_generator(py), |g| Ok(g.clone().unbind()))
+    match given {
+        Some(given) if !given.is(shared_generator(py)?) => Ok(given.clone().unbind()),
+        _ => default_generator(py),
+    }
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<PyGenerator>()?;
-    add_all!(m, default_generator, manual_seed, rand, randn, uniform, normal, randint, bernoulli, randperm, dropout);
+    add_all!(m, default_generator, _set_default_generator, manual_seed, rand, randn, uniform, normal, randint, bernoulli, randperm, dropout);
     Ok(())
 }

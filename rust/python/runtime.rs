@@ -62,7 +62,7 @@ fn empty_cache() {
     array::empty_cache();
 }
 
-/// Limits the memory the pool keeps for reuse; 0 restores the default, a quarter of what there is.
+/// Limits the memory the pool keeps for reuse, and returns what it has beyond; 0 restores the default, a quarter of what there is.
 #[pyfunction]
 fn set_cache_cap(bytes: usize) {
     array::set_cache_cap(bytes);

@@ -2,7 +2,7 @@
 
 use crate::support::{alone, assert_close};
 use treadle::array::{Array, DType, Dims, Element};
-use treadle::kernels::random::Generator;
+use treadle::kernels::random::{Drawing, Generator};
 use treadle::kernels::{parallel, simd};
 use treadle::{Tensor, autograd, ops};
 
@@ -21,20 +21,20 @@ fn draws(n: usize) -> Vec<Vec<u64>> {
     let fill = |f: &dyn Fn(Generator) -> treadle::Result<Array>| values(&f(start).unwrap()).into_iter().map(f64::to_bits).collect();
     let x = Array::full(&[n], 3.0.into(), DType::F32).unwrap();
     vec![
-        fill(&|mut g| g.uniform(dims(n), -1.0, 3.0, DType::F32)),
-        fill(&|mut g| g.uniform(dims(n), 0.0, 1.0, DType::F64)),
-        fill(&|mut g| g.normal(dims(n), 0.0, 1.0, DType::F32)),
-        fill(&|mut g| g.normal(dims(n), 2.0, 0.5, DType::F64)),
-        fill(&|mut g| g.integers(dims(n), -7, 1000)),
-        fill(&|mut g| g.bernoulli(dims(n), 0.3, 1.0, DType::F32)),
-        fill(&|mut g| g.bernoulli(dims(n), 0.3, 2.0, DType::F64)),
-        fill(&|mut g| g.dropout(&x, 0.3)),
+        fill(&|mut g| g.uniform(dims(n), -1.0, 3.0, DType::F32).and_then(Drawing::compute)),
+        fill(&|mut g| g.uniform(dims(n), 0.0, 1.0, DType::F64).and_then(Drawing::compute)),
+        fill(&|mut g| g.normal(dims(n), 0.0, 1.0, DType::F32).and_then(Drawing::compute)),
+        fill(&|mut g| g.normal(dims(n), 2.0, 0.5, DType::F64).and_then(Drawing::compute)),
+        fill(&|mut g| g.integers(dims(n), -7, 1000).and_then(Drawing::compute)),
+        fill(&|mut g| g.bernoulli(dims(n), 0.3, 1.0, DType::F32).and_then(Drawing::compute)),
+        fill(&|mut g| g.bernoulli(dims(n), 0.3, 2.0, DType::F64).and_then(Drawing::compute)),
+        fill(&|mut g| g.dropout(&x, 0.3).and_then(Drawing::compute)),
     ]
 }
 
 /// 64 random bits per element: the range holds all integers but one, which takes 1 from the bits.
 fn bits(g: &mut Generator, n: usize) -> Vec<u64> {
-    let all = g.integers(dims(n), i64::MIN, i64::MAX).unwrap();
+    let all = g.integers(dims(n), i64::MIN, i64::MAX).unwrap().compute().unwrap();
     all.as_slice::<i64>().unwrap().iter().map(|&i| (i as u64 ^ 1 << 63) + 1).collect()
 }
 
@@ -43,7 +43,7 @@ fn first_words_of_philox() {
     // The published answer for key and counter zero.
     let got = bits(&mut Generator::new(0), 17);
     assert_eq!([got[0], got[16]], [0x6627_e8d5_e169_c58d, 0xbc57_ac4c_9b00_dbd8]);
-    let uniform = values(&Generator::new(0).uniform(dims(1), 0.0, 1.0, DType::F32).unwrap());
+    let uniform = values(&Generator::new(0).uniform(dims(1), 0.0, 1.0, DType::F32).unwrap().compute().unwrap());
     assert_eq!(uniform, [0x66_27e8 as f64 / (1u64 << 24) as f64]);
 }
 
@@ -68,9 +68,9 @@ fn bits_do_not_depend_on_threads_or_instruction_sets() {
 #[test]
 fn a_state_continues_where_it_was_taken() {
     let mut g = Generator::new(5);
-    g.normal(dims(1000), 0.0, 1.0, DType::F32).unwrap();
+    g.normal(dims(1000), 0.0, 1.0, DType::F32).unwrap().compute().unwrap();
     let mut twin = Generator::from_state(g.state());
-    let draw = |g: &mut Generator| values(&g.uniform(dims(77), 0.0, 1.0, DType::F64).unwrap());
+    let draw = |g: &mut Generator| values(&g.uniform(dims(77), 0.0, 1.0, DType::F64).unwrap().compute().unwrap());
     assert_eq!(draw(&mut g), draw(&mut twin));
     let first = draw(&mut twin);
     g.skip(48);
@@ -101,7 +101,7 @@ fn normals_are_those_of_their_bits() {
         (0..2).for_each(|i| exact[32 * group + 16 * i + lane] = pair[i]);
         (0..4).for_each(|i| half[64 * group + 16 * i + lane] = pairs[i / 2][i % 2]);
     }
-    let draw = |n, dtype| values(&Generator::new(8).normal(dims(n), 0.0, 1.0, dtype).unwrap());
+    let draw = |n, dtype| values(&Generator::new(8).normal(dims(n), 0.0, 1.0, dtype).unwrap().compute().unwrap());
     assert_close("float64", &draw(n, DType::F64), &exact, 1e-15);
     for (got, want) in draw(2 * n, DType::F32).iter().zip(&half) {
         assert!((got - want).abs() <= 6.0e-8 * want.abs() + 1e-9, "{got} for {want}");
@@ -126,13 +126,13 @@ fn distributions() {
     let normal_cdf = |x: f64| 0.5 * (1.0 + (x / std::f64::consts::SQRT_2).erf_on::<Avx2>());
     // 1.95 is exceeded by chance once in a thousand.
     for dtype in [DType::F32, DType::F64] {
-        assert!(distance(&g.uniform(n, 0.0, 1.0, dtype).unwrap(), |x| x) < 1.95);
-        assert!(distance(&g.normal(n, 0.0, 1.0, dtype).unwrap(), normal_cdf) < 1.95);
+        assert!(distance(&g.uniform(n, 0.0, 1.0, dtype).unwrap().compute().unwrap(), |x| x) < 1.95);
+        assert!(distance(&g.normal(n, 0.0, 1.0, dtype).unwrap().compute().unwrap(), normal_cdf) < 1.95);
     }
-    let share = values(&g.bernoulli(n, 0.3, 1.0, DType::F32).unwrap()).iter().sum::<f64>() / 200_000.0;
+    let share = values(&g.bernoulli(n, 0.3, 1.0, DType::F32).unwrap().compute().unwrap()).iter().sum::<f64>() / 200_000.0;
     assert!((share - 0.3).abs() < 0.004, "share of ones is {share}");
     let mut counts = [0.0f64; 10];
-    values(&g.integers(n, 0, 10).unwrap()).iter().for_each(|&i| counts[i as usize] += 1.0);
+    values(&g.integers(n, 0, 10).unwrap().compute().unwrap()).iter().for_each(|&i| counts[i as usize] += 1.0);
     let chi_square: f64 = counts.iter().map(|c| (c - 20_000.0).powi(2) / 20_000.0).sum();
     assert!(chi_square < 27.9, "chi-square of 10 classes is {chi_square}");
 }
@@ -141,7 +141,7 @@ fn distributions() {
 fn moments_and_correlations() {
     let n = 1_000_000;
     for dtype in [DType::F32, DType::F64] {
-        let x = values(&Generator::new(12).normal(dims(n), 0.0, 1.0, dtype).unwrap());
+        let x = values(&Generator::new(12).normal(dims(n), 0.0, 1.0, dtype).unwrap().compute().unwrap());
         let moment = |k: i32| x.iter().map(|v| v.powi(k)).sum::<f64>() / n as f64;
         // Four standard errors: the variance of the k-th power is 1, 2, 15 and 96.
         for (k, want, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0f64)] {
@@ -160,23 +160,23 @@ fn moments_and_correlations() {
 fn uniform_leaves_out_its_high_end() {
     let mut g = Generator::new(2);
     // Half of these would round to the high end.
-    let x = values(&g.uniform(dims(1000), 1.0, 1.0 + f32::EPSILON as f64, DType::F32).unwrap());
+    let x = values(&g.uniform(dims(1000), 1.0, 1.0 + f32::EPSILON as f64, DType::F32).unwrap().compute().unwrap());
     assert!(x.iter().all(|&x| x == 1.0));
-    assert!(values(&g.uniform(dims(100), 2.0, 2.0, DType::F64).unwrap()).iter().all(|&x| x == 2.0));
-    assert!(values(&g.uniform(dims(100), -1e308, 0.5e308, DType::F64).unwrap()).iter().all(|x| x.is_finite()));
+    assert!(values(&g.uniform(dims(100), 2.0, 2.0, DType::F64).unwrap().compute().unwrap()).iter().all(|&x| x == 2.0));
+    assert!(values(&g.uniform(dims(100), -1e308, 0.5e308, DType::F64).unwrap().compute().unwrap()).iter().all(|x| x.is_finite()));
 }
 
 #[test]
 fn permutations_hold_every_number_once_and_every_order_alike() {
     let mut g = Generator::new(3);
     for n in [0, 1, 2, 1000] {
-        let mut order = values(&g.permutation(n).unwrap());
+        let mut order = values(&g.permutation(n).unwrap().compute().unwrap());
         order.sort_by(f64::total_cmp);
         assert!(order.iter().enumerate().all(|(i, &x)| x == i as f64) && order.len() == n);
     }
     let mut counts = std::collections::HashMap::<Vec<u64>, f64>::new();
     for _ in 0..24_000 {
-        let key = values(&g.permutation(4).unwrap()).into_iter().map(f64::to_bits).collect();
+        let key = values(&g.permutation(4).unwrap().compute().unwrap()).into_iter().map(f64::to_bits).collect();
         *counts.entry(key).or_default() += 1.0;
     }
     let chi_square: f64 = counts.values().map(|c| (c - 1000.0).powi(2) / 1000.0).sum();
@@ -222,7 +222,7 @@ fn dropout_at_its_ends_and_in_any_layout() {
     assert_eq!(values(ops::dropout(&odd, 1.0, &mut g).unwrap().array()), [0.0; 4]);
     let same = values(ops::dropout(&odd, 0.0, &mut g).unwrap().array());
     assert!(same[0] == 1.0 && same[1].is_nan() && same[2] == f64::INFINITY && same[3] == -3.0);
-    let x = Tensor::constant(g.normal(Dims::new(&[30, 50]).unwrap(), 0.0, 1.0, DType::F32).unwrap());
+    let x = Tensor::constant(g.normal(Dims::new(&[30, 50]).unwrap(), 0.0, 1.0, DType::F32).unwrap().compute().unwrap());
     let turned = Tensor::constant(x.array().swap_axes(0, 1));
     let (a, b) = (ops::dropout(&turned, 0.4, &mut g.clone()).unwrap(), ops::dropout(&contiguous(&turned), 0.4, &mut g).unwrap());
     assert_eq!(values(a.array()), values(b.array()));

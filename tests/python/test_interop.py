@@ -96,6 +96,14 @@ def test_arrays_are_copied_and_widened(dtype: str) -> None:
     assert tensor.tolist() == [0, 1, 1]
 
 
+def test_empty_parts_of_structured_and_misaligned_arrays_are_empty_tensors() -> None:
+    records = np.zeros(3, [("flag", "i1"), ("x", "f8")])
+    misaligned = np.zeros(33, "i1")[1:].view("f8")
+    for array in (records["x"][:0], records["x"][1:1], misaligned[:0], records["flag"].astype(bool)[:0]):
+        assert treadle.tensor(array).shape == (0,)
+    assert treadle.tensor(records["x"]).tolist() == [0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("dtype", ["uint64", "complex64", "U3"])
 def test_arrays_that_no_type_holds_are_refused(dtype: str) -> None:
     with pytest.raises(TypeError, match=r"^tensor: expected .*, got "):

@@ -132,3 +132,59 @@ with treadle.detect_anomaly():
 check()
 """
     run(HEAD + code, "2", "inside")
+
+
+def test_an_optimizers_step_is_taken_in_all_groups_or_in_none() -> None:
+    code = """
+from treadle import optim
+params = [nn.Parameter(treadle.ones(300_000)) for _ in range(6)]
+for p in params:
+    p.grad = treadle.ones(300_000)
+optimizer = optim.Adam([{"params": [p]} for p in params])
+def steps():
+    while True:
+        optimizer.step()
+for i in range(15):
+    interrupted(steps)
+    counts = {group["steps"][0] for group in optimizer.param_groups}
+    assert len(counts) == 1, counts
+"""
+    run(HEAD + code, "1", "inside")
+
+
+def test_a_handler_in_the_middle_of_backward_sees_the_mode_of_its_caller() -> None:
+    code = """
+seen = []
+def handler(number, frame):
+    w = treadle.ones(3, requires_grad=True)
+    (w * 2).sum().backward()
+    seen.append((treadle.is_grad_enabled(), treadle._core._is_recomputing(), w.grad.tolist()))
+signal.signal(signal.SIGALRM, handler)
+w = treadle.ones(1500, 1500, requires_grad=True)
+y = (w @ w @ w @ w).sum()
+signal.setitimer(signal.ITIMER_REAL, 0.03, 0.03)
+y.backward()
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert len(seen) > 2, seen
+assert all(found == (True, False, [2.0, 2.0, 2.0]) for found in seen), seen
+"""
+    run(HEAD + code, "1", "inside")
+
+
+def test_ctrl_c_reaches_a_child_forked_from_another_thread_than_the_main_one() -> None:
+    code = """
+status = []
+def fork():
+    treadle.ones(100_000).sum()  # in the parent, this is not the main thread
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        interrupted(lambda: one.broadcast_to(10**7, 10**7).sum())
+        os._exit(0)
+    status.append(os.waitpid(child, 0)[1])
+thread = threading.Thread(target=fork)
+thread.start()
+thread.join()
+assert status == [0]
+"""
+    run(HEAD + code, "1", "inside")

@@ -108,6 +108,79 @@ def test_no_system_call_for_memory_in_a_steady_step(size: tuple[int, int, int], 
     assert calls[first + 1 : last] == []
 
 
+#: `within(extra, work)` runs `work` with so many MiB of addresses beyond those in use.
+LIMITED = """
+import resource, treadle
+from treadle import _core
+treadle.set_num_threads(1)
+MIB = 1 << 20
+def within(extra, work):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + extra * MIB, -1))
+    try:
+        return work()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+treadle.ones(8).sum()
+"""
+SCARCE = {
+    "the cache is given back": """
+held = [treadle.zeros(10 * MIB) for _ in range(6)]
+del held
+assert treadle.memory_stats()["cached_bytes"] > 200 * MIB
+within(20, lambda: treadle.zeros(40 * MIB))
+""",
+    "a smaller cap gives back": """
+held = [treadle.zeros(n * MIB) for n in (1, 4, 4)]
+del held
+_core.set_cache_cap(8 * MIB)
+assert 0 < treadle.memory_stats()["cached_bytes"] <= 8 * MIB
+""",
+    "the limit of addresses counts": """
+import subprocess, sys
+code = "import treadle; print(treadle.memory_stats()['cap_bytes'])"
+limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (2048 * MIB, -1))
+cap = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, preexec_fn=limit).stdout)
+assert cap == 512 * MIB, cap
+""",
+    "a list is no TypeError": """
+numbers = [1.0] * 3_000_000
+for use in (treadle.tensor, lambda given: treadle.ones(3)[given]):
+    use([0])
+    try:
+        within(36, lambda: use(numbers))  # room for the array that NumPy makes of them, 23 MiB, and no other
+    except MemoryError:
+        continue
+    raise SystemExit("expected no memory")
+""",
+    "gradients stay": """
+p = [treadle.zeros(MIB, requires_grad=True) for _ in range(3)]
+g = treadle.ones(MIB)
+def backward():
+    (p[0] + p[1] + p[2]).backward(g)
+backward()
+held, failed = [x.grad for x in p], 0
+for extra in range(64):
+    treadle.empty_cache()
+    try:
+        within(extra, backward)
+        break
+    except MemoryError:
+        failed += 1
+    assert all(x.grad is not None and x.grad[0].item() == 1.0 for x in p), extra
+assert failed > 5
+assert all(x.grad[0].item() == 2.0 for x in p)
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="addresses are not limited here")
+@pytest.mark.parametrize("name", SCARCE)
+def test_where_memory_is_scarce(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED + SCARCE[name]], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_goal_for_peak_memory_is_about_the_step_alone() -> None:
     goal = next(goal for goal in goals.GOALS if goal.what.startswith("peak memory"))
     measured = {"median": {"treadle/default": 1.0, "torch/1/plain": 2.0}}

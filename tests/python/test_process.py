@@ -281,6 +281,104 @@ def test_a_shared_generator_never_repeats_itself() -> None:
     assert len(set(found)) == 80
 
 
+BUSY = {
+    "drawing": ("", "treadle.randn(20_000_000)", "treadle.rand(3)"),
+    "adding to a gradient": (
+        "w, g = treadle.zeros(20_000_000, requires_grad=True), treadle.ones(20_000_000)",
+        "(w * 1.0).backward(g)",
+        "w.grad = None; (w * 1.0).backward(g)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_a_child_forked_while_another_thread_is_busy_goes_on(name: str) -> None:
+    before, busy, child = BUSY[name]
+    code = f"""
+import os, threading, time, treadle
+{before}
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        {busy}
+thread = threading.Thread(target=work)
+thread.start()
+time.sleep(0.3)
+for i in range(8):
+    time.sleep(0.017)
+    child = os.fork()
+    if child == 0:
+        {child}
+        os._exit(0)
+    deadline = time.monotonic() + 20
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            os._exit(1)
+        time.sleep(0.005)
+stop.set()
+thread.join()
+"""
+    run(code)
+
+
+def test_an_anomaly_in_a_draw_holds_up_no_other_thread() -> None:
+    code = """
+import faulthandler, threading, treadle
+from treadle import nn
+faulthandler.dump_traceback_later(60, exit=True)
+x, layer, done = treadle.ones(3_000_000) * float("inf"), nn.Dropout(0.5), threading.Event()
+def watch():
+    for _ in range(60):
+        try:
+            with treadle.detect_anomaly():
+                layer(x)
+        except FloatingPointError:
+            pass
+    done.set()
+threading.Thread(target=watch).start()
+while not done.is_set():
+    treadle.rand(3)
+"""
+    run(code)
+
+
+def test_threads_that_share_a_leaf_lose_no_gradient() -> None:
+    w, g = treadle.zeros(300_000, requires_grad=True), treadle.ones(300_000)
+
+    def work() -> None:
+        for _ in range(20):
+            (w * 1.0).backward(g)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert w.grad is not None
+    assert (w.grad == 80).all()
+
+
+@pytest.mark.parametrize("generator", [None, treadle.default_generator()], ids=["none", "the default by name"])
+def test_a_checkpoint_repeats_its_draws_on_its_own_thread_only(generator: treadle.Generator | None) -> None:
+    elsewhere: list[list[float]] = []
+
+    def function(x: treadle.Tensor) -> treadle.Tensor:
+        thread = threading.Thread(target=lambda: elsewhere.append(treadle.rand(4).tolist()))
+        dropped = nn.functional.dropout(x, 0.5, generator=generator)
+        thread.start()
+        thread.join()
+        return dropped
+
+    x = treadle.ones(1000, requires_grad=True)
+    y = nn.checkpoint(function, x)
+    here = treadle.rand(4).tolist()
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
+    assert len({tuple(drawn) for drawn in [*elsewhere, here, treadle.rand(4).tolist()]}) == 4
+
+
 def test_ctrl_c_stops_a_loop() -> None:
     code = (
         SMALL

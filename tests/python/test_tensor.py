@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import pickle
 import subprocess
 import sys
 import threading
@@ -291,3 +293,22 @@ def test_steps_of_nothing(step: Any) -> None:
     assert optim.clip_grad_norm_([parameter], 1.0) == 0
     optim.clip_grad_value_([parameter], 1.0)
     step([parameter], lr=0.1).step()
+
+
+@pytest.mark.parametrize("dtype", [treadle.float32, treadle.float64, treadle.int64, treadle.uint8, treadle.bool_], ids=str)
+def test_copies_of_an_element_type_are_the_same_object(dtype: Any) -> None:
+    layer = treadle.nn.Identity()
+    layer.dtype = dtype
+    for twin in (copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
+        assert twin(dtype) is dtype
+        assert twin(layer).dtype is dtype
+
+
+def test_a_deep_copy_of_a_recorded_result_is_refused() -> None:
+    x = treadle.ones(2, requires_grad=True)
+    with pytest.raises(
+        RuntimeError, match=r"^deepcopy: expected a tensor made by the user, got the result of a recorded mul; use detach\(\)"
+    ):
+        copy.deepcopy([x * 2])
+    assert copy.deepcopy((x * 2).detach()).tolist() == [2.0, 2.0]
+    assert copy.deepcopy(x).requires_grad

@@ -15,7 +15,7 @@ from typing import Any
 
 from treadle import _core, models, notebook
 from treadle._core import Tensor, default_generator
-from treadle.autograd import no_grad
+from treadle.autograd import drawing_from, no_grad
 from treadle.checks import at_least
 from treadle.nn import activation, container, dropout, linear, norm, spatial_norm
 from treadle.nn.module import Module
@@ -158,17 +158,14 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
     given = input_shape if isinstance(input_shape, list) else [input_shape]
     inputs = [_input(item, floats[0] if floats else _core.float32) for item in given]
     watch = _Watch(copy.deepcopy(model).eval())
-    state = default_generator().get_state()
     try:
-        with no_grad():
+        with no_grad(), drawing_from(copy.copy(default_generator())):
             for _ in range(repeats + 1):
                 watch.run(inputs)
     except Exception as error:
         shown = ", ".join(f"{x.dtype.name} of shape {x.shape}" for x in inputs)
         error.add_note(f"summary: the model was given {shown}; a Tensor as input_shape is given as it is")
         raise
-    finally:
-        default_generator().set_state(state)
     return Summary(watch.layers(), sum(p.size for p in parameters if p.requires_grad))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from treadle import _core
@@ -51,21 +51,23 @@ class Adam(Optimizer):
         self._expect(group, "eps", group["eps"] >= 0, "at least 0")
         self._expect(group, "betas", len(group["betas"]) == 2 and all(0 <= b < 1 for b in group["betas"]), "two numbers in [0, 1)")
 
-    def _update(self, group: Group) -> None:
-        state = group["state"]
-        beta1, beta2 = group["betas"]
+    def _update(self, groups: Sequence[Group]) -> None:
         _core.adam_step(
-            group["params"],
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            group["steps"],
-            group["lr"],
-            beta1,
-            beta2,
-            group["eps"],
-            group["weight_decay"],
-            self._decoupled,
-            group["maximize"],
+            [
+                (
+                    group["params"],
+                    group["state"]["exp_avg"],
+                    group["state"]["exp_avg_sq"],
+                    group["steps"],
+                    group["lr"],
+                    *group["betas"],
+                    group["eps"],
+                    group["weight_decay"],
+                    self._decoupled,
+                    group["maximize"],
+                )
+                for group in groups
+            ]
         )
 
 

@@ -1,4 +1,4 @@
-"""`Optimizer`: parameter groups, state, and one call into the core per group and step."""
+"""`Optimizer`: parameter groups, state, and one call into the core per step, so that no signal leaves it half done."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()
     schedules: int = 0  # how many were made for this optimizer; the last one sets its rates
-    _shapes: Sequence[tuple[int, ...]] = ()  # of the parameters whose states were checked last
 
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:
         self.defaults = defaults
@@ -88,8 +87,8 @@ class Optimizer:
         if not holds:
             raise ValueError(f"{self._name()}: expected {option} of {what}, got {group[option]}")
 
-    def _update(self, group: Group) -> None:
-        """One step of one group, in the core."""
+    def _update(self, groups: Sequence[Group]) -> None:
+        """One step of all groups, in one call of the core, which checks them all before it changes one."""
         raise TypeError(f"optimizer: expected {type(self).__name__} to define _update, got a class without it")
 
     def step(self) -> None:
@@ -98,19 +97,7 @@ class Optimizer:
         Raises:
             ValueError: A parameter that got another shape than its state has; nothing was changed.
         """
-        if len(self.param_groups) > 1:  # the core checks one group before it changes it
-            self._check_shapes()
-        for group in self.param_groups:
-            self._update(group)
-
-    def _check_shapes(self) -> None:
-        """States fit their parameters; a look at the shapes tells where that is known already."""
-        shapes = [p.shape for group in self.param_groups for p in group["params"]]
-        if shapes != self._shapes:
-            for group in self.param_groups:
-                for slot, tensors in group["state"].items():
-                    self._check_slot(slot, group["params"], tensors)
-            self._shapes = shapes
+        self._update(self.param_groups)
 
     def zero_grad(self) -> None:
         """Clears the gradients of all parameters."""

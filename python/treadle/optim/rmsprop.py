@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from treadle import _core
@@ -64,18 +64,22 @@ class RMSprop(Optimizer):
         self._expect(group, "eps", group["eps"] >= 0, "at least 0")
         self._expect(group, "momentum", group["momentum"] >= 0, "at least 0")
 
-    def _update(self, group: Group) -> None:
-        state = group["state"]
+    def _update(self, groups: Sequence[Group]) -> None:
         _core.rmsprop_step(
-            group["params"],
-            state["square_avg"],
-            state["momentum_buffer"],
-            state["grad_avg"],
-            group["lr"],
-            group["alpha"],
-            group["eps"],
-            group["weight_decay"],
-            group["momentum"],
-            group["centered"],
-            group["maximize"],
+            [
+                (
+                    group["params"],
+                    group["state"]["square_avg"],
+                    group["state"]["momentum_buffer"],
+                    group["state"]["grad_avg"],
+                    group["lr"],
+                    group["alpha"],
+                    group["eps"],
+                    group["weight_decay"],
+                    group["momentum"],
+                    group["centered"],
+                    group["maximize"],
+                )
+                for group in groups
+            ]
         )

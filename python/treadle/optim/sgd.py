@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from treadle import _core
@@ -63,15 +63,19 @@ class SGD(Optimizer):
             got = f"momentum {group['momentum']} and dampening {group['dampening']}"
             raise ValueError(f"sgd: expected momentum above 0 and no dampening with nesterov, got {got}")
 
-    def _update(self, group: Group) -> None:
-        state = group["state"]
+    def _update(self, groups: Sequence[Group]) -> None:
         _core.sgd_step(
-            group["params"],
-            state["momentum_buffer"],
-            group["lr"],
-            group["momentum"],
-            group["dampening"],
-            group["nesterov"],
-            group["weight_decay"],
-            group["maximize"],
+            [
+                (
+                    group["params"],
+                    group["state"]["momentum_buffer"],
+                    group["lr"],
+                    group["momentum"],
+                    group["dampening"],
+                    group["nesterov"],
+                    group["weight_decay"],
+                    group["maximize"],
+                )
+                for group in groups
+            ]
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from treadle import _core
-from treadle._core import Tensor, default_generator
+from treadle._core import Tensor
+from treadle.autograd import drawing_from
 from treadle.nn import Module
 from treadle.optim import Optimizer
 from treadle.sklearn._base import Network
@@ -20,18 +19,6 @@ from treadle.sklearn._training import Schedule
 from treadle.training import predict
 
 __all__ = ["ModuleClassifier", "ModuleRegressor"]
-
-
-_turn = threading.RLock()
-
-
-def _renew() -> None:
-    global _turn  # noqa: PLW0603  (whoever held it was left behind by the fork)
-    _turn = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
 
 
 class _Wrapped(Network):
@@ -50,19 +37,13 @@ class _Wrapped(Network):
 
     @contextmanager
     def _chance(self) -> Iterator[None]:
-        """The default generator stands where the estimator's own does, and goes back afterwards.
-
-        It is the same for all threads, so their fits take turns.
-        """
-        default, own = default_generator(), self._generator
-        with _turn:
-            before = default.get_state()
-            default.set_state(own.get_state())
+        """The default generator of this thread stands where the estimator's own does."""
+        default = copy.copy(self._generator)
+        with drawing_from(default):
             try:
                 yield
             finally:
-                own.set_state(default.get_state())
-                default.set_state(before)
+                self._generator.set_state(default.get_state())
 
 
 class ModuleClassifier(_Wrapped, NetworkClassifier):

@@ -19,6 +19,19 @@ const WIDTH: usize = 16;
 /// Groups of one unit of parallel work.
 const UNIT: usize = 64;
 
+/// Numbers that are drawn: the generator has moved on, so that nobody waits for it while they are computed.
+pub struct Drawing<'a>(Box<dyn FnOnce() -> Result<Array> + Send + 'a>);
+
+impl<'a> Drawing<'a> {
+    fn new(compute: impl FnOnce() -> Result<Array> + Send + 'a) -> Drawing<'a> {
+        Drawing(Box::new(compute))
+    }
+
+    pub fn compute(self) -> Result<Array> {
+        (self.0)()
+    }
+}
+
 /// A stream of random numbers: a seed, and how many counters were used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generator {
@@ -49,27 +62,35 @@ impl Generator {
         self.counter = self.counter.wrapping_add(counters);
     }
 
-    /// Runs `f(seed, first counter, first element, chunk)` over `out` and uses up the counters that `D` takes to fill it.
-    fn for_units<T: Element, D: Draw<T>>(&mut self, out: &mut [T], f: impl Fn(u64, u64, usize, &mut [T]) + Sync) {
-        let (seed, first) = (self.seed, self.counter);
-        parallel::for_chunks(out, UNIT * D::GROUP, out.len() * D::COST / 10, |i, out| {
-            f(seed, first.wrapping_add((i * UNIT * WIDTH) as u64), i * UNIT * D::GROUP, out);
-        });
-        self.skip((out.len().div_ceil(D::GROUP) * WIDTH) as u64);
+    /// Uses up the counters of `n` numbers; where they start.
+    fn take<T, D: Draw<T>>(&mut self, n: usize) -> Generator {
+        let start = *self;
+        self.skip((n.div_ceil(D::GROUP) * WIDTH) as u64);
+        start
     }
 
-    fn fill<T: Element, D: Draw<T>>(&mut self, draw: D, out: &mut [T]) {
+    /// Runs `f(seed, first counter, first element, chunk)` over `out`, whose numbers start here.
+    fn for_units<T: Element, D: Draw<T>>(self, out: &mut [T], f: impl Fn(u64, u64, usize, &mut [T]) + Sync) {
+        parallel::for_chunks(out, UNIT * D::GROUP, out.len() * D::COST / 10, |i, out| {
+            f(self.seed, self.counter.wrapping_add((i * UNIT * WIDTH) as u64), i * UNIT * D::GROUP, out);
+        });
+    }
+
+    fn fill<T: Element, D: Draw<T>>(self, draw: D, out: &mut [T]) {
         self.for_units::<T, D>(out, |seed, counter, _, out| fill_groups(draw, seed, counter, out));
     }
 
-    fn array<T: Element>(&mut self, shape: Dims, draw: impl Draw<T>) -> Result<Array> {
+    fn array<T: Element, D: Draw<T> + Send + 'static>(&mut self, shape: Dims, draw: D) -> Result<Drawing<'static>> {
         let mut out = Array::unfilled(T::DTYPE, shape)?;
-        self.fill(draw, out.fresh::<T>());
-        Ok(out)
+        let start = self.take::<T, D>(out.size());
+        Ok(Drawing::new(move || {
+            start.fill(draw, out.fresh::<T>());
+            Ok(out)
+        }))
     }
 
     /// Uniform in low..high (float32 or float64).
-    pub fn uniform(&mut self, shape: Dims, low: f64, high: f64, dtype: DType) -> Result<Array> {
+    pub fn uniform(&mut self, shape: Dims, low: f64, high: f64, dtype: DType) -> Result<Drawing<'static>> {
         let refused = || Error::Value(format!("uniform: expected bounds in order at a distance that {dtype} holds, got low {low} and high {high}"));
         match dtype {
             DType::F32 => self.array(shape, Uniform::<f32>::new(low, high).ok_or_else(refused)?),
@@ -79,19 +100,19 @@ impl Generator {
     }
 
     /// Normally distributed (float32 or float64).
-    pub fn normal(&mut self, shape: Dims, mean: f64, std: f64, dtype: DType) -> Result<Array> {
+    pub fn normal(&mut self, shape: Dims, mean: f64, std: f64, dtype: DType) -> Result<Drawing<'static>> {
         if !(mean.is_finite() && std.is_finite() && std >= 0.0) {
             bail!(Value, "normal: expected a finite mean and a standard deviation of at least 0, got {mean} and {std}");
         }
         match dtype {
-            DType::F32 => self.array::<f32>(shape, Normal(mean, std)),
-            DType::F64 => self.array::<f64>(shape, Normal(mean, std)),
+            DType::F32 => self.array::<f32, _>(shape, Normal(mean, std)),
+            DType::F64 => self.array::<f64, _>(shape, Normal(mean, std)),
             other => bail!(Type, "normal: expected float32 or float64, got {other}"),
         }
     }
 
     /// Integers (int64) uniform in low..high.
-    pub fn integers(&mut self, shape: Dims, low: i64, high: i64) -> Result<Array> {
+    pub fn integers(&mut self, shape: Dims, low: i64, high: i64) -> Result<Drawing<'static>> {
         if low >= high {
             bail!(Value, "randint: expected low below high, got {low} and {high}");
         }
@@ -99,41 +120,46 @@ impl Generator {
     }
 
     /// `on` with probability p, otherwise zero.
-    pub fn bernoulli(&mut self, shape: Dims, p: f64, on: f64, dtype: DType) -> Result<Array> {
+    pub fn bernoulli(&mut self, shape: Dims, p: f64, on: f64, dtype: DType) -> Result<Drawing<'static>> {
         check_probability("bernoulli", p)?;
         match dtype {
-            DType::F32 => self.array::<f32>(shape, Bernoulli::new(p, on)),
-            DType::F64 => self.array::<f64>(shape, Bernoulli::new(p, on)),
+            DType::F32 => self.array::<f32, _>(shape, Bernoulli::new(p, on)),
+            DType::F64 => self.array::<f64, _>(shape, Bernoulli::new(p, on)),
             other => bail!(Type, "bernoulli: expected float32 or float64, got {other}"),
         }
     }
 
     /// x/(1 − p) where a Bernoulli draw keeps it, and zero elsewhere, with probability p (Srivastava et al. 2014).
-    pub fn dropout(&mut self, x: &Array, p: f64) -> Result<Array> {
+    pub fn dropout<'a>(&mut self, x: &'a Array, p: f64) -> Result<Drawing<'a>> {
         check_probability("dropout", p)?;
-        with_float!(x.dtype(), T => self.scaled::<T, _>(x, Bernoulli::<T>::new(1.0 - p, 1.0 / (1.0 - p))),
+        with_float!(x.dtype(), T => Ok(self.scaled::<T, _>(x, Bernoulli::<T>::new(1.0 - p, 1.0 / (1.0 - p)))),
             else bail!(Type, "dropout: expected float32 or float64, got {}", x.dtype()))
     }
 
     /// x times what is drawn, in one sweep; zero where zero is drawn, whatever x is.
-    fn scaled<T: Float, D: Draw<T>>(&mut self, x: &Array, draw: D) -> Result<Array> {
-        let (x, mut out) = (map::contiguous(x)?, Array::unfilled(T::DTYPE, *x.shape())?);
-        let x = x.as_slice::<T>().expect("contiguous");
-        self.for_units::<T, D>(out.fresh(), |seed, counter, start, out| scale_groups(draw, seed, counter, &x[start..start + out.len()], out));
-        Ok(out)
+    fn scaled<'a, T: Float, D: Draw<T> + Send + 'a>(&mut self, x: &'a Array, draw: D) -> Drawing<'a> {
+        let start = self.take::<T, D>(x.size());
+        Drawing::new(move || {
+            let (x, mut out) = (map::contiguous(x)?, Array::unfilled(T::DTYPE, *x.shape())?);
+            let x = x.as_slice::<T>().expect("contiguous");
+            start.for_units::<T, D>(out.fresh(), |seed, counter, from, out| scale_groups(draw, seed, counter, &x[from..from + out.len()], out));
+            Ok(out)
+        })
     }
 
     /// The numbers 0..n (int64) in random order (Fisher and Yates).
-    pub fn permutation(&mut self, n: usize) -> Result<Array> {
+    pub fn permutation(&mut self, n: usize) -> Result<Drawing<'static>> {
         let shape = Dims::new(&[n])?;
-        let (mut draws, mut out) = (Array::unfilled(DType::I64, shape)?, Array::unfilled(DType::I64, shape)?);
-        let (draws, order) = (draws.fresh::<i64>(), out.fresh::<i64>());
-        self.fill(Bits, draws);
-        order.iter_mut().enumerate().for_each(|(i, x)| *x = i as i64);
-        for i in (1..n).rev() {
-            order.swap(i, below(draws[i] as u64, i as u64 + 1) as usize);
-        }
-        Ok(out)
+        let (draws, mut out) = (self.array(shape, Bits)?, Array::unfilled(DType::I64, shape)?);
+        Ok(Drawing::new(move || {
+            let draws = draws.compute()?;
+            let (draws, order) = (draws.as_slice::<i64>().expect("contiguous"), out.fresh::<i64>());
+            order.iter_mut().enumerate().for_each(|(i, x)| *x = i as i64);
+            for i in (1..n).rev() {
+                order.swap(i, below(draws[i] as u64, i as u64 + 1) as usize);
+            }
+            Ok(out)
+        }))
     }
 }
 

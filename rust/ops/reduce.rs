@@ -58,7 +58,7 @@ pub(super) fn centred(x: &Tensor, mean: impl Fn(&Tensor) -> Result<Tensor>) -> R
     sub(&near, &mean(&near)?)
 }
 
-/// Variance along axes, [`centred`] first: Σ(x − mean)² / (n − correction).
+/// Variance along axes, centred twice, so that it is exact far from 0 too: Σ(x − mean)² / (n − correction).
 pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) -> Result<Tensor> {
     let x = if x.dtype().is_float() { x.clone() } else { linear::cast(x, DType::F64)? };
     let n = count(&x, &kernel::reduced_axes(axes, x.ndim(), "var")?);

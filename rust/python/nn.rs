@@ -47,7 +47,7 @@ impl BatchNormCells<'_> {
         let batches = self.batches.filter(|_| mean.is_some());
         let cells: Cells<'_> = [Some(self.x), self.weight, self.bias, mean, var, batches].into_iter().flatten().collect();
         // What is replaced is dropped after the locks, since memory of others may be an object of Python.
-        let _before: SmallVec<[Array; 3]>;
+        let _before: Vec<Array>;
         let mut held = short(&cells, |held| held[0].size())?.into_iter();
         let mut next = |given: bool| if given { held.next() } else { None };
         let (x, w, b) = (next(true)?, next(self.weight.is_some()), next(self.bias.is_some()));

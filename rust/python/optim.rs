@@ -31,7 +31,7 @@ impl Ready<'_> {
     /// Runs `f` on the parameter, its gradient and the states, all locked, so that they are read and updated where they are.
     fn update(&self, f: impl FnOnce(&mut Array, &Array, &mut [&mut Array]) -> Result<()>) -> PyResult<()> {
         // What is replaced is dropped after the locks, since memory of others may be an object of Python.
-        let _before: SmallVec<[Array; 4]>;
+        let _before: Vec<Array>;
         let mut param = self.param.get().lock();
         let mut guards: Guards<'_> = self.states.iter().map(|c| c.get().lock()).collect();
         _before = guards.iter().chain([&param]).filter_map(|held| held.array().if_shared()).collect();

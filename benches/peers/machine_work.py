@@ -63,8 +63,13 @@ def multiply_add(loaded: bool = False) -> Limit:
     loop, operations = _fma_loop(loaded)
     if loop is None:
         return _product()
-    numbers = (ctypes.c_float * 16)(*[0.5] * 16)
-    return _each([lambda: loop(numbers, LOOPS)] * _count[0]), operations * LOOPS * _count[0]
+    numbers = (ctypes.c_float * 32)(*[0.5] * 32)
+    line = ctypes.addressof(numbers) + -ctypes.addressof(numbers) % 64  # 16 of them in one line of the cache
+
+    def job(_held: Any = numbers) -> None:  # as long as there is a job
+        loop(line, LOOPS)
+
+    return _each([job] * _count[0]), operations * LOOPS * _count[0]
 
 
 def _product() -> Limit:

@@ -141,7 +141,7 @@ def epoch(n: int) -> Work:
 
 def main_job() -> Work:
     """An epoch of `treadle train` on 60,000 images of 28 by 28 bytes (random ones), batch 100, with Adam."""
-    rows = Rows(images(), treadle.tensor(np.arange(60_000) % 10), np.arange(60_000), 1 / 255)
+    rows = Rows(images(), treadle.tensor(np.arange(60_000) % 10), None, np.arange(60_000), scale=1 / 255)
     batches = loader(rows, 100, treadle.Generator(0))
     model, loss_of = MLPResNet(784), nn.CrossEntropyLoss()
     update = optim.Adam(model.parameters(), lr=1e-3)

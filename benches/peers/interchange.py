@@ -79,7 +79,9 @@ def main() -> int:
         pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
         # The bias of a Linear before a BatchNorm1d has gradient zero: what both compute there is rounding.
         scale = max(float(q.grad.abs().max()) for _, q in pairs)
-        gradients = max(gradients, *(float(np.abs(p.grad.numpy() - q.grad.numpy()).max()) / scale for p, q in pairs))
+        for p, q in pairs:
+            assert p.grad is not None
+            gradients = max(gradients, float(np.abs(p.grad.numpy() - q.grad.numpy()).max()) / scale)
         a.step()
         b.step()
     states = difference(values(ours), values(theirs))

@@ -124,7 +124,7 @@ def batch_norm(shape: tuple[int, ...], mode: str) -> Work:
         return y, _moved(running, (mean, var))
 
     def backward(x: jax.Array, g: jax.Array, s: jax.Array, running: Any) -> Any:
-        y, pull, moved = jax.vjp(lambda *a: train(*a, running), x, g, s, has_aux=True)
+        y, pull, moved = jax.vjp(lambda x, g, s: train(x, g, s, running), x, g, s, has_aux=True)
         return y, pull(dy), moved
 
     def evaluate(x: jax.Array, g: jax.Array, s: jax.Array, running: Any) -> Any:

@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,13 @@ def threads(n: int | None) -> None:
     _count[0] = n or os.cpu_count() or 1
 
 
-def _each(jobs: list[Callable[[], None]]) -> Callable[[], None]:
+def _each(jobs: list[Callable[[], Any]]) -> Callable[[], Any]:
     """All jobs at the same time, each in a thread of its own, and waited for."""
     if len(jobs) == 1:
         return jobs[0]
     if not _pool:
         _pool.append(ThreadPoolExecutor(len(jobs)))
-    return lambda: [done.result() for done in [_pool[0].submit(job) for job in jobs]] and None
+    return lambda: [done.result() for done in [_pool[0].submit(job) for job in jobs]]
 
 
 def copy(size: int) -> Limit:
@@ -47,10 +48,11 @@ def copy(size: int) -> Limit:
     parts = list(zip(np.array_split(source, _count[0]), np.array_split(target, _count[0]), strict=True))
     repeats = max(1, COPIED // source.nbytes)
 
-    def job(read: Any, written: Any) -> Callable[[], None]:
-        return lambda: [np.copyto(written, read) for _ in range(repeats)] and None
+    def job(read: Any, written: Any) -> None:
+        for _ in range(repeats):
+            np.copyto(written, read)
 
-    return _each([job(*part) for part in parts]), 2.0 * source.nbytes * repeats
+    return _each([partial(job, *part) for part in parts]), 2.0 * source.nbytes * repeats
 
 
 def multiply_add(loaded: bool = False) -> Limit:

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -55,11 +56,12 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
             f" {run['seconds']:.2f} s, {run['steps'] / 1000:.0f}k steps{lost} |" for run, lost in zip(runs, reached, strict=True)
         ]
         lines.append(f"| {seed} |" + "".join(cells))
-    for title, value in (
-        ("median", lambda run: run["seconds"]),
-        ("median per 10k steps", lambda run: run["seconds"] / run["steps"] * 10_000),
-        ("of which learning", lambda run: run["learning"] / run["steps"] * 10_000),
-    ):
+    columns: dict[str, Callable[[dict[str, float]], float]] = {
+        "median": lambda run: run["seconds"],
+        "median per 10k steps": lambda run: run["seconds"] / run["steps"] * 10_000,
+        "of which learning": lambda run: run["learning"] / run["steps"] * 10_000,
+    }
+    for title, value in columns.items():
         medians = [machine.median([value(runs[setting]) for runs in results.values()]) for setting in SETTINGS]
         lines.append(f"| **{title}** |" + "".join(f" {median:.2f} s |" for median in medians))
     return "\n".join(lines)

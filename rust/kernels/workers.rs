@@ -7,11 +7,12 @@
 //! To wake a sleeping thread takes 50 µs and more in a virtual machine, longer than many a region takes. So whoever waits, on
 //! either side, stays awake for [`LINGER`] first.
 
+use super::fork;
 use super::interrupt::Watched;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -50,16 +51,13 @@ static WORK: Condvar = Condvar::new();
 static LISTED: AtomicUsize = AtomicUsize::new(0);
 /// Helpers that wait awake.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
-static FORKED: AtomicBool = AtomicBool::new(false);
-static WATCH_FORK: Once = Once::new();
-
-extern "C" fn after_fork_in_child() {
-    FORKED.store(true, Ordering::Relaxed);
-}
+/// The generation in which work was first shared, plus one; 0 before.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether this process was forked from one that had helpers: it has none of them, and starts none.
 pub fn is_forked() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    let begun = BEGUN.load(Ordering::Relaxed);
+    begun != 0 && begun != fork::generation() + 1
 }
 
 fn team() -> MutexGuard<'static, Team> {
@@ -79,10 +77,7 @@ pub fn run(helpers: usize, watched: &Watched, job: Job<'_>) {
         caller: std::thread::current(),
         caller_sleeps: AtomicBool::new(false),
     });
-    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-    WATCH_FORK.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(after_fork_in_child));
-    });
+    let _ = BEGUN.compare_exchange(0, fork::generation() + 1, Ordering::Relaxed, Ordering::Relaxed);
     list(&region, helpers);
     let own = catch_unwind(AssertUnwindSafe(|| job(0)));
     // In a child forked meanwhile nobody can enter, and a helper of the parent may have held the lock.

@@ -1,4 +1,5 @@
-//! Optimizer steps: one call over all parameters of all groups, so that no signal comes between.
+//! Optimizer steps: one call over all parameters of all groups, so that no signal comes between. Groups are the optimizers' own
+//! dicts, read by the names they have there.
 //!
 //! Invariant: every parameter, gradient and state is checked before the first one changes. States live in lists that run
 //! parallel to the parameters; where one is None it starts at zero and is put into the list.
@@ -100,18 +101,33 @@ fn all_ready<'a, 'py, G>(
     Ok(checked)
 }
 
-/// params, momentum buffers, lr, momentum, dampening, nesterov, weight decay, maximize
 #[derive(FromPyObject)]
-struct SgdGroup<'py>(Bound<'py, PyAny>, Bound<'py, PyList>, f64, f64, f64, bool, f64, bool);
+#[pyo3(from_item_all)]
+struct SgdGroup<'py> {
+    params: Bound<'py, PyAny>,
+    state: SgdState<'py>,
+    lr: f64,
+    momentum: f64,
+    dampening: f64,
+    nesterov: bool,
+    weight_decay: f64,
+    maximize: bool,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct SgdState<'py> {
+    momentum_buffer: Bound<'py, PyList>,
+}
 
 /// One SGD step.
 #[pyfunction]
 fn sgd_step<'py>(py: Python<'py>, groups: Vec<SgdGroup<'py>>) -> PyResult<()> {
-    let checked = all_ready(&groups, |SgdGroup(params, buffers, _, momentum, ..), made| {
-        let slots = [Slot("momentum buffer", buffers)];
-        ready(py, "sgd_step", params, if *momentum == 0.0 { &[] } else { &slots }, made)
+    let checked = all_ready(&groups, |group, made| {
+        let slots = [Slot("momentum buffer", &group.state.momentum_buffer)];
+        ready(py, "sgd_step", &group.params, if group.momentum == 0.0 { &[] } else { &slots }, made)
     })?;
-    for (&SgdGroup(_, _, lr, momentum, dampening, nesterov, weight_decay, maximize), group) in checked {
+    for (&SgdGroup { lr, momentum, dampening, nesterov, weight_decay, maximize, .. }, group) in checked {
         let sgd = Sgd { lr, momentum, dampening, nesterov, weight_decay, maximize };
         for r in group {
             r.update(|p, g, states| sgd.update(p, g, states.first_mut().map(|b| &mut **b), r.first))?;
@@ -120,23 +136,39 @@ fn sgd_step<'py>(py: Python<'py>, groups: Vec<SgdGroup<'py>>) -> PyResult<()> {
     Ok(())
 }
 
-/// params, first moments, second moments, steps, lr, beta1, beta2, eps, weight decay, whether it is decoupled, maximize
 #[derive(FromPyObject)]
-struct AdamGroup<'py>(Bound<'py, PyAny>, Bound<'py, PyList>, Bound<'py, PyList>, Bound<'py, PyList>, f64, f64, f64, f64, f64, bool, bool);
+#[pyo3(from_item_all)]
+struct AdamGroup<'py> {
+    params: Bound<'py, PyAny>,
+    state: AdamState<'py>,
+    steps: Bound<'py, PyList>,
+    lr: f64,
+    betas: (f64, f64),
+    eps: f64,
+    weight_decay: f64,
+    maximize: bool,
+}
 
-/// One Adam step; `steps` counts the steps of each parameter and is moved on.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct AdamState<'py> {
+    exp_avg: Bound<'py, PyList>,
+    exp_avg_sq: Bound<'py, PyList>,
+}
+
+/// One Adam step, with `decoupled` weight decay one of AdamW; "steps" counts the steps of each parameter and is moved on.
 #[pyfunction]
-fn adam_step<'py>(py: Python<'py>, groups: Vec<AdamGroup<'py>>) -> PyResult<()> {
+fn adam_step<'py>(py: Python<'py>, groups: Vec<AdamGroup<'py>>, decoupled: bool) -> PyResult<()> {
     let mut counts: Vec<Vec<u64>> = Vec::with_capacity(groups.len());
-    let checked = all_ready(&groups, |AdamGroup(params, exp_avgs, exp_avg_sqs, steps, ..), made| {
+    let checked = all_ready(&groups, |AdamGroup { params, state, steps, .. }, made| {
         if steps.len() != params.len()? {
             return Err(PyValueError::new_err(format!("adam_step: expected one count per parameter ({}), got {}", params.len()?, steps.len())));
         }
         counts.push(steps.extract()?);
-        ready(py, "adam_step", params, &[Slot("first moment", exp_avgs), Slot("second moment", exp_avg_sqs)], made)
+        ready(py, "adam_step", params, &[Slot("first moment", &state.exp_avg), Slot("second moment", &state.exp_avg_sq)], made)
     })?;
     for ((group, found), counts) in checked.into_iter().zip(counts) {
-        let &AdamGroup(_, _, _, ref steps, lr, beta1, beta2, eps, weight_decay, decoupled, maximize) = group;
+        let &AdamGroup { ref steps, lr, betas: (beta1, beta2), eps, weight_decay, maximize, .. } = group;
         let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, maximize };
         let mut latest = (0, adam.factors(0));
         for r in found {
@@ -155,21 +187,39 @@ fn adam_step<'py>(py: Python<'py>, groups: Vec<AdamGroup<'py>>) -> PyResult<()> 
     Ok(())
 }
 
-/// params, square averages, momentum buffers, gradient averages, lr, alpha, eps, weight decay, momentum, centered, maximize
 #[derive(FromPyObject)]
-struct RmsPropGroup<'py>(Bound<'py, PyAny>, Bound<'py, PyList>, Bound<'py, PyList>, Bound<'py, PyList>, f64, f64, f64, f64, f64, bool, bool);
+#[pyo3(from_item_all)]
+struct RmsPropGroup<'py> {
+    params: Bound<'py, PyAny>,
+    state: RmsPropState<'py>,
+    lr: f64,
+    alpha: f64,
+    eps: f64,
+    weight_decay: f64,
+    momentum: f64,
+    centered: bool,
+    maximize: bool,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct RmsPropState<'py> {
+    square_avg: Bound<'py, PyList>,
+    momentum_buffer: Bound<'py, PyList>,
+    grad_avg: Bound<'py, PyList>,
+}
 
 /// One RMSprop step; momentum buffers and gradient averages are used where they are on.
 #[pyfunction]
 fn rmsprop_step<'py>(py: Python<'py>, groups: Vec<RmsPropGroup<'py>>) -> PyResult<()> {
-    let checked = all_ready(&groups, |RmsPropGroup(params, squares, buffers, means, _, _, _, _, momentum, centered, _), made| {
+    let checked = all_ready(&groups, |RmsPropGroup { params, state, momentum, centered, .. }, made| {
         let mut slots: SmallVec<[Slot<'_, '_>; 3]> = SmallVec::new();
-        slots.push(Slot("square average", squares));
-        slots.extend(centered.then_some(Slot("gradient average", means)));
-        slots.extend((*momentum > 0.0).then_some(Slot("momentum buffer", buffers)));
+        slots.push(Slot("square average", &state.square_avg));
+        slots.extend(centered.then_some(Slot("gradient average", &state.grad_avg)));
+        slots.extend((*momentum > 0.0).then_some(Slot("momentum buffer", &state.momentum_buffer)));
         ready(py, "rmsprop_step", params, &slots, made)
     })?;
-    for (&RmsPropGroup(_, _, _, _, lr, alpha, eps, weight_decay, momentum, centered, maximize), group) in checked {
+    for (&RmsPropGroup { lr, alpha, eps, weight_decay, momentum, centered, maximize, .. }, group) in checked {
         let rule = RmsProp { lr, alpha, eps, weight_decay, momentum, maximize };
         for r in group {
             r.update(|p, g, states| {

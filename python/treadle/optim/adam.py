@@ -52,23 +52,7 @@ class Adam(Optimizer):
         self._expect(group, "betas", len(group["betas"]) == 2 and all(0 <= b < 1 for b in group["betas"]), "two numbers in [0, 1)")
 
     def _update(self, groups: Sequence[Group]) -> None:
-        _core.adam_step(
-            [
-                (
-                    group["params"],
-                    group["state"]["exp_avg"],
-                    group["state"]["exp_avg_sq"],
-                    group["steps"],
-                    group["lr"],
-                    *group["betas"],
-                    group["eps"],
-                    group["weight_decay"],
-                    self._decoupled,
-                    group["maximize"],
-                )
-                for group in groups
-            ]
-        )
+        _core.adam_step(groups, self._decoupled)
 
 
 class AdamW(Adam):

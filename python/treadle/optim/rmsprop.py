@@ -65,21 +65,4 @@ class RMSprop(Optimizer):
         self._expect(group, "momentum", group["momentum"] >= 0, "at least 0")
 
     def _update(self, groups: Sequence[Group]) -> None:
-        _core.rmsprop_step(
-            [
-                (
-                    group["params"],
-                    group["state"]["square_avg"],
-                    group["state"]["momentum_buffer"],
-                    group["state"]["grad_avg"],
-                    group["lr"],
-                    group["alpha"],
-                    group["eps"],
-                    group["weight_decay"],
-                    group["momentum"],
-                    group["centered"],
-                    group["maximize"],
-                )
-                for group in groups
-            ]
-        )
+        _core.rmsprop_step(groups)

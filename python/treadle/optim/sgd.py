@@ -64,18 +64,4 @@ class SGD(Optimizer):
             raise ValueError(f"sgd: expected momentum above 0 and no dampening with nesterov, got {got}")
 
     def _update(self, groups: Sequence[Group]) -> None:
-        _core.sgd_step(
-            [
-                (
-                    group["params"],
-                    group["state"]["momentum_buffer"],
-                    group["lr"],
-                    group["momentum"],
-                    group["dampening"],
-                    group["nesterov"],
-                    group["weight_decay"],
-                    group["maximize"],
-                )
-                for group in groups
-            ]
-        )
+        _core.sgd_step(groups)

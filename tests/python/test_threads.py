@@ -1,0 +1,143 @@
+"""Threads that train, predict, draw and add up at the same time do what they would alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import treadle
+from treadle import nn, optim
+from treadle.training import predict
+
+
+def trained(seed: int) -> bytes:
+    """The weights of a model after a few steps, drawn from a generator of its own."""
+    g = treadle.Generator(seed)
+    model = nn.Sequential(nn.Linear(64, 128, generator=g), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 10, generator=g))
+    optimizer, x = optim.SGD(model.parameters(), lr=0.1, momentum=0.9), treadle.randn(256, 64, generator=g)
+    for _ in range(30):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    return b"".join(p.numpy().tobytes() for p in model.parameters())
+
+
+def test_threads_train_as_they_would_alone() -> None:
+    alone, together = [trained(s) for s in range(4)], [b""] * 4
+
+    def work(i: int) -> None:
+        together[i] = trained(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert together == alone
+
+
+def test_threads_predict_with_one_model_while_others_train() -> None:
+    g = treadle.Generator(5)
+    model = nn.Sequential(nn.Linear(64, 128, generator=g), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 10, generator=g)).eval()
+    x = treadle.randn(512, 64, generator=g)
+    want, trained_alone = model(x).numpy().tobytes(), trained(3)
+    wrong: list[str] = []
+
+    def predict() -> None:
+        for _ in range(40):
+            with treadle.no_grad():
+                if model(x).numpy().tobytes() != want:
+                    wrong.append("prediction")
+
+    def train() -> None:
+        if trained(3) != trained_alone:
+            wrong.append("training")
+
+    threads = [threading.Thread(target=work) for work in (predict, train, predict, train)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_predictions_that_overlap_leave_the_model_alone() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Dropout(0.5))
+    model[2].eval()
+    before = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
+    x, inside, ended = treadle.randn(6, 4), threading.Event(), threading.Event()
+    want = predict(model, x)
+    found: list[Any] = []
+
+    def later() -> Iterator[treadle.Tensor]:
+        yield x[:3]
+        inside.set()
+        ended.wait(60)
+        yield x[3:]
+
+    def first() -> Iterator[treadle.Tensor]:
+        yield x
+        other.start()
+        inside.wait(60)
+
+    other = threading.Thread(target=lambda: found.append(predict(model, later())))
+    np.testing.assert_array_equal(predict(model, first()), want)
+    ended.set()
+    other.join()
+    np.testing.assert_array_equal(found, [want])
+    assert [module.training for module in (model, *model)] == [True, True, True, False]
+    assert {name: tensor.tolist() for name, tensor in model.state_dict().items()} == before
+
+
+def test_a_shared_generator_never_repeats_itself() -> None:
+    g, found = treadle.Generator(0), []
+
+    def work() -> None:
+        found.extend(treadle.rand(40_000, generator=g).numpy()[:2].tobytes() for _ in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(set(found)) == 80
+
+
+def test_threads_that_share_a_leaf_lose_no_gradient() -> None:
+    w, g = treadle.zeros(300_000, requires_grad=True), treadle.ones(300_000)
+
+    def work() -> None:
+        for _ in range(20):
+            (w * 1.0).backward(g)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert w.grad is not None
+    assert (w.grad == 80).all()
+
+
+@pytest.mark.parametrize("generator", [None, treadle.default_generator()], ids=["none", "the default by name"])
+def test_a_checkpoint_repeats_its_draws_on_its_own_thread_only(generator: treadle.Generator | None) -> None:
+    elsewhere: list[list[float]] = []
+
+    def function(x: treadle.Tensor) -> treadle.Tensor:
+        thread = threading.Thread(target=lambda: elsewhere.append(treadle.rand(4).tolist()))
+        dropped = nn.functional.dropout(x, 0.5, generator=generator)
+        thread.start()
+        thread.join()
+        return dropped
+
+    x = treadle.ones(1000, requires_grad=True)
+    y = nn.checkpoint(function, x)
+    here = treadle.rand(4).tolist()
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
+    assert len({tuple(drawn) for drawn in [*elsewhere, here, treadle.rand(4).tolist()]}) == 4

@@ -138,7 +138,11 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
         if is_array || !error.is_instance_of::<PyTypeError>(object.py()) {
             error
         } else {
-            PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list of numbers, got {}", object.get_type()))
+            let dtype = made.getattr("dtype").map_or_else(|_| String::new(), |dtype| format!(" that NumPy takes for {dtype}"));
+            let name = object.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+            PyTypeError::new_err(format!(
+                "tensor: expected a Tensor, array, number, nested list or table of numbers, got {name}{dtype}; turn other values into numbers first"
+            ))
         }
     })?;
     let from_lists = object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>();

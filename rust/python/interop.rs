@@ -128,8 +128,12 @@ impl PyTensor {
         slf.py().import("treadle.notebook")?.call_method1("tensor", (slf,))
     }
     fn __format__(slf: &Bound<'_, Self>, spec: &str) -> PyResult<String> {
-        if spec.is_empty() || slf.get().lock().size() != 1 {
+        if spec.is_empty() {
             return Self::__repr__(slf);
+        }
+        let t = slf.get().tensor();
+        if t.size() != 1 {
+            return Err(PyTypeError::new_err(format!("format: expected one element for '{spec}', got shape {}", t.shape())));
         }
         slf.get().item(slf.py())?.call_method1("__format__", (spec,))?.extract()
     }

@@ -67,6 +67,17 @@ def test_sequential_is_its_modules_one_after_another():
         assert np.array_equal(nn.Sequential(*modules)(x).detach().numpy(), want.detach().numpy())
 
 
+@pytest.mark.parametrize("patched", range(3))
+def test_sequential_uses_the_forward_that_an_instance_was_given(patched):
+    modules = nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU()
+    modules[patched].forward = lambda x: x * 0 - 5
+    x = treadle.randn(4, 3)
+    want = x
+    for module in modules:
+        want = module(want)
+    np.testing.assert_array_equal(nn.Sequential(*modules)(x).numpy(), want.numpy())
+
+
 def test_sequential_calls_a_module_that_has_a_call_of_its_own():
     class Doubled(nn.Linear):
         def __call__(self, x):

@@ -12,6 +12,7 @@ import pytest
 import treadle
 from treadle import nn
 from treadle._core import Tensor
+from treadle.nn.mode import evaluating
 
 
 class Nested(nn.Module):
@@ -103,6 +104,50 @@ def test_module_without_super_init_or_forward():
     assert len(Bare().eval().parameters()) == 2
     with pytest.raises(TypeError, match="module: expected Bare to define forward"):
         Bare()(treadle.ones(1, 2))
+
+
+class Frozen(nn.Module):
+    """A norm whose statistics stay, in PyTorch's way."""
+
+    def __init__(self, norm: nn.BatchNorm1d) -> None:
+        super().__init__()
+        self.norm, self.head = norm, nn.Sequential(nn.Dropout())
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.norm.eval()
+        self.head.train(mode)
+        return self
+
+
+def test_train_asks_modules_below_that_define_it():
+    norm = nn.BatchNorm1d(2)
+    frozen = Frozen(norm)
+    m = nn.Sequential(nn.Linear(2, 2), frozen, nn.Residual(norm))  # the norm is shared
+    asked = []
+    m[0].train = lambda mode: asked.append(mode)
+    for mode in (True, False, True):
+        assert m.train(mode) is m
+        assert [m.training, m[2].training, frozen.training, frozen.head[0].training] == [mode] * 4
+        assert not norm.training
+    assert asked == [True, False, True]
+    modes = [module.training for module in m.modules()]
+    with evaluating(m):
+        assert not any(module.training for module in m.modules())
+    assert [module.training for module in m.modules()] == modes
+
+
+def test_train_ends_where_modules_hold_each_other_and_takes_each_once():
+    first, second = Frozen(nn.BatchNorm1d(2)), Frozen(nn.BatchNorm1d(2))
+    first.other, second.other = second, first
+    assert not any(module.training for module in first.eval().modules())
+    assert first.train().training
+    assert second.training
+    layers = [nn.Module(), nn.Module()]
+    for _ in range(60):  # 2^30 ways down
+        layers.append(nn.Module())
+        layers[-1].below = layers[-3:-1]
+    assert not any(module.training for module in layers[-1].eval().modules())
 
 
 # State ---------------------------------------------------------------------

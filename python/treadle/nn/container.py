@@ -160,13 +160,14 @@ class Sequential(_Indexed):
         norm: BatchNorm1d | BatchNorm2d | None = None  # one that waits for the next module: together with a ReLU it is one kernel
         named = calls.named
         for module in tuple(self._items.values()):
-            kind = type(module)  # exact types only: a subclass may define another forward
+            # Exact types only, as a subclass may define another forward, and so may an instance.
+            kind = type(module)
             if norm is not None:
-                if kind is ReLU:
+                if kind is ReLU and "forward" not in module.__dict__:
                     x, norm = norm.forward(x, None, True) if named is None else named(norm, norm.forward, (x, None, True), {}), None
                     continue
                 x, norm = norm(x), None
-            if kind in _FUSED:
+            if kind in _FUSED and "forward" not in module.__dict__:
                 norm = cast("BatchNorm1d | BatchNorm2d", module)
             elif named is None and kind.__call__ is _CALL:
                 x = module.forward(x)  # what a call would do, without one

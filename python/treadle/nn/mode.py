@@ -1,7 +1,7 @@
 """Evaluation mode for a while.
 
 Invariant: a module is in evaluation mode as long as anyone evaluates it, in whatever thread, and afterwards in the mode it was in
-before the first of them.
+before the first of them. Flags alone change: a `train` of a module's own is not called, so nothing else it does is left to undo.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ tuples and dicts. Nothing has to be registered, and plain assignment means what 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from treadle import _core, checks, notebook
 from treadle._core import Tensor
@@ -18,6 +19,15 @@ from treadle.nn.tree import Tree
 __all__ = ["Module"]
 
 _NOTHING: Any = object()
+
+
+class _Setting(threading.local):
+    """The modules whose `train` is under way in this thread, by identity: one that is below itself is not asked again."""
+
+    modules: frozenset[int] = frozenset()
+
+
+_setting = _Setting()
 
 
 class Module(Tree):
@@ -57,7 +67,10 @@ class Module(Tree):
             return self.forward(x, *args, **kwargs) if args or kwargs else self.forward(x)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """A snapshot of all parameters and buffers by name: later training does not change it."""
+        """A snapshot of all parameters and buffers by name: later training does not change it.
+
+        Those below are found where they are; a module below that defines `state_dict` or `load_state_dict` itself is not asked.
+        """
         return {name: tensor.detach() for name, tensor in state.members(self).items()}
 
     def load_state_dict(self, values: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
@@ -79,11 +92,29 @@ class Module(Tree):
         return state.load(self, values, strict)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets training mode here and below, and returns the module."""
-        return self.apply(lambda module: setattr(module, "training", mode))
+        """Sets training mode here and below, and returns the module.
+
+        Modules below that define `train` themselves are asked to, after the others, and decide for what is below them.
+        """
+        above = _setting.modules
+        _setting.modules = above | {id(self)}
+        seen, found, asked = set(_setting.modules), [cast("Module", self)], list[Module]()
+        try:
+            for module in found:
+                module.training = mode
+                new = {id(child): child for child in module.children() if id(child) not in seen}
+                seen |= new.keys()
+                for child in new.values():
+                    own = "train" in vars(child) or type(child).train is not Module.train
+                    (asked if own else found).append(child)
+            for child in asked:
+                child.train(mode)
+        finally:
+            _setting.modules = above
+        return self
 
     def eval(self) -> Self:
-        """Sets evaluation mode here and below, and returns the module."""
+        """`train(False)`."""
         return self.train(False)
 
     def apply(self, function: Callable[[Module], Any]) -> Self:

@@ -114,13 +114,23 @@ def test_mode_statistics_gradients_types_and_chance_stay(training: bool) -> None
         def forward(self, x):
             return x + treadle.randn(*x.shape)
 
-    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), Noise(), nn.Dropout(0.5)).train(training)
+    class Closed(nn.Module):
+        """Its function is not copied: it closes over this very module's norm, and counts the calls in a buffer."""
+
+        def __init__(self) -> None:
+            self.norm, self.calls = nn.BatchNorm1d(3), nn.Buffer(treadle.zeros(()))
+            self.function = lambda x: self.norm(x) + self.calls.copy_(self.calls + 1).detach()
+
+        def forward(self, x):
+            return self.function(x)
+
+    model = nn.Sequential(nn.Linear(4, 3), Closed(), Noise(), nn.Dropout(0.5)).train(training)
     model(treadle.randn(8, 4)).sum().backward()
     values = {name: value.numpy().copy() for name, value in model.state_dict().items()}
     gradients = [p.grad.numpy().copy() for p in model.parameters()]
     kinds, chance = [type(module) for module in model.modules()], treadle.default_generator().get_state()
     treadle.summary(model, (1, 4))
-    assert [module.training for module in model.modules()] == [training] * 5
+    assert [module.training for module in model.modules()] == [training] * 6
     assert [type(module) for module in model.modules()] == kinds
     assert treadle.default_generator().get_state() == chance
     for name, value in model.state_dict().items():

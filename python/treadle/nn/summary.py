@@ -1,6 +1,7 @@
 """`summary`: a model's layers with their output shapes, parameters, floating-point operations and times.
 
-Invariant: a copy of the model is run, so the model itself stays as it is, whatever its layers do.
+Invariant: a copy of the model is run, so the model itself stays as it is, whatever its layers do. Functions are not copied: what
+one closes over is the model's own, so that is evaluated too, and has its buffers back afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from treadle._core import Tensor, default_generator
 from treadle.autograd import drawing_from, no_grad
 from treadle.checks import at_least
 from treadle.nn import activation, container, dropout, linear, norm, spatial_norm
+from treadle.nn.mode import evaluating
 from treadle.nn.module import Module
 from treadle.nn.parameter import Parameter
 
@@ -158,14 +160,18 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
     given = input_shape if isinstance(input_shape, list) else [input_shape]
     inputs = [_input(item, floats[0] if floats else _core.float32) for item in given]
     watch = _Watch(copy.deepcopy(model).eval())
+    buffers = [(buffer, buffer.detach()) for buffer in model.buffers()]
     try:
-        with no_grad(), drawing_from(copy.copy(default_generator())):
+        with evaluating(model), no_grad(), drawing_from(copy.copy(default_generator())):
             for _ in range(repeats + 1):
                 watch.run(inputs)
     except Exception as error:
         shown = ", ".join(f"{x.dtype.name} of shape {x.shape}" for x in inputs)
         error.add_note(f"summary: the model was given {shown}; a Tensor as input_shape is given as it is")
         raise
+    finally:
+        for buffer, value in buffers:
+            buffer.copy_(value)
     return Summary(watch.layers(), sum(p.size for p in parameters if p.requires_grad))
 
 

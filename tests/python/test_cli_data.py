@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,14 @@ def test_the_scale_of_images_is_that_of_all_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5000, 3), dtype=np.uint8)
     assert _moments(pixels) == pytest.approx((pixels.mean(), pixels.std()))
     assert _moments(np.full((2, 3), 7, np.uint8)) == (7.0, 1.0)
+
+
+def test_numbers_of_any_size_are_standardised(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 2)) * [1e-200, 1e-320]
+    (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(f"{x!r},{y!r}" for x, y in rows.tolist()))
+    train = prepare(str(tmp_path / "t.csv"), "y", 0).train
+    for column in (train.x.numpy(), train.y.numpy()):
+        assert (column.mean(), column.std()) == pytest.approx((0, 1), abs=1e-2)
 
 
 @pytest.mark.parametrize("size", [3, 100, 479])

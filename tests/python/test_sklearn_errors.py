@@ -20,6 +20,10 @@ def raises(*_: Any) -> Any:
     raise RuntimeError("mine")
 
 
+def interrupts(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
 CLASSIFIER = MLPClassifier(random_state=0, max_iter=3)
 REGRESSOR = MLPRegressor(random_state=0, max_iter=3, scale_target=True)
 MODULE = ModuleClassifier(lambda n_features, n_outputs: nn.Linear(n_features, n_outputs), random_state=0, max_iter=3)
@@ -28,6 +32,7 @@ WRONG: list[tuple[Any, dict[str, Any]]] = [
     (CLASSIFIER, {"learning_rate": "nope"}),
     (CLASSIFIER, {"schedule": "nope"}),
     (CLASSIFIER, {"schedule": raises}),
+    (CLASSIFIER, {"schedule": interrupts}),
     (CLASSIFIER, {"activation": "nope"}),
     (CLASSIFIER, {"dtype": "nope"}),
     (CLASSIFIER, {"class_weight": "nope"}),
@@ -35,6 +40,7 @@ WRONG: list[tuple[Any, dict[str, Any]]] = [
     (CLASSIFIER, {"early_stopping": True, "validation_fraction": 0.001}),
     (CLASSIFIER, {"solver": "sgd", "batch_size": 16, "learning_rate_init": 1e30}),
     (REGRESSOR, {"loss": "nope"}),
+    (REGRESSOR, {"loss": interrupts}),
     (REGRESSOR, {"loss": lambda outputs, targets: outputs.sum()}),
     (MODULE, {"module": raises}),
     (MODULE, {"module": nn.Linear(4, 7)}),
@@ -48,7 +54,7 @@ def test_a_wrong_option_leaves_the_estimator_as_it_was(estimator: Any, wrong: di
     rows = X[:, :2] if "module" not in wrong else X  # columns of another number are forgotten, too
     for failing in (fitted, fresh):
         failing.set_params(**wrong)
-        with pytest.raises((ValueError, RuntimeError, ArithmeticError)):
+        with pytest.raises((ValueError, RuntimeError, ArithmeticError, KeyboardInterrupt)):
             failing.fit(rows, CODES * 2)
     assert set(vars(fitted)) == facts
     assert (fitted.n_features_in_, fitted.n_iter_) == (4, 3)

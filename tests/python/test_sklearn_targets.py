@@ -38,6 +38,28 @@ def test_numbers_of_any_scale_are_predicted(estimator: MLPRegressor, factor: flo
     assert far.score(X, Y * factor + offset) == pytest.approx(near, abs=1e-2)
 
 
+@pytest.mark.parametrize("exponent", [600, 1000, -600, -1000])
+def test_what_is_predicted_grows_with_y(exponent: int) -> None:
+    model = MLPRegressor(random_state=0, max_iter=3)
+    near = clone(model).fit(X, Y).predict(X)
+    assert np.array_equal(model.fit(X, np.ldexp(Y, exponent)).predict(X), np.ldexp(near, exponent))
+
+
+@pytest.mark.parametrize("weight", [np.inf, np.nan, -1.0])
+def test_weights_of_classes_are_finite(weight: float) -> None:
+    message = f"class_weight: expected finite weights of at least 0, got {weight} for 'b'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        MLPClassifier(class_weight={"a": 1.0, "b": weight}).fit(np.eye(4), list("abab"))
+
+
+def test_epochs_before_early_stopping_have_no_score() -> None:
+    model = MLPRegressor(warm_start=True, max_iter=2, random_state=0).fit(X, Y)
+    assert model.set_params(early_stopping=True).best_validation_score_ is None
+    scores = model.fit(X, Y).validation_scores_
+    assert scores[:2] == [None, None]
+    assert model.best_validation_score_ == max(scores[2:])
+
+
 def test_a_class_of_weight_0_is_a_class() -> None:
     x, y = load_iris(return_X_y=True)
     weight = np.where(y == 1, 0.0, 1.0)

@@ -19,6 +19,7 @@ from treadle._core import Generator, Tensor, gather_rows, gather_rows_scaled, ra
 from treadle.data import DataLoader, Digits
 from treadle.data.datasets import read_mnist
 from treadle.data.table import Schema, Table, read_csv
+from treadle.moments import moments
 
 __all__ = ["Prepared", "Recipe", "Rows", "in_units", "loader", "prepare", "rows_for"]
 
@@ -249,9 +250,9 @@ def _prepare_table(source: str, target: str, seed: int, begun: Recipe | None) ->
 
 
 def _scaling(values: Array, numeric: Array) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each column; 0 and 1 for categories, and 1 for a constant, whose own may be rounding."""
-    varies = values.min(axis=0) < values.max(axis=0)
-    return np.where(numeric, values.mean(axis=0), 0.0).tolist(), np.where(numeric & varies, values.std(axis=0), 1.0).tolist()
+    """Mean and standard deviation of each column; 0 and 1 for categories."""
+    mean, std = moments(values)
+    return np.where(numeric, mean, 0.0).tolist(), np.where(numeric, std, 1.0).tolist()
 
 
 def _table_rows(recipe: Recipe, table: Table, numbers: Array) -> Rows:

@@ -146,7 +146,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         before = self.__dict__.copy()
         try:
             self._fit_anew_or_on(X, y, sample_weight, classes, incremental)
-        except Exception:
+        except BaseException:  # Ctrl-C as well
             # A fresh start makes all it sets anew, so what an earlier fit set is still whole.
             self.__dict__ = before
             raise
@@ -277,15 +277,14 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         return len(self.history_)
 
     @property
-    def validation_scores_(self) -> list[float] | None:
-        """Accuracy or R² on the validation rows after each epoch; None without early stopping."""
+    def validation_scores_(self) -> list[float | None] | None:
+        """Accuracy or R² on the validation rows after each epoch, None after one without; None without early stopping."""
         return self.history_[f"valid_{self._score_name}"] if self.early_stopping else None  # type: ignore[return-value]
 
     @property
     def best_validation_score_(self) -> float | None:
-        """The highest of `validation_scores_`; None without early stopping."""
-        scores = self.validation_scores_
-        return None if scores is None else max(scores)
+        """The highest of `validation_scores_`; None where there is none."""
+        return max((score for score in self.validation_scores_ or [] if score is not None), default=None)
 
 
 def _weights(sample_weight: Any, rows: int) -> Array:

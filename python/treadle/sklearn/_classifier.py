@@ -249,8 +249,10 @@ def _class_weights(spec: Any, codes: Array, labels: Array, weight: Array) -> Arr
         table = np.array([spec.get(label, 1.0) for label in labels.tolist()], dtype=np.float64)
     else:
         raise ValueError(f"class_weight: expected None, 'balanced', a dict or a list of them, got {spec!r}")
-    if (table < 0).any():
-        raise ValueError(f"class_weight: expected no weight below 0, got {table.min()}")
+    wrong = ~(np.isfinite(table) & (table >= 0))
+    if wrong.any():
+        got = f"{table[wrong][0]} for {labels[wrong].tolist()[0]!r}"
+        raise ValueError(f"class_weight: expected finite weights of at least 0, got {got}")
     return np.asarray(table[codes])
 
 

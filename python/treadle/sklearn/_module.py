@@ -84,7 +84,8 @@ class ModuleClassifier(_Wrapped, NetworkClassifier):
         Weights of classes, multiplied with `sample_weight`; 'balanced' gives each class the same sum of weights.
     dtype : {'auto', 'float32', 'float64'}, default='auto'
         What is computed in. 'auto' is float32, but the precision of X where a batch holds all rows: then weighted and
-        repeated rows are equivalent to the last digits.
+        repeated rows are equivalent to the last digits, but for `early_stopping` and layers such as batch norm and dropout, which
+        go by rows.
     verbose : bool, default=False
         Whether a line per epoch is written to stderr.
     warm_start : bool, default=False
@@ -207,7 +208,8 @@ class ModuleRegressor(_Wrapped, NetworkRegressor):
         Whether the network sees y with mean 0 and variance 1; predictions are scaled back.
     dtype : {'auto', 'float32', 'float64'}, default='auto'
         What is computed in. 'auto' is float32, but the precision of X where a batch holds all rows: then weighted and
-        repeated rows are equivalent to the last digits.
+        repeated rows are equivalent to the last digits, but for `early_stopping` and layers such as batch norm and dropout, which
+        go by rows.
     verbose : bool, default=False
         Whether a line per epoch is written to stderr.
     warm_start : bool, default=False

@@ -12,6 +12,7 @@ from sklearn.utils import column_or_1d
 
 from treadle import _core
 from treadle._core import Tensor
+from treadle.moments import moments
 from treadle.sklearn._base import Array, Network
 from treadle.sklearn._checks import check_name
 from treadle.sklearn._training import Criterion
@@ -80,10 +81,7 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
         """Sets center and spread of y, 0 and 1 without `scale_target`."""
         self._center, self._spread = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
         if self.scale_target:
-            self._center = np.average(columns, axis=0, weights=weight)
-            spread = np.sqrt(np.average(np.square(columns - self._center), axis=0, weights=weight))
-            rounding = 10 * np.finfo(np.float64).eps * np.abs(self._center)
-            self._spread = np.where(spread > rounding, spread, 1.0)
+            self._center, self._spread = moments(columns, weight)
 
     def _check_parameters(self, incremental: bool) -> None:
         super()._check_parameters(incremental)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal, InvalidOperation
 from os import PathLike
 from typing import Any, Self
 
@@ -24,7 +25,7 @@ _MOST_CLASSES = 20
 # A cell of a few bytes becomes up to 1000 features: a small file could ask for any amount of memory.
 _MOST_BYTES = 1 << 30
 _LARGEST = float(np.finfo(np.float32).max)
-_MISSING = frozenset({"", "na", "nan", "null", "none", "?"})
+_MISSING = frozenset({"", "?", "na", "n/a", "#na", "#n/a", "<na>", "nan", "+nan", "-nan", "nil", "null", "none"})
 
 
 @dataclass
@@ -87,7 +88,7 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
 
     A column whose values are all numbers is numeric; any other is categorical, one feature per category, sorted. A target of
     text, or of at most 20 different whole numbers (1 and 1.0 are the same), is a class; otherwise it is a number to predict.
-    Where nine tenths of a column or more are numbers, more than 20 different ones, the others are taken for mistakes.
+    Where more than half of a column are numbers, more than 20 different ones, the others are taken for mistakes.
 
     Args:
         path: The file.
@@ -96,10 +97,11 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: No such column, another separator, a quote that opens and does not close, missing values (named with line
-            and column), lines of unequal length, a number that float32 cannot hold, a word among numbers, a category that the
-            schema does not know, more than 1000 categories in a column, categories that become more than 1 GiB of features, or
-            no rows.
+        ValueError: No such column, another separator, a quote that opens and does not close, a cell of more than
+            `csv.field_size_limit()` characters, missing values (named with line and column; nothing, ? or a word such as NA,
+            N/A, NaN, null, nil or None), lines of unequal length, a number that float32 cannot hold, a word among numbers, a
+            category that the schema does not know, more than 1000 categories in a column, categories that become more than
+            1 GiB of features, or no rows.
 
     Example:
         >>> table = read_csv("penguins.csv", target="species")
@@ -147,8 +149,10 @@ def _rows(path: str | PathLike[str]) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"read_csv: expected CSV text in UTF-8, got a file that cannot be read, {path} ({error})") from None
     except csv.Error as error:
+        long = "field limit" in str(error)  # also where a quote opens and does not close
+        wanted = f"cells of at most {csv.field_size_limit()} characters and " if long else ""
         got = f"a row that begins in line {begin} of {path} and cannot be read ({error})"
-        raise ValueError(f"read_csv: expected CSV text with quotes in pairs, got {got}") from None
+        raise ValueError(f"read_csv: expected CSV text with {wanted}quotes in pairs, got {got}") from None
 
 
 def _read(path: str | PathLike[str]) -> _File:
@@ -183,12 +187,21 @@ def _number(text: str) -> float | None:
         return None
 
 
+def _exact(text: str) -> Decimal | None:
+    """The text as a number with all its digits: float64 takes whole numbers beyond 2**53 for each other."""
+    number = _number(text)
+    try:
+        return None if number is None else Decimal(text)
+    except InvalidOperation:  # an exponent of more digits than Decimal takes: an infinity or 0
+        return Decimal(str(number))
+
+
 def _numeric(file: _File, name: str) -> bool:
-    """Whether a column is one of numbers; ValueError where nearly all of it is, but not all."""
+    """Whether a column is one of numbers; ValueError where most of it is, but not all."""
     numbers = [_number(text) for text in file.columns[name]]
     words = [row for row, number in enumerate(numbers) if number is None]
     different = set(numbers) - {None}
-    if words and 10 * len(words) <= len(numbers) and len(different) > _MOST_CLASSES:
+    if words and 2 * len(words) < len(numbers) and len(different) > _MOST_CLASSES:
         most = f"as {len(numbers) - len(words)} of {len(numbers)} are"
         got = f"{file.columns[name][words[0]]!r} in {file.place(words[0])}; correct it, or write the others as words too"
         raise ValueError(f"read_csv: expected numbers in column {name!r}, {most}, got {got}")
@@ -197,12 +210,20 @@ def _numeric(file: _File, name: str) -> bool:
 
 def _infer(file: _File, target: str) -> Schema:
     columns = [Column(name, None if _numeric(file, name) else _categories(file, name)) for name in file.columns if name != target]
-    classes: list[str] | None = None
-    if not _numeric(file, target):
-        classes = _categories(file, target)
-    elif len(numbers := set(map(float, file.columns[target]))) <= _MOST_CLASSES and all(map(float.is_integer, numbers)):
-        classes = [str(int(number)) for number in sorted(numbers)]
-    return Schema(columns, target, classes)
+    return Schema(columns, target, _whole_numbers(file, target) if _numeric(file, target) else _categories(file, target))
+
+
+def _whole_numbers(file: _File, name: str) -> list[str] | None:
+    """The classes of a column of a few different whole numbers, sorted; None of any other."""
+    texts: dict[Any, str] = {}
+    for text in file.columns[name]:
+        texts.setdefault(_exact(text), text)
+        if len(texts) > _MOST_CLASSES:
+            return None
+    if any(not number.is_finite() or number != number.to_integral_value() for number in texts):
+        return None
+    # Beyond what float32 can hold only the text of the file is fit for a name: 1e300 has 301 digits.
+    return [str(int(number)) if number.copy_abs() <= _LARGEST else texts[number] for number in sorted(texts)]
 
 
 def _categories(file: _File, name: str) -> list[str]:
@@ -217,11 +238,11 @@ def _categories(file: _File, name: str) -> list[str]:
 
 def _codes(file: _File, name: str, known: list[str]) -> Iterator[int]:
     places: dict[Any, int] = {category: i for i, category in enumerate(known)}
-    if None not in map(_number, known):
-        places |= {_number(category): i for category, i in places.items()}
+    if None not in map(_exact, known):
+        places |= {_exact(category): i for category, i in places.items()}
     for row, value in enumerate(file.columns[name]):
         place = places.get(value)
-        if place is None and (place := places.get(_number(value))) is None:
+        if place is None and (place := places.get(_exact(value))) is None:
             raise ValueError(f"read_csv: expected one of {known} in column {name!r}, got {value!r} in {file.place(row)}")
         yield place
 

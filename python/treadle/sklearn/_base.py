@@ -279,7 +279,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
     @property
     def validation_scores_(self) -> list[float | None] | None:
         """Accuracy or R² on the validation rows after each epoch, None after one without; None without early stopping."""
-        return self.history_[f"valid_{self._score_name}"] if self.early_stopping else None  # type: ignore[return-value]
+        return self.history_[f"valid_{self._score_name}"] if self.early_stopping else None
 
     @property
     def best_validation_score_(self) -> float | None:

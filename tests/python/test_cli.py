@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sys
 from pathlib import Path
@@ -170,6 +171,34 @@ def test_a_folder_of_idx_files(tmp_path: Path, images: Path, capsys: pytest.Capt
         assert main(["predict", "--model", str(run), "--data", str(images), "--part", part]) == 0
         assert capsys.readouterr().out == f"{len(rows)} predictions in {run / 'predictions.csv'}\n"
         assert column(run / "predictions.csv", "prediction") == rows
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_stdout_may_be_of_ascii_or_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,y,k\n" + "".join(f"{i},{i}.5,{'né'[i % 2]}\n" for i in range(60)), encoding="utf-8")
+
+    def said(*arguments: str) -> bytes:
+        with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as out, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", out)
+            assert main([*arguments, "--data", str(table)]) == 0
+            assert out.errors == "strict"
+            out.flush()
+            return out.buffer.getvalue()
+
+    for target, report in (("y", b"R? "), ("k", b"accuracy ")):
+        run = str(tmp_path / target)
+        assert said("train", *QUICK, "--batch-size", "16", "--target", target, "--out", run).startswith(b"test " + report)
+        assert said("predict", "--model", run).startswith(report)
+    assert "é," in said("predict", "--model", run, "--out", "-").decode("utf-8")
+
+    monkeypatch.setattr(sys, "stdout", None)
+    capsys.readouterr()
+    assert main(["predict", "--model", run, "--data", str(table)]) == 0
+    assert main(["predict", "--model", run, "--data", str(table), "--out", "-"]) == 2
+    assert capsys.readouterr().err == "treadle: error: --out -: expected a stdout to write to, got a closed one\n"
 
 
 # how it fails -----------------------------------------------------------------

@@ -82,6 +82,27 @@ def test_resume_goes_on_for_more_epochs_where_the_schedule_allows(tmp_path: Path
     assert "got 9; the onecycle schedule depends on it" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_is_resumed_from_anywhere(
+    tmp_path: Path, flowers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    moved.mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *QUICK, "--quiet", "--data", flowers.name, "--target", "kind", "--out", "run"]) == 0
+    before = (run / "model.safetensors").read_bytes()
+    monkeypatch.chdir(moved)
+    for more in ([], ["--data", str(flowers)], ["--data", "../flowers.csv"]):
+        assert main(["train", "--resume", "--quiet", *more, "--out", str(run)]) == 0
+    flowers.rename(moved / "renamed.csv")
+    assert main(["train", "--resume", "--quiet", "--data", "renamed.csv", "--out", str(run)]) == 0
+    assert main(["train", "--resume", "--quiet", "--out", str(run)]) == 0
+    assert (run / "model.safetensors").read_bytes() == before
+    capsys.readouterr()
+    assert main(["train", "--resume", "--data", "digits", "--out", str(run)]) == 2
+    assert "resume: expected the data this run began with, got digits, which is not" in capsys.readouterr().err
+
+
 def test_ctrl_c_in_a_process_of_its_own(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "treadle", "train", "--epochs", "100000", "--quiet", "--out", str(run)]

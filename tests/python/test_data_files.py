@@ -118,6 +118,11 @@ def test_an_mnist_folder_that_is_not_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(images(4)))
     with pytest.raises(ValueError, match=r"^mnist: expected images \(N, H, W\) and labels \(N,\), got \(4, 4\) and \(4,\)"):
         MNIST(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images(4, 2, 2)))
+    for labels, got in ((np.array([0, 1, -1, 2], np.int8), "-1"), (np.array([0, 1, 1.5, 2], np.float32), "float32")):
+        (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+        with pytest.raises(ValueError, match=rf"^mnist: expected labels that are whole numbers of at least 0, got {got} in "):
+            MNIST(tmp_path)
 
 
 def test_the_digits_are_all_there() -> None:

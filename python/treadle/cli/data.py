@@ -85,7 +85,13 @@ def prepare(source: str, target: str | None, seed: int, begun: Recipe | None = N
         FileNotFoundError: There is no such source.
         ValueError: The source is damaged, too small, or needs a target, or it is not what the run began with.
     """
-    kind = _kind(source, target)
+    kind = _kind(source)
+    if begun is not None and begun["kind"] != kind:
+        raise _other_data(source)
+    if kind == "csv" and target is None:
+        raise ValueError(f"{source}: expected the column to predict as --target, got none")
+    if kind != "csv" and target:
+        raise ValueError(f"{source}: expected no --target, as images have labels, got {target!r}")
     if kind == "csv":
         return _prepare_table(source, str(target), seed, begun)
     parts = [_images(source, kind, part, seed) for part in ("train", "test")]
@@ -120,7 +126,7 @@ def rows_for(recipe: Recipe, source: str, part: str | None, seed: int) -> Rows:
         FileNotFoundError: There is no such source.
         ValueError: The source is damaged, or not of the kind that the recipe is for.
     """
-    kind = _kind(source, "")
+    kind = _kind(source)
     if (kind in _IMAGES) != (recipe["kind"] in _IMAGES):
         raise ValueError(f"{source}: expected {recipe['kind']} data as the model was trained on, got {kind}")
     if kind == "csv":
@@ -141,15 +147,10 @@ def in_units(recipe: Recipe, outputs: Array) -> Array:
     return values
 
 
-def _kind(source: str, target: str | None) -> str:
+def _kind(source: str) -> str:
     if source != "digits" and not Path(source).exists():
         raise FileNotFoundError(f"{source}: expected 'digits', a folder of IDX files or a CSV file, got nothing there")
-    kind = "digits" if source == "digits" else "idx" if Path(source).is_dir() else "csv"
-    if kind == "csv" and target is None:
-        raise ValueError(f"{source}: expected the column to predict as --target, got none")
-    if kind != "csv" and target:
-        raise ValueError(f"{source}: expected no --target, as images have labels, got {target!r}")
-    return kind
+    return "digits" if source == "digits" else "idx" if Path(source).is_dir() else "csv"
 
 
 def _part(rows: int, part: str, seed: int) -> Array:
@@ -183,8 +184,12 @@ def _digest(text: str, *arrays: Array) -> str:
 def _continued(source: str, recipe: Recipe, begun: Recipe | None) -> Recipe:
     """The recipe of the run that goes on, or of a new one; of equal data they differ at most by a machine's rounding."""
     if begun is not None and begun["sha256"] != recipe["sha256"]:
-        raise ValueError(f"resume: expected the data this run began with, got {source}, which is not; restore it, or train anew")
+        raise _other_data(source)
     return begun or recipe
+
+
+def _other_data(source: str) -> ValueError:
+    return ValueError(f"resume: expected the data this run began with, got {source}, which is not; restore it, or train anew")
 
 
 # images

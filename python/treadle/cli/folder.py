@@ -1,7 +1,8 @@
 """The folder a run leaves: which files it has, and the model that is in it.
 
-Invariants: `config.json` and `model.safetensors` together say all there is to know to use the model; nothing in them
-depends on the machine, the time or the number of threads. Nothing is written over or taken away but what a run left.
+Invariants: `config.json` and `model.safetensors` together say all there is to know to use the model; nothing in them, but where
+the data lay, depends on the machine, the time or the number of threads. Nothing is written over or taken away but what a run
+left.
 """
 
 from __future__ import annotations

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from treadle._core import __version__
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         command: Callable[[argparse.Namespace], int] = importlib.import_module(f"treadle.cli.{options.command}").run
-        with warnings.catch_warnings():
+        with _printable(), warnings.catch_warnings():
             warnings.simplefilter("always", RuntimeWarning)
             warnings.showwarning = _say
             return command(options)
@@ -58,6 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, FloatingPointError, MemoryError) as error:
         print(f"treadle: error: {_one_line(error)}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
+
+
+@contextmanager
+def _printable() -> Iterator[None]:
+    """A character that stdout cannot encode is a question mark, rather than an error after all the work."""
+    out = sys.stdout
+    if not isinstance(out, io.TextIOWrapper):  # closed, or a stream of the calling program's
+        yield
+        return
+    errors = out.errors
+    out.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        out.reconfigure(errors=errors)
 
 
 def _say(message: Warning | str, *_: object, **__: object) -> None:

@@ -32,5 +32,6 @@ RATES = {"sgd": 0.1, "adam": 5e-3, "adamw": 5e-3, "rmsprop": 1e-3}
 # Weight decays when --weight-decay is not given: only AdamW keeps it apart from the gradient.
 DECAYS = {"sgd": 0.0, "adam": 0.0, "adamw": 0.01, "rmsprop": 0.0}
 
-# What may differ between a run and its continuation: it does not change what is computed, or only for how long.
-FREE = frozenset({"epochs", "threads", "out"})
+# What may differ between a run and its continuation: it does not change what is computed, or only for how long. The data may lie
+# anywhere, as a digest says whether it is the same.
+FREE = frozenset({"data", "epochs", "threads", "out"})

@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or str(Path(options.model) / folder.PREDICTIONS)
     if out != "-":
         folder.keep(options.data, Path(out))
+    elif sys.stdout is None:
+        raise ValueError("--out -: expected a stdout to write to, got a closed one")
     config = folder.read_config(options.model)
     model = folder.load_model(options.model, config)
     recipe = config["data"]
@@ -40,8 +42,7 @@ def run(options: argparse.Namespace) -> int:
         outputs = in_units(recipe, outputs)
     text = _table(rows, outputs, recipe["classes"])
     if out == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _to_stdout(text)
     else:
         write_atomic(out, text.encode())
     if not options.quiet:
@@ -69,6 +70,16 @@ def _table(rows: Rows, outputs: npt.NDArray[Any], classes: list[str] | None) -> 
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue()
+
+
+def _to_stdout(text: str) -> None:
+    """Writes text in UTF-8, as files have it, whatever the encoding of stdout."""
+    sys.stdout.flush()
+    if hasattr(sys.stdout, "buffer"):
+        sys.stdout.buffer.write(text.encode())
+    else:  # a stream of the calling program's, of text
+        sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _exact(value: float) -> str:

@@ -104,8 +104,10 @@ class _Job:
         }
 
     def config(self) -> dict[str, Any]:
-        """What `config.json` says."""
+        """What `config.json` says; the path of the data is absolute, so that the run can be resumed from anywhere."""
         kept = {name: value for name, value in self.options.items() if name not in ("out", "threads")}
+        if self.data.recipe["kind"] != "digits":
+            kept["data"] = str(Path(kept["data"]).absolute())
         return {"options": kept, "data": self.data.recipe, "model": self.shape()}
 
     def replace(self, progress: bool) -> None:

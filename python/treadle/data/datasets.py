@@ -51,7 +51,7 @@ class MNIST(TensorDataset):
 
     Raises:
         FileNotFoundError: A file that is missing; the message names it.
-        ValueError: A damaged file, or images and labels that do not fit together.
+        ValueError: A damaged file, images and labels that do not fit together, or labels that are no whole numbers of at least 0.
     """
 
     def __init__(self, root: str | PathLike[str], train: bool = True) -> None:
@@ -66,14 +66,20 @@ def read_mnist(root: str | PathLike[str], train: bool, labelled: bool = True) ->
     part = "train" if train else "t10k"
     images, labels = read_idx(_find(Path(root), f"{part}-images-idx3-ubyte")), None
     try:
-        labels = read_idx(_find(Path(root), f"{part}-labels-idx1-ubyte")).astype("int64")
+        labels = read_idx(_find(Path(root), f"{part}-labels-idx1-ubyte"))
     except FileNotFoundError:
         if labelled:
             raise
     if images.ndim != 3 or (labels is not None and labels.shape != images.shape[:1]):
         got = f"{images.shape} and {'none' if labels is None else labels.shape}"
         raise ValueError(f"mnist: expected images (N, H, W) and labels (N,), got {got} in {root}")
-    return images, labels
+    if labels is None:
+        return images, None
+    least = labels.numpy().min(initial=0)
+    if labels.dtype.is_floating_point or least < 0:
+        got = labels.dtype.name if labels.dtype.is_floating_point else f"{least}"
+        raise ValueError(f"mnist: expected labels that are whole numbers of at least 0, got {got} in {root}")
+    return images, labels.astype("int64")
 
 
 def _find(root: Path, name: str) -> Path:

@@ -66,15 +66,15 @@ class LayerSummary:
         """The row of the table, below the layers of the names `above` that this one is in."""
         own = self.name.removeprefix(f"{above[-1]}." if above and above[-1] else "") + ": " if self.name else ""
         repeated = f" ({self.calls} calls)" if self.calls > 1 else ""
-        shape = "–" if self.output_shape is None else str(self.output_shape)
-        flops = "–" if self.flops is None else _short(self.flops)
+        shape = "-" if self.output_shape is None else str(self.output_shape)
+        flops = "-" if self.flops is None else _short(self.flops)
         seconds = _short(self.seconds, "s") if self.calls else "not called"
         return "  " * len(above) + own + self.kind + repeated, shape, f"{self.parameters:,}", flops, seconds
 
 
 @dataclass
 class Summary:
-    """What `summary` found; it prints as a table, in notebooks too.
+    """What `summary` found; it prints as a table in ASCII, in notebooks too.
 
     Attributes:
         layers: The model and every module in it, each once, in the order of definition.
@@ -124,7 +124,7 @@ class Summary:
             "  ".join(cell.rjust(width) if number else cell.ljust(width) for number, (cell, width) in enumerate(pairs))
             for pairs in (zip(cells, widths, strict=True) for cells in (_HEADS, *rows))
         ]
-        rule = "─" * len(lines[0])
+        rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *self._notes()])
 
     __repr__ = __str__
@@ -249,7 +249,7 @@ def _flops(module: Module, rule: type[Module], size: int) -> int | None:
 
 def _short(value: float, unit: str = "") -> str:
     """Three digits and a prefix."""
-    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6)):
+    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("u", 1e-6)):
         if value >= 0.9995 * scale or (value == 0 and scale == 1.0):
             return f"{value / scale:.3g} {prefix}{unit}".rstrip()
     return f"{value / 1e-9:.3g} n{unit}"

@@ -119,9 +119,12 @@ def test_a_layer_computes_the_same_in_onnxruntime(tmp_path: Path, case: Case) ->
     assert all(module.training for module in layer.modules())
     assert {name: tensor.tolist() for name, tensor in layer.state_dict().items()} == before
     layer.eval()
-    rows = [batch[0]] if shape[0] is not None else [batch[0], 2 * batch[0] + 1, 1]
-    if isinstance(layer, nn.BatchNorm1d) and layer.running_mean is None:
+    rows = [batch[0]] if shape[0] is not None else [batch[0], 2 * batch[0] + 1, 1, 0]
+    own = isinstance(layer, nn.BatchNorm1d) and layer.running_mean is None
+    if own:
         rows.remove(1)  # one row has no statistics of its own
+    if own or isinstance(layer, nn.GroupNorm):
+        rows.remove(0)
     batches = [(n, *batch[1:]) for n in rows]
     for sizes in batches:
         x = draw(layer, *sizes)
@@ -257,6 +260,7 @@ def test_a_model_of_ones_own_is_exported_by_what_is_registered(tmp_path: Path) -
     ("arguments", "error", "message"),
     [
         ((nn.Linear(4, 2), (None, 5)), ValueError, r"expected a shape and dtype that the model takes, got \(None, 5\) of float32"),
+        ((nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), (None, 2, 3)), ValueError, r"expected a shape .*, got \(None, 2, 3\)"),
         ((nn.Linear(4, 2), (None, 4), "int64"), ValueError, r"expected a shape and dtype .*, got \(None, 4\) of int64"),
         ((nn.Linear(4, 2), (None, 4), "float64"), ValueError, "expected dtype 'float32' or 'int64', got 'float64'"),
         ((nn.Linear(4, 2), (None, 0)), ValueError, r"expected input_shape of sizes above 0 or None, got \(None, 0\)"),

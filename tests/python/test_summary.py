@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from xml.etree import ElementTree
 
@@ -250,6 +251,12 @@ def test_a_history_draws_its_curves() -> None:
     assert line.get_xdata().tolist() == [1, 2, 3]
     np.testing.assert_allclose(line.get_ydata(), [1, 1 / 2, 1 / 3])
     assert figure._repr_png_().startswith(b"\x89PNG")
+    # A loss that is nowhere a number, and a name that is no formula.
+    odd = History(
+        [{"epoch": n, "train_loss": math.nan, "train_$\\frac$": 1.0, "valid_loss": None, "valid_$\\frac$": None} for n in (1, 2)]
+    ).plot()
+    assert odd._repr_png_().startswith(b"\x89PNG")
+    assert [len(axes.lines) for axes in odd.axes] == [0, 1]
     with pytest.raises(ValueError, match="plot: expected at least one epoch, got none"):
         History().plot()
 

@@ -150,7 +150,8 @@ def export(model: nn.Module, path: str | PathLike[str], input_shape: Sequence[in
     Args:
         model: Made of treadle's layers, and of classes known through `register`; in float32.
         path: The file to write.
-        input_shape: Sizes of the input's axes; None for one that may vary, such as the batch.
+        input_shape: Sizes of the input's axes; None for one that may vary, such as the batch, which may be empty too, but for
+            GroupNorm and norms by statistics of the batch.
         dtype: Element type of the input, "float32", or "int64" for a model that begins with an Embedding.
 
     Raises:

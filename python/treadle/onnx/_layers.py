@@ -81,12 +81,19 @@ def _integers(graph: Graph, *values: int) -> str:
 
 @register(nn.Flatten)
 def _flatten(graph: Graph, layer: nn.Flatten, x: str) -> str:
-    """Reshape to the sizes before, -1, and the sizes after."""
-    shape = graph.node("Shape", x)
-    before = graph.node("Slice", shape, _integers(graph, 0), _integers(graph, layer.start_dim))
-    after = layer.end_dim + 1 if layer.end_dim != -1 else np.iinfo(np.int64).max
-    rest = graph.node("Slice", shape, _integers(graph, after), _integers(graph, np.iinfo(np.int64).max))
-    return graph.node("Reshape", x, graph.node("Concat", before, _integers(graph, -1), rest, axis=0))
+    """Reshape to the sizes before, the product of those inside, and the sizes after; a -1 would be any number in an empty batch."""
+    before = _sizes(graph, x, 0, layer.start_dim)
+    if layer.end_dim == -1:  # an operator of ONNX, which infers the product from the shape
+        parts = [before, _sizes(graph, graph.node("Flatten", x, axis=layer.start_dim), 1, 2)]
+    else:
+        inside = graph.node("ReduceProd", _sizes(graph, x, layer.start_dim, layer.end_dim + 1), keepdims=1)
+        parts = [before, inside, _sizes(graph, x, layer.end_dim + 1, np.iinfo(np.int64).max)]
+    return graph.node("Reshape", x, graph.node("Concat", *parts, axis=0), allowzero=1)
+
+
+def _sizes(graph: Graph, x: str, first: int, last: int) -> str:
+    """Sizes of the axes from the first to before the last."""
+    return graph.node("Slice", graph.node("Shape", x), _integers(graph, first), _integers(graph, last))
 
 
 def _filled(graph: Graph, tensor: Tensor | None, sizes: Sequence[int], value: float) -> str:

@@ -47,7 +47,7 @@ def curves(history: History) -> Any:
             if not np.all(np.isnan(values)):
                 axes.plot(epochs, values, color=colour, linewidth=1.8, label=label, marker="o" if len(values) == 1 else "")
         axes.set_xlabel("epoch")
-        axes.set_title(_title(name), loc="left", color=_INK, fontsize=12)
+        axes.set_title(_title(name), loc="left", color=_INK, fontsize=12, parse_math=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.margins(x=0.01)
         if len(epochs) == 1:
@@ -56,7 +56,8 @@ def curves(history: History) -> Any:
             _logarithmic(axes)
         if name == "accuracy":
             axes.yaxis.set_major_formatter(lambda share, _: f"{100.0 * share:g} %")
-        axes.set_ylabel({"loss": "mean loss per row", "accuracy": "share of rows right"}.get(name, _title(name)))
+        label = {"loss": "mean loss per row", "accuracy": "share of rows right"}.get(name, _title(name))
+        axes.set_ylabel(label, parse_math=False)
         if axes.lines:
             axes.legend(frameon=False)
     return figure
@@ -126,8 +127,8 @@ def _plain(axes: Any) -> None:
 
 
 def _logarithmic(axes: Any) -> None:
-    """A logarithmic scale with plain numbers, where all values are positive."""
-    low = min(float(np.nanmin(line.get_ydata())) for line in axes.lines)
+    """A logarithmic scale with plain numbers, where there are values and all are positive."""
+    low = min((float(np.nanmin(line.get_ydata())) for line in axes.lines), default=0.0)
     if low <= 0.0:
         return
     bottom, top = axes.get_ylim()

@@ -94,7 +94,8 @@ class Module(Tree):
     def train(self, mode: bool = True) -> Self:
         """Sets training mode here and below, and returns the module.
 
-        Modules below that define `train` themselves are asked to, after the others, and decide for what is below them.
+        Modules below that define `train` themselves are asked to, after the others, and decide for what is below them. `fit` calls
+        it; `evaluate` and `predict` change flags alone, for a while.
         """
         above = _setting.modules
         _setting.modules = above | {id(self)}

@@ -268,6 +268,27 @@ def test_nothing_is_shown_where_there_is_no_stderr(monkeypatch: pytest.MonkeyPat
     assert len(Setting().fit(2, progress=True)) == 2
 
 
+class Full(io.StringIO):
+    """A stream on a full disk, or one whose reader has gone."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stderr_that_cannot_be_written_to_ends_nothing(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    monkeypatch.setattr("sys.stderr", Full(terminal))
+    monkeypatch.setattr("treadle.training.progress._INTERVAL", 1e-9)
+    assert len(Setting().fit(2, progress=True)) == 2
+
+
 def test_evaluation_restores_every_mode() -> None:
     setting = Setting()
     setting.model.train()

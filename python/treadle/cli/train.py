@@ -127,14 +127,13 @@ class _Job:
             self.test,
             loss=CrossEntropyLoss() if self.classes else MSELoss(),
             optimizer=optimizer,
-            epochs=options["epochs"],
+            epochs=epochs or options["epochs"],
             scheduler=_scheduler(optimizer, options, len(train)),
             step_scheduler="epoch" if options["schedule"] == "step" else "batch",
             metrics=metrics,
             progress=progress,
             checkpoint=place / folder.CHECKPOINT,
             resume=resume,
-            callbacks=[lambda history, _: len(history) == epochs],
         )
 
     def finish(self, history: History, quiet: bool) -> None:

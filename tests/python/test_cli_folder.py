@@ -138,6 +138,7 @@ def test_a_run_that_ends_in_its_first_epoch_leaves_the_earlier_one(
     assert contents(run) == before
     assert not list(run.glob(".treadle-*"))
 
+    (run / ".treadle-run-killed" / "inner").mkdir(parents=True)  # as of a process that was killed in its first epoch
     monkeypatch.setattr(train, "fit", fit)
     for out in (run, other):  # over another run or into a new folder: the same
         assert main(["train", *QUICK, "--quiet", "--seed", "1", "--out", str(out)]) == 0

@@ -81,6 +81,23 @@ class Counter:
         self.seen = set(state["seen"].tolist())
 
 
+class Share(nn.Module):
+    """A measure that is a module, but counts in numbers."""
+
+    def __init__(self) -> None:
+        self.total = nn.Buffer(treadle.zeros(1))
+
+    def reset(self) -> None:
+        self.total, self.seen = nn.Buffer(treadle.zeros(1)), 0
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        self.total += outputs.detach().mean()
+        self.seen += 1
+
+    def compute(self) -> float:
+        return self.total.item() / self.seen
+
+
 class Case:
     """A run with one more source of state."""
 
@@ -113,7 +130,7 @@ class Case:
         self.valid.transform = lambda x, y: (x + treadle.randn(*x.shape, generator=generator), y)
 
     def metrics(self) -> None:
-        self.options["metrics"] = {"counts": Counts(), "counter": Counter()}
+        self.options["metrics"] = {"counts": Counts(), "counter": Counter(), "share": Share()}
 
     def callback(self) -> None:
         generator = Generator(6)

@@ -375,4 +375,6 @@ def test_predict_refuses_nothing_and_odd_sizes() -> None:
             ValueError, match=r"predict: expected batches .*, got a (TensorDataset|Subset); make them with DataLoader"
         ):
             predict(model, dataset)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"predict: expected batches .*, got a row; make them with DataLoader"):
+        predict(model, [pairs[i] for i in range(3)])
     assert predict(model, [treadle.ones(3, 2), treadle.ones(1, 2)]).shape == (4, 1)

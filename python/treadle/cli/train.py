@@ -24,7 +24,19 @@ from treadle.cli.options import DECAYS, DEFAULTS, FREE, RATES
 from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
 from treadle.serialization import naming, save
-from treadle.training import R2, Accuracy, History, Metric, confusion_matrix, fit, mae, plots, predict
+from treadle.training import (
+    R2,
+    Accuracy,
+    History,
+    Metric,
+    confusion_matrix,
+    fit,
+    load_checkpoint,
+    mae,
+    plots,
+    predict,
+    save_checkpoint,
+)
 from treadle.training.saved import Checkpoints
 
 __all__ = ["run"]
@@ -112,6 +124,8 @@ class _Job:
         """Trains for an epoch aside, then puts this run in the place of the one in the folder."""
         with naming(self.out), temporary.aside(self.out) as aside:
             self.train(aside, False, progress, epochs=1)
+            first = aside / folder.CHECKPOINT
+            save_checkpoint(first, load_checkpoint(first) | {"ended": False})  # it goes on in its new place
             folder.take_over(self.out, aside, self.config())
 
     def train(self, place: Path, resume: bool, progress: bool, epochs: int | None = None) -> History:
@@ -127,13 +141,14 @@ class _Job:
             self.test,
             loss=CrossEntropyLoss() if self.classes else MSELoss(),
             optimizer=optimizer,
-            epochs=epochs or options["epochs"],
+            epochs=options["epochs"],
             scheduler=_scheduler(optimizer, options, len(train)),
             step_scheduler="epoch" if options["schedule"] == "step" else "batch",
             metrics=metrics,
             progress=progress,
             checkpoint=place / folder.CHECKPOINT,
             resume=resume,
+            callbacks=[lambda history, _: len(history) == epochs],
         )
 
     def finish(self, history: History, quiet: bool) -> None:

@@ -10,7 +10,7 @@ from treadle._core import Tensor
 from treadle.nn import Module
 from treadle.optim import Optimizer
 
-__all__ = ["check_batches", "check_callbacks", "check_loss", "check_metrics", "check_optimizer", "pair", "scalar"]
+__all__ = ["check_batches", "check_callbacks", "check_loss", "check_metrics", "check_optimizer", "inputs_of", "pair", "scalar"]
 
 _LISTS = (tuple, list)  # made once, as a union in the code would be at every call
 _HOW = "make them with DataLoader(TensorDataset(x, y), 64)"
@@ -32,6 +32,15 @@ def pair(op: str, batch: Any) -> tuple[Any, Any]:
         how = "several inputs, or targets, go into one tuple" if batch[2:] else "give targets too"
         raise _no_batches(op, f"a batch of {len(batch)}", how)
     raise _no_batches(op, f"a {type(batch).__name__} as a batch", _HOW)
+
+
+def inputs_of(op: str, batch: Any) -> Any:
+    """Inputs of a batch, which may come with targets; ValueError when those are of a single row."""
+    if not isinstance(batch, _LISTS):
+        return batch
+    if any(isinstance(part, int | float) or getattr(part, "shape", None) == () for part in batch[1:]):
+        raise _no_batches(op, "a row", _HOW)
+    return batch[0]
 
 
 def _no_batches(op: str, got: str, how: str) -> ValueError:

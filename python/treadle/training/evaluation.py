@@ -17,7 +17,7 @@ from treadle.checks import at_least
 from treadle.nn import BCEWithLogitsLoss, Module
 from treadle.nn.functional import binary_cross_entropy_with_logits
 from treadle.nn.mode import evaluating
-from treadle.training.checks import check_batches, check_loss, check_metrics, pair, scalar
+from treadle.training.checks import check_batches, check_loss, check_metrics, inputs_of, pair, scalar
 from treadle.training.kept import Kept
 from treadle.training.metrics import Accuracy, Metric
 
@@ -176,7 +176,7 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
         data = _batches(data, batch_size)
     check_batches("predict", data, pairs=False)
     with evaluating(model), no_grad():
-        outputs = [model(b[0] if isinstance(b, tuple | list) else b).numpy() for b in data]  # type: ignore[union-attr]
+        outputs = [model(inputs_of("predict", batch)).numpy() for batch in data]  # type: ignore[union-attr]
     if not outputs:
         raise ValueError("predict: expected at least 1 row, got none")
     return np.concatenate(outputs)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from treadle._core import Tensor
+from treadle.nn import Module
 from treadle.training.chance import attributes
 from treadle.training.metrics import Metric
 
@@ -40,7 +41,8 @@ class Kept:
 
     def _own(self, name: str) -> Callable[..., Any] | None:
         both = all(callable(getattr(self.metric, part, None)) for part in ("state_dict", "load_state_dict"))
-        return getattr(self.metric, name) if both else None
+        inherited = getattr(type(self.metric), "state_dict", None) is Module.state_dict  # it knows of tensors alone
+        return getattr(self.metric, name) if both and not inherited else None
 
     def _attributes(self) -> Any:
         for name, value in attributes(self.metric).items():

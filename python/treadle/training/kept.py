@@ -5,7 +5,7 @@ Invariant: what is given back equals what was there, with the same element types
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, MutableSet
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Kept:
         inherited = getattr(type(self.metric), "state_dict", None) is Module.state_dict  # it knows of tensors alone
         return getattr(self.metric, name) if both and not inherited else None
 
-    def _attributes(self) -> Any:
+    def _attributes(self) -> Iterator[tuple[str, Any]]:
         for name, value in attributes(self.metric).items():
             try:
                 yield name, _copied(value, f"{type(self.metric).__name__}.{name}")

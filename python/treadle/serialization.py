@@ -12,8 +12,8 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treadle._core import Tensor
+from treadle.temporary import stand_in
 
 __all__ = ["SerializationError", "from_bfloat16", "load", "load_metadata", "naming", "save", "write_atomic"]
 
@@ -73,9 +74,8 @@ def write_atomic(path: str | PathLike[str], *parts: bytes | memoryview) -> None:
             stream.writelines(parts)
         return
     place = Path(os.path.realpath(path))
-    temporary = place.with_name(f".treadle-{os.urandom(8).hex()}")
     with naming(path):
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        temporary, handle = stand_in(place)
         try:
             with os.fdopen(handle, "wb") as file:
                 if mode is not None:
@@ -83,9 +83,10 @@ def write_atomic(path: str | PathLike[str], *parts: bytes | memoryview) -> None:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, place)
+                os.replace(temporary, place)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise
 
 
@@ -107,7 +108,8 @@ def save(path: str | PathLike[str], state: Any, metadata: Mapping[str, str] | No
 
     Raises:
         TypeError: Something that is not a tensor, or a name or metadata that is not a string.
-        ValueError: A name or metadata that cannot be written as UTF-8.
+        ValueError: A name or metadata that cannot be written as UTF-8, more of them than a header may have, or an array of
+            more than 8 axes.
         OSError: The file cannot be written.
 
     Example:
@@ -132,6 +134,9 @@ def save(path: str | PathLike[str], state: Any, metadata: Mapping[str, str] | No
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > _HEADER_LIMIT:
+        got = f"{len(text)}; keep numbers in tensors rather than in lists"
+        raise ValueError(f"save: expected a header of at most {_HEADER_LIMIT} bytes, which names and metadata are in, got {got}")
     data = [np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data for name in order]
     write_atomic(path, len(text).to_bytes(8, "little"), text, *data)
 
@@ -145,6 +150,8 @@ def _checked_name(name: Any) -> str:
 def _array(name: str, value: Any) -> Array:
     if isinstance(value, Tensor):
         return value.numpy()
+    if isinstance(value, np.ndarray) and not _fits(value.shape):
+        raise ValueError(f"save: expected a shape of at most 8 sizes for {name!r}, got {value.shape}")
     if isinstance(value, np.ndarray) and value.dtype.name in _WRITTEN:
         return value.astype(value.dtype.newbyteorder("="), copy=False)
     kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
@@ -233,6 +240,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _fits(shape: Sequence[int]) -> bool:
+    return len(shape) <= 8 and math.prod(max(n, 1) for n in shape) < 2**60
+
+
 Entry = tuple[str, tuple[int, ...], int, int]
 
 
@@ -250,7 +261,7 @@ def _entry(path: str | PathLike[str], name: str, entry: Any) -> Entry:
         raise refuse("dtype, shape and data_offsets")
     if entry["dtype"] not in tuple(_DTYPES):
         raise refuse(f"a dtype among {', '.join(_DTYPES)}")
-    if not whole(entry["shape"]) or len(entry["shape"]) > 8 or math.prod(max(n, 1) for n in entry["shape"]) >= 2**60:
+    if not whole(entry["shape"]) or not _fits(entry["shape"]):
         raise refuse("a shape of at most 8 sizes that fits in memory")
     if not whole(entry["data_offsets"], 2):
         raise refuse("two offsets")

@@ -138,9 +138,12 @@ def test_a_run_that_ends_in_its_first_epoch_leaves_the_earlier_one(
     assert contents(run) == before
     assert not list(run.glob(".treadle-*"))
 
+    (run / ".treadle-run-killed" / "inner").mkdir(parents=True)  # as of a process that was killed in its first epoch
     monkeypatch.setattr(train, "fit", fit)
     for out in (run, other):  # over another run or into a new folder: the same
-        assert main(["train", *QUICK, "--quiet", "--seed", "1", "--out", str(out)]) == 0
+        assert main(["train", *QUICK, "--seed", "1", "--out", str(out)]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert {path.name for path in run.iterdir()} == FILES - {"curves.png", "confusion.png"}
     for name in ("model.safetensors", "config.json"):
         assert contents(run)[name] == contents(other)[name]

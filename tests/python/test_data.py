@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,7 +92,7 @@ def test_a_slice_of_a_subset_is_a_batch() -> None:
     assert Subset(["a", "b", "c"], [2, 0])[:] == ["c", "a"]
 
 
-@given(total=st.integers(2, 60), cuts=st.lists(st.floats(0.01, 1), min_size=1, max_size=4), seed=st.integers(0, 2**32))
+@given(total=st.integers(1, 60), cuts=st.lists(st.floats(0.01, 1), min_size=1, max_size=4), seed=st.integers(0, 2**32))
 def test_a_split_is_a_partition(total: int, cuts: list[float], seed: int) -> None:
     shares = [cut / sum(cuts) for cut in cuts]
     parts = random_split(numbered(total), shares, Generator(seed))
@@ -161,10 +162,64 @@ def test_a_subset_of_a_subset_is_gathered_too() -> None:
     assert own["pair"][0].tolist() == [4, 0]
 
 
+class Shifted(TensorDataset):
+    """Examples of its own, over batches that it inherits."""
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = super().__getitem__(index)
+        return x + 100, y
+
+
+class Backwards(Subset):
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(len(self) - 1 - index)
+
+
+class Gathering(Shifted):
+    def gather(self, index: Tensor) -> Any:
+        x, y = super().gather(index)
+        return x + 200, y
+
+
+class Wrapped:
+    """Another dataset's attributes, but examples of its own."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index][1]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+def test_batches_are_of_the_examples_that_a_subclass_gives() -> None:
+    shifted = Shifted(treadle.arange(4), treadle.arange(4))
+    gathering = Gathering(*shifted.tensors)
+    for dataset, want in (
+        (shifted, [100, 101, 102, 103]),
+        (Subset(shifted, [3, 0]), [103, 100]),
+        (Backwards(shifted, [3, 0, 1]), [101, 100, 103]),
+        (Subset(Backwards(numbered(4), [3, 0, 1]), [0, 2]), [[1, 11], [3, 13]]),
+        (gathering, [200, 201, 202, 203]),
+        (Subset(gathering, [2]), [202]),
+    ):
+        ((x, _),) = DataLoader(dataset, 4)
+        assert x.tolist() == want
+    assert next(iter(DataLoader(Wrapped(shifted), 4))).tolist() == [0, 1, 2, 3]
+
+
 def test_a_tensor_an_array_and_a_list_are_datasets() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     for dataset in (Tensor(rows), rows, list(rows)):
         assert [batch.tolist() for batch in DataLoader(dataset, 2)] == [[[0, 1], [2, 3]], [[4, 5]]]
+    (batch,) = DataLoader(pl.Series([1.0, 2.0]), 2)
+    assert isinstance(batch, Tensor)
+    assert batch.tolist() == [1.0, 2.0]
 
 
 def test_a_transform_sees_whole_batches() -> None:
@@ -189,12 +244,17 @@ def test_examples_are_collated_part_by_part() -> None:
 @pytest.mark.parametrize(
     ("examples", "error", "message"),
     [
-        (["a", "b"], TypeError, "expected tensors, arrays, numbers, tuples or dicts, got str"),
+        (["a", "b"], TypeError, "expected treadle tensors, arrays, numbers, tuples or dicts, got str"),
         ([None], TypeError, "got NoneType"),
         ([1, "b"], TypeError, "expected examples of one kind in a batch, got int and str"),
         ([np.zeros(2), 1.0], TypeError, "expected examples of one kind in a batch, got ndarray and float"),
         ([np.zeros(2), np.zeros(3)], ValueError, r"expected examples alike in a batch, got \(\(2,\), 'float64'\) and \(\(3,\)"),
-        ([Tensor([1.0]), Tensor([1.0, 2.0])], ValueError, r"expected examples alike in a batch, got \(1,\) and \(2,\)"),
+        (
+            [Tensor([1.0]), Tensor([1.0, 2.0])],
+            ValueError,
+            r"expected examples alike in a batch, got \(\(1,\), 'float32'\) and \(\(2,\)",
+        ),
+        ([treadle.ones(1), treadle.arange(1)], ValueError, r"got \(\(1,\), 'float32'\) and \(\(1,\), 'int64'\)"),
         ([(1, 2), (1,)], ValueError, "expected examples alike in a batch, got 2 and 1"),
         ([{"a": 1}, {"b": 1}], ValueError, r"expected examples alike in a batch, got \['a'\] and \['b'\]"),
     ],

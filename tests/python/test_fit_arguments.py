@@ -13,7 +13,7 @@ import pytest
 import treadle
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
-from treadle.training import Accuracy, accuracy, confusion_matrix, evaluate, fit
+from treadle.training import Accuracy, EarlyStopping, accuracy, confusion_matrix, evaluate, fit
 
 X, Y = treadle.tensor(np.ones((12, 4), np.float32)), treadle.tensor(np.arange(12) % 3)
 BATCHES = DataLoader(TensorDataset(X, Y), 4)
@@ -74,6 +74,48 @@ def test_a_loss_of_many_numbers_takes_no_step(made: Any, got: str) -> None:
     assert all(np.array_equal(a, p.numpy()) for a, p in zip(weights, setting.model.parameters(), strict=True))
     with pytest.raises(ValueError, match=f"evaluate: expected a loss that is a Tensor of one number, got {got}"):
         evaluate(setting.model, BATCHES, loss=made)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"early_stopping": EarlyStopping("val_loss")}, ValueError, "a value of 'val_loss', got only ['epoch', 'train_loss', "),
+        ({"early_stopping": EarlyStopping()}, ValueError, "a value of 'valid_loss', got only ['epoch', 'train_loss', 'train_acc"),
+        (
+            {"early_stopping": EarlyStopping("train_accuracy"), "metrics": {}},
+            ValueError,
+            "a value of 'train_accuracy', got only ['epoch', 'train_loss']",
+        ),
+        ({"callbacks": print}, TypeError, "callbacks as a list of functions, got a builtin_function_or_method; put it into a list"),
+        ({"callbacks": None}, TypeError, "callbacks as a list of functions, got a NoneType; put it into a list"),
+        ({"callbacks": [print, "x"]}, TypeError, "callbacks that can be called, got a str; give functions"),
+    ],
+)
+def test_what_an_epoch_would_end_with_is_looked_at_before_it(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    setting = Setting()
+    with pytest.raises(error, match=re.escape(f"expected {message}")):
+        setting.fit(**options)
+    assert setting.bits() == setting.before
+
+
+def test_callbacks_of_a_generator_are_called_after_every_epoch() -> None:
+    rows: list[int] = []
+    Setting().fit(epochs=3, callbacks=(f for f in [lambda history, _: rows.append(len(history))]))
+    assert rows == [1, 2, 3]
+
+
+@pytest.mark.parametrize("nest", [lambda a, b: (a, b), lambda a, b: {"a": a, "b": [b]}, lambda a, b: ({"a": a}, b)])
+def test_rows_of_several_targets_are_counted(nest: Any) -> None:
+    def loss(outputs: Any, targets: Any) -> Any:
+        while not isinstance(targets, treadle.Tensor):
+            targets = targets["a"] if isinstance(targets, dict) else targets[0]
+        return targets.astype("float32").mean() + outputs.mean() * 0.0
+
+    setting = Setting()
+    batches = [(x, nest(y, y[:, None])) for x, y in DataLoader(TensorDataset(X, Y), 7)]
+    assert {len(x) for x, _ in batches} == {7, 5}
+    assert setting.fit(batches, loss=loss)["train_loss"] == [pytest.approx(1.0)]
+    assert evaluate(setting.model, batches, loss=loss) == {"loss": pytest.approx(1.0)}
 
 
 def test_an_optimizer_of_other_parameters_is_refused(tmp_path: Path) -> None:

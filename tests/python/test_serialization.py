@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 import treadle
 from treadle import Tensor, nn
 from treadle.serialization import SerializationError, load, load_metadata, save, write_atomic
+from treadle.temporary import stand_in
 
 Array = npt.NDArray[Any]
 
@@ -193,6 +196,48 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
         save(link, {"x": treadle.full((2,), value)})
         assert link.is_symlink()
         assert load(target)["x"].tolist() == [value, value]
+
+
+@pytest.mark.parametrize("kind", ["metadata", "names", "axes", "an empty axis beyond memory"])
+def test_what_could_not_be_loaded_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("treadle.serialization._HEADER_LIMIT", 1000)
+    state: dict[str, Any] = {
+        "metadata": {},
+        "names": {"x" * 1000: treadle.ones(1)},
+        "axes": {"x": np.ones([1] * 9)},
+        "an empty axis beyond memory": {"x": np.ones((0, 2**30, 2**30), np.uint8)},
+    }[kind]
+    path = tmp_path / "file"
+    save(path, {"x": np.ones([1] * 8)}, {"text": "x" * 800})
+    before = path.read_bytes()
+    what = r"a shape of at most 8 sizes for 'x', got \(" if "ax" in kind else "a header of at most 1000 bytes, .*, got 1"
+    with pytest.raises(ValueError, match=f"save: expected {what}"):
+        save(path, state, {"text": "x" * 1000} if kind == "metadata" else None)
+    assert path.read_bytes() == before
+    assert load(path)["x"].ndim == 8
+    assert os.listdir(tmp_path) == ["file"]
+
+
+KILLED = "import os, sys, treadle; os.fsync = lambda _: os.kill(os.getpid(), 9); treadle.save(sys.argv[1], {'x': treadle.ones(9)})"
+
+
+def test_what_a_killed_write_left_is_taken_away(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for target in (path, other):
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(target)], env=environment, timeout=60, check=False)
+        assert killed.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    held, handle = stand_in(path)  # as another process that writes it just now
+    save(path, {"x": treadle.zeros(2)})
+    left = set(tmp_path.iterdir())
+    assert left > {path, held}
+    assert len(left) == 3  # that of the other file is its own affair
+    save(other, {"x": treadle.zeros(2)})
+    assert set(tmp_path.iterdir()) == {path, other, held}
+    os.close(handle)
+    save(path, {"x": treadle.ones(2)})
+    assert set(tmp_path.iterdir()) == {path, other}
 
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import treadle
 from treadle import nn, optim
-from treadle.data import DataLoader, TensorDataset
+from treadle.data import DataLoader, Subset, TensorDataset
 from treadle.models import MLPResNet
 from treadle.serialization import write_atomic
 from treadle.training import (
@@ -268,6 +268,27 @@ def test_nothing_is_shown_where_there_is_no_stderr(monkeypatch: pytest.MonkeyPat
     assert len(Setting().fit(2, progress=True)) == 2
 
 
+class Full(io.StringIO):
+    """A stream on a full disk, or one whose reader has gone."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stderr_that_cannot_be_written_to_ends_nothing(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    monkeypatch.setattr("sys.stderr", Full(terminal))
+    monkeypatch.setattr("treadle.training.progress._INTERVAL", 1e-9)
+    assert len(Setting().fit(2, progress=True)) == 2
+
+
 def test_evaluation_restores_every_mode() -> None:
     setting = Setting()
     setting.model.train()
@@ -315,6 +336,21 @@ def test_resuming_with_other_parts_is_refused(tmp_path: Path) -> None:
         Setting().fit(2, checkpoint=path, resume=True, scheduler=None)
     with pytest.raises(ValueError, match=r"fit: expected no stopping as in .*, got a stopping"):
         Setting().fit(2, checkpoint=path, resume=True, early_stopping=EarlyStopping())
+    other, stepped, decayed = Setting(), Setting(), Setting()
+    other.optimizer = optim.AdamW(other.model.parameters(), lr=0.01)
+    other.scheduler = optim.OneCycleLR(other.optimizer, max_lr=0.01, total_steps=40)
+    stepped.scheduler = optim.CosineAnnealingLR(stepped.optimizer, 40)  # type: ignore[assignment]
+    decayed.optimizer = optim.Adam(decayed.model.parameters(), lr=0.01, weight_decay=0.1)
+    decayed.scheduler = optim.OneCycleLR(decayed.optimizer, max_lr=0.01, total_steps=40)
+    for setting, message in (
+        (other, "optimizer Adam as in the checkpoint, got AdamW"),
+        (stepped, "scheduler OneCycleLR as in the checkpoint, got CosineAnnealingLR"),
+        (decayed, r"options of the optimizer \[.*'weight_decay': 0.0.* as in the checkpoint, got \[.*'weight_decay': 0.1"),
+    ):
+        before = setting.bits()
+        with pytest.raises(ValueError, match=f"fit: expected {message}"):
+            setting.fit(2, checkpoint=path, resume=True)
+        assert setting.bits() == before
 
 
 def test_bad_early_stopping() -> None:
@@ -333,3 +369,12 @@ def test_predict_refuses_nothing_and_odd_sizes() -> None:
         predict(model, np.zeros((2, 2), np.float32), batch_size=0)
     with pytest.raises(ValueError, match="predict: expected at least 1 row, got none"):
         predict(model, np.zeros((0, 2), np.float32))
+    pairs = TensorDataset(treadle.ones(3, 2), treadle.ones(3))
+    for dataset in (pairs, Subset(pairs, [0])):
+        with pytest.raises(
+            ValueError, match=r"predict: expected batches .*, got a (TensorDataset|Subset); make them with DataLoader"
+        ):
+            predict(model, dataset)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"predict: expected batches .*, got a row; make them with DataLoader"):
+        predict(model, [pairs[i] for i in range(3)])
+    assert predict(model, [treadle.ones(3, 2), treadle.ones(1, 2)]).shape == (4, 1)

@@ -11,13 +11,12 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from treadle import optim
+from treadle import optim, temporary
 from treadle._core import Generator, manual_seed, set_num_threads
 from treadle.cli import folder
 from treadle.cli.data import Prepared, Recipe, in_units, loader, prepare
@@ -25,7 +24,19 @@ from treadle.cli.options import DECAYS, DEFAULTS, FREE, RATES
 from treadle.models import MLPResNet
 from treadle.nn import CrossEntropyLoss, MSELoss
 from treadle.serialization import naming, save
-from treadle.training import R2, Accuracy, History, Metric, confusion_matrix, fit, mae, plots, predict
+from treadle.training import (
+    R2,
+    Accuracy,
+    History,
+    Metric,
+    confusion_matrix,
+    fit,
+    load_checkpoint,
+    mae,
+    plots,
+    predict,
+    save_checkpoint,
+)
 from treadle.training.saved import Checkpoints
 
 __all__ = ["run"]
@@ -44,6 +55,7 @@ def run(typed: argparse.Namespace) -> int:
     if options["threads"] is not None:
         set_num_threads(options["threads"])
     out = Path(options["out"])
+    temporary.sweep(out, temporary.ASIDE)
     replaces = not resume and folder.holds_run(out, options["data"])
     job = _Job(options, prepare(options["data"], options["target"], options["seed"], begun), out)
     advice = f"the run before is still in {out}"
@@ -112,9 +124,11 @@ class _Job:
 
     def replace(self, progress: bool) -> None:
         """Trains for an epoch aside, then puts this run in the place of the one in the folder."""
-        with naming(self.out), TemporaryDirectory(prefix=".treadle-", dir=self.out) as aside:
-            self.train(Path(aside), False, progress, epochs=1)
-            folder.take_over(self.out, Path(aside), self.config())
+        with naming(self.out), temporary.aside(self.out) as aside:
+            self.train(aside, False, progress, epochs=1)
+            first = aside / folder.CHECKPOINT
+            save_checkpoint(first, load_checkpoint(first) | {"ended": False})  # it goes on in its new place
+            folder.take_over(self.out, aside, self.config())
 
     def train(self, place: Path, resume: bool, progress: bool, epochs: int | None = None) -> History:
         """Trains the model with checkpoints in a folder, to the end or for a number of epochs."""

@@ -57,14 +57,20 @@ class TensorDataset:
 
 
 def gatherer(dataset: Any) -> Callable[[Tensor], Any] | None:
-    """What makes one batch of the examples at indices (int64), if the dataset can."""
-    if isinstance(dataset, Subset):
+    """What makes one batch of the examples at indices (int64), if the dataset can: the batch of what `__getitem__` gives."""
+    if isinstance(dataset, Subset) and type(dataset).__getitem__ is Subset.__getitem__:
         whole, indices = gatherer(dataset.dataset), dataset.indices
         return None if whole is None else lambda index: whole(_core.gather_rows(indices, index))
     if isinstance(dataset, Tensor):
         return lambda index: _core.gather_rows(dataset, index)
-    gather: Callable[[Tensor], Any] | None = getattr(dataset, "gather", None)
+    gather: Callable[[Tensor], Any] | None = dataset.gather if _gathers(type(dataset)) else None
     return gather
+
+
+def _gathers(kind: type) -> bool:
+    """Whether `gather` makes batches: not where a subclass has `__getitem__` alone anew; of arrays the name means another thing."""
+    first = next((base for base in kind.__mro__ if {"gather", "__getitem__"} & vars(base).keys()), object)
+    return "gather" in vars(first) and not hasattr(kind, "__array__")
 
 
 class Subset:
@@ -120,7 +126,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
     """
     total = len(dataset)
     sizes = list(lengths)
-    if abs(sum(sizes) - 1) < 1e-9 and total != 1:
+    if abs(sum(sizes) - 1) < 1e-9:
         sizes = [int(total * share) for share in lengths]
         for i in range(total - int(sum(sizes))):
             sizes[i % len(sizes)] += 1

@@ -35,7 +35,7 @@ def collate(examples: list[Any]) -> Any:
     """
     first = examples[0]
     if isinstance(first, Tensor):
-        _alike(examples, Tensor, lambda e: e.shape)
+        _alike(examples, Tensor, lambda e: (e.shape, e.dtype.name))
         return _core.stack(examples)
     if isinstance(first, Mapping):
         _alike(examples, Mapping, sorted)
@@ -49,7 +49,7 @@ def collate(examples: list[Any]) -> Any:
     if isinstance(first, bool | int | float):
         _alike(examples, bool | int | float, lambda _: None)
         return Tensor(examples)
-    raise TypeError(f"data_loader: expected tensors, arrays, numbers, tuples or dicts, got {type(first).__name__}")
+    raise TypeError(f"data_loader: expected treadle tensors, arrays, numbers, tuples or dicts, got {type(first).__name__}")
 
 
 def _alike(examples: list[Any], kind: Any, fact: Callable[[Any], Any]) -> None:
@@ -94,7 +94,7 @@ class DataLoader:
     """Iterates over batches of a dataset; every iteration with `shuffle` draws a new order.
 
     A dataset with `gather(index)`, such as `TensorDataset`, or a `Subset` of one, gives whole batches at once, gathered in the
-    core; others are read example by example and collated.
+    core; others are read example by example and collated, among them subclasses that define `__getitem__` anew, but not `gather`.
 
     Args:
         dataset: Anything with `__getitem__` and `__len__`.

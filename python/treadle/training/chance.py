@@ -1,13 +1,13 @@
-"""The sources of chance of a run: the default generator, and those that its batches and its modules draw from.
+"""The sources of chance of a run: the default generator, and those that its modules and its other parts draw from.
 
 Invariant: a generator has the same name in every process that makes the run in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from treadle._core import Generator, Tensor, default_generator
 from treadle.nn import Module
 
-__all__ = ["of_model", "of_run"]
+__all__ = ["attributes", "of_model", "of_run"]
 
 # What holds no generators, or none that are a run's own.
 _PLAIN = (Tensor, np.ndarray, str, bytes, int, float, type(None), type, ModuleType)
@@ -23,14 +23,15 @@ _MANY = 100  # entries of a list or dict; a longer one holds examples
 _DEPTH = 8
 
 
-def of_run(train: Iterable[Any], model: Module) -> dict[str, Generator]:
-    """The generators of batches and of a model by name, the default one among them.
+def of_run(parts: Mapping[str, Any], model: Module) -> dict[str, Generator]:
+    """The generators of parts, such as batches and a loss, and of a model by name, the default one among them.
 
     They are looked for in attributes, in lists, tuples and dicts, and in what functions close over, have as defaults, or name
     among the globals of their module.
     """
     found: dict[str, Generator] = {}
-    _look("train", train, found, set(), _DEPTH)
+    for name, part in parts.items():
+        _look(name, part, found, set(), _DEPTH)
     return of_model(model) | found
 
 
@@ -68,9 +69,14 @@ def _members(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, FunctionType):
         yield from _of_function(value)
     else:
-        slots = (name for kind in type(value).__mro__ for name in kind.__dict__.get("__slots__", ()))
-        yield from ((name, getattr(value, name)) for name in slots if name != "__dict__" and hasattr(value, name))
-        yield from getattr(value, "__dict__", {}).items()
+        yield from attributes(value).items()
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """What an object holds in slots and in its `__dict__`, by name."""
+    classes = (vars(kind) for kind in type(value).__mro__ if "__slots__" in vars(kind))
+    slots = (name for parts in classes for name, part in parts.items() if isinstance(part, MemberDescriptorType))
+    return {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
 
 
 def _of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from treadle._core import Tensor
 from treadle.nn import Module
 from treadle.optim import Optimizer
 
-__all__ = ["check_batches", "check_loss", "check_metrics", "check_optimizer", "pair", "scalar"]
+__all__ = ["check_batches", "check_callbacks", "check_loss", "check_metrics", "check_optimizer", "inputs_of", "pair", "scalar"]
 
 _LISTS = (tuple, list)  # made once, as a union in the code would be at every call
 _HOW = "make them with DataLoader(TensorDataset(x, y), 64)"
 
 
-def check_batches(op: str, data: Any) -> None:
-    """Refuses rows where batches of them are meant."""
+def check_batches(op: str, data: Any, pairs: bool = True) -> None:
+    """Refuses rows where batches of them are meant, and, where those are to be pairs, others."""
     if not isinstance(data, Iterable) or hasattr(data, "__array__"):
         raise _no_batches(op, f"a {type(data).__name__}", _HOW)
-    if isinstance(data, list | tuple) and data:
+    if pairs and isinstance(data, list | tuple) and data:
         pair(op, data[0])
 
 
@@ -34,8 +34,29 @@ def pair(op: str, batch: Any) -> tuple[Any, Any]:
     raise _no_batches(op, f"a {type(batch).__name__} as a batch", _HOW)
 
 
+def inputs_of(op: str, batch: Any) -> Any:
+    """Inputs of a batch, which may come with targets; ValueError when those are of a single row."""
+    if not isinstance(batch, _LISTS):
+        return batch
+    if any(isinstance(part, int | float) or getattr(part, "shape", None) == () for part in batch[1:]):
+        raise _no_batches(op, "a row", _HOW)
+    return batch[0]
+
+
 def _no_batches(op: str, got: str, how: str) -> ValueError:
     return ValueError(f"{op}: expected batches (inputs, targets), got {got}; {how}")
+
+
+def check_callbacks(callbacks: Any) -> tuple[Callable[..., object], ...]:
+    """The callbacks, which may come from a generator; refuses what cannot be called."""
+    if not isinstance(callbacks, Iterable):
+        got = f"a {type(callbacks).__name__}"
+        raise TypeError(f"fit: expected callbacks as a list of functions, got {got}; put it into a list")
+    given = tuple(callbacks)
+    for callback in given:
+        if not callable(callback):
+            raise TypeError(f"fit: expected callbacks that can be called, got a {type(callback).__name__}; give functions")
+    return given
 
 
 def check_loss(op: str, loss: Any) -> None:

@@ -17,7 +17,8 @@ from treadle.checks import at_least
 from treadle.nn import BCEWithLogitsLoss, Module
 from treadle.nn.functional import binary_cross_entropy_with_logits
 from treadle.nn.mode import evaluating
-from treadle.training.checks import check_batches, check_loss, check_metrics, pair, scalar
+from treadle.training.checks import check_batches, check_loss, check_metrics, inputs_of, pair, scalar
+from treadle.training.kept import Kept
 from treadle.training.metrics import Accuracy, Metric
 
 __all__ = ["Loss", "Meter", "evaluate", "measure", "predict"]
@@ -34,24 +35,22 @@ class Meter:
     """
 
     def __init__(self, metrics: Mapping[str, Metric] | None, function: Loss | None) -> None:
-        self._metrics, self._function = metrics, function
+        self._metrics, self._function = None if metrics is None else _kept(metrics), function
         self._loss: float | None = None
         self._rows = 0
-        for metric in (metrics or {}).values():
-            metric.reset()
 
-    def update(self, loss: float | None, outputs: Tensor, targets: Tensor) -> None:
+    def update(self, loss: float | None, outputs: Any, targets: Any) -> None:
         """Takes in one batch; `loss` is its mean, or None where no loss is asked for."""
-        rows = len(targets)
+        rows = _rows(targets)
         if rows == 0:
             raise ValueError("fit: expected at least 1 row per batch, got an empty batch")
         self._rows += rows
         if loss is not None:
             self._loss = (self._loss or 0.0) + loss * rows
         if self._metrics is None:
-            self._metrics = _usual(self._function, outputs, targets)
-        for metric in self._metrics.values():
-            metric.update(outputs, targets)
+            self._metrics = _kept(_usual(self._function, outputs, targets))
+        for kept in self._metrics.values():
+            kept.metric.update(outputs, targets)
 
     def compute(self) -> dict[str, float]:
         """Loss and metrics so far.
@@ -62,11 +61,15 @@ class Meter:
         if not self._rows:
             raise ValueError("fit: expected at least 1 batch, got none")
         head = {} if self._loss is None else {"loss": self._loss / self._rows}
-        return head | {name: float(metric.compute()) for name, metric in (self._metrics or {}).items()}
+        return head | {name: float(kept.metric.compute()) for name, kept in (self._metrics or {}).items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far: of each metric, its attributes."""
-        metrics = None if self._metrics is None else {name: dict(vars(metric)) for name, metric in self._metrics.items()}
+        """What was seen so far.
+
+        Raises:
+            TypeError: A metric has a state that no checkpoint can hold.
+        """
+        metrics = None if self._metrics is None else {name: kept.state_dict() for name, kept in self._metrics.items()}
         return {"loss": self._loss, "rows": self._rows, "metrics": metrics}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -77,16 +80,30 @@ class Meter:
         """
         seen = state["metrics"]
         if self._metrics is None and seen is not None:
-            self._metrics = {name: Accuracy() for name in seen}
+            self._metrics = _kept({name: Accuracy() for name in seen})
         if set(self._metrics or {}) != set(seen or {}):
             raise ValueError(f"fit: expected metrics {sorted(seen or {})} as in the checkpoint, got {sorted(self._metrics or {})}")
         self._loss, self._rows = state["loss"], state["rows"]
-        for name, metric in (self._metrics or {}).items():
-            vars(metric).update(seen[name])
+        for name, kept in (self._metrics or {}).items():
+            kept.load_state_dict(seen[name])
 
 
-def _usual(function: Loss | None, outputs: Any, targets: Tensor) -> dict[str, Metric]:
+def _kept(metrics: Mapping[str, Metric]) -> dict[str, Kept]:
+    return {name: Kept(metric) for name, metric in metrics.items()}
+
+
+def _rows(targets: Any) -> int:
+    """How many rows a batch has; of several targets, the first tensor or array tells."""
+    first = targets
+    while not isinstance(first, Tensor) and isinstance(first, Mapping | tuple | list) and first:
+        first = next(iter(first.values() if isinstance(first, Mapping) else first))
+    return len(first if getattr(first, "shape", ()) else targets)
+
+
+def _usual(function: Loss | None, outputs: Any, targets: Any) -> dict[str, Metric]:
     """The accuracy where outputs and targets are of classes."""
+    if not isinstance(targets, Tensor | np.ndarray):
+        return {}
     shape = outputs.shape if isinstance(outputs, Tensor) else ()
     if isinstance(function, BCEWithLogitsLoss) or function is binary_cross_entropy_with_logits:
         return {"accuracy": Accuracy(threshold=0.0)} if len(shape) == 1 or shape[1:] == (1,) else {}
@@ -149,15 +166,17 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
         The outputs of all rows, joined along axis 0.
 
     Raises:
-        ValueError: No rows, or batch_size below 1.
+        ValueError: No rows, rows one by one, as of a dataset, or batch_size below 1.
 
     Example:
         >>> predict(model, x).argmax(axis=1)
     """
     batch_size = at_least("predict", "batch_size", batch_size, 1)
-    batches = _batches(data, batch_size) if _is_one(data) else data
+    if _is_one(data):
+        data = _batches(data, batch_size)
+    check_batches("predict", data, pairs=False)
     with evaluating(model), no_grad():
-        outputs = [model(b[0] if isinstance(b, tuple | list) else b).numpy() for b in batches]  # type: ignore[union-attr]
+        outputs = [model(inputs_of("predict", batch)).numpy() for batch in data]  # type: ignore[union-attr]
     if not outputs:
         raise ValueError("predict: expected at least 1 row, got none")
     return np.concatenate(outputs)

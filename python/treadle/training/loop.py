@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
 
-import numpy as np
-
 from treadle.checks import at_least
 from treadle.nn import Module
 from treadle.optim import LRScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau
-from treadle.training.checks import check_batches, check_loss, check_metrics, check_optimizer
+from treadle.training.checks import check_batches, check_callbacks, check_loss, check_metrics, check_optimizer
 from treadle.training.evaluation import Loss
 from treadle.training.history import History
 from treadle.training.metrics import Metric
@@ -77,17 +75,18 @@ def fit(
             weights, optimizer, running statistics and the model's generators as they were before it and go on ("skip") or
             end the run ("stop"), with a RuntimeWarning. "skip" and "stop" look at the gradients of each step, too; "raise"
             looks at the weights after each epoch and before each checkpoint, so that no bad one replaces a good one.
-        callbacks: Called after each epoch with the history and the model; one that answers True ends the run.
+        callbacks: Called after each epoch, before its checkpoint, with the history and the model; one that answers True ends
+            the run for good: resumed, it does not train on.
 
     Returns:
         The history, one row per epoch.
 
     Raises:
-        TypeError: Metrics that are no dict of measures, or a loss that is a class.
+        TypeError: Metrics that are no dict of measures, a loss that is a class, or callbacks that are no list of functions.
         ValueError: No epochs, no batches, an empty batch or one that is no pair; a loss that is not one number, a metric of
-            its name, or an optimizer of none of the parameters; resume without checkpoint, an unknown step_scheduler,
-            on_nonfinite or on_checkpoint_error, checkpoint_every or keep_last below 1, or another file under the name
-            of an older checkpoint.
+            its name, or an optimizer of none of the parameters; resume without checkpoint or from one of a run with other
+            parts, an unknown step_scheduler, on_nonfinite or on_checkpoint_error, early stopping by a column that there
+            will not be, checkpoint_every or keep_last below 1, or another file under the name of an older checkpoint.
         FileNotFoundError: There is nothing to resume.
         SerializationError: No checkpoint is whole. It is a ValueError.
         FloatingPointError: The loss or a weight became infinite or NaN, or every batch of an epoch was skipped; the
@@ -103,15 +102,20 @@ def fit(
     epochs = at_least("fit", "epochs", epochs, 1)
     if resume and checkpoint is None:
         raise ValueError("fit: expected the checkpoint to resume from, got None")
-    for data in (train,) if valid is None else (train, valid):
+    parts = {"train": train} if valid is None else {"train": train, "valid": valid}
+    for data in parts.values():
         check_batches("fit", data)
     check_loss("fit", loss)
     check_metrics("fit", metrics)
+    callbacks = check_callbacks(callbacks)
+    if early_stopping is not None and type(early_stopping).update is EarlyStopping.update:
+        names = ["loss", *(("accuracy",) if metrics is None else metrics)]
+        early_stopping.expect(["epoch"] + [f"{part}_{name}" for part in parts for name in names])
     check_optimizer(model, optimizer)
     per_batch = _per_batch(scheduler, step_scheduler)
     saved = Checkpoints(checkpoint, keep_last, on_checkpoint_error) if checkpoint is not None else None
     steps = Steps(model, loss, optimizer, scheduler if per_batch else None, clip_norm, on_nonfinite)
-    run = Run(steps, train, valid, None if per_batch else scheduler, metrics, early_stopping, saved, checkpoint_every)
+    run = Run(steps, train, valid, None if per_batch else scheduler, metrics, early_stopping, saved, checkpoint_every, callbacks)
     if early_stopping:
         early_stopping.reset()
     if resume and saved is not None:
@@ -119,7 +123,7 @@ def fit(
     elif saved is not None:
         saved.begin()
         run.save()
-    _go_through(run, epochs, progress, callbacks)
+    _go_through(run, epochs, progress)
     if early_stopping:
         early_stopping.restore(model)
     return run.history
@@ -132,14 +136,9 @@ def _per_batch(scheduler: LRScheduler | ReduceLROnPlateau | None, asked: str | N
     return asked == "batch" or (asked is None and isinstance(scheduler, OneCycleLR))
 
 
-def _go_through(run: Run, epochs: int, progress: bool, callbacks: Sequence[Callable[[History, Module], object]]) -> None:
+def _go_through(run: Run, epochs: int, progress: bool) -> None:
     """The epochs that are left, until something ends the run."""
     run.steps.model.train()
     with run.interruptions():
-        while run.epoch < epochs and not (run.stopping and run.stopping.stopped):
-            if not run.go_through(epochs, progress):
-                return
+        while run.epoch < epochs and not run.ended and run.go_through(epochs, progress):
             run.save()
-            answers = [callback(run.history, run.steps.model) for callback in callbacks]
-            if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
-                return

@@ -20,7 +20,10 @@ Values: TypeAlias = Tensor | npt.ArrayLike
 
 
 class Metric(Protocol):
-    """What `fit` and `evaluate` ask of a measure; a checkpoint inside an epoch keeps its attributes."""
+    """What `fit` and `evaluate` ask of a measure.
+
+    A checkpoint inside an epoch keeps its attributes, or what its `state_dict` gives where there is a `load_state_dict`, too.
+    """
 
     def reset(self) -> None:
         """Forgets every batch seen."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -56,22 +57,35 @@ class EpochProgress:
 
     def show(self, facts: Mapping[str, float]) -> None:
         """Writes the bar with the given facts behind it."""
-        self._bar.set_postfix_str(_spell(facts), refresh=False)
-        self._bar.update(self._done - self._bar.n)
-        self._next = time.perf_counter() + _INTERVAL
+        with self._writing():
+            self._bar.set_postfix_str(_spell(facts), refresh=False)
+            self._bar.update(self._done - self._bar.n)
+            self._next = time.perf_counter() + _INTERVAL
 
     def finish(self, trained: Mapping[str, float], valued: Mapping[str, float]) -> None:
         """Puts the epoch's line in the place of the bar."""
         self.close()
         if self._visible:
             facts = _spell(trained) + (f"  valid {_spell(valued)}" if valued else "")
-            print(f"{self._title}  {facts}", file=sys.stderr, flush=True)
+            with self._writing():
+                print(f"{self._title}  {facts}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Takes the bar away."""
         if self._bar is not None:
-            self._bar.close()
+            with self._writing():
+                self._bar.close()
             self._bar = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Inside, stderr that cannot be written to, on a full disk or with nobody behind its pipe, ends the showing alone."""
+        try:
+            yield
+        except OSError:
+            if self._bar is not None:
+                self._bar.disable = True
+            self._visible, self._bar, self._next = False, None, float("inf")
 
 
 def _spell(facts: Mapping[str, float]) -> str:

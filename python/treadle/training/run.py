@@ -10,13 +10,17 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from treadle.checks import at_least
+from treadle.nn import Module
 from treadle.optim import LRScheduler, ReduceLROnPlateau
 from treadle.training import chance
+from treadle.training.beside import Beside
 from treadle.training.checks import pair
 from treadle.training.evaluation import Meter, measure
 from treadle.training.history import History, Value
@@ -30,6 +34,8 @@ __all__ = ["Run"]
 
 # What of the epoch under way is counted.
 _WITHIN = ("batch", "skipped", "seconds", "rate")
+# The parts whose generators older checkpoints lack, as they do what is trained beside the model.
+_LATER = ("valid", "loss", "metrics", "callbacks")
 
 
 class Run:
@@ -44,6 +50,7 @@ class Run:
         stopping: Told each epoch's row.
         saved: Where the state is saved; None: nowhere.
         every: Save after every so many steps.
+        callbacks: Called after each epoch; one that answers True ends the run.
 
     Raises:
         ValueError: `every` below 1, or nowhere to save.
@@ -59,18 +66,30 @@ class Run:
         stopping: EarlyStopping | None,
         saved: Checkpoints | None,
         every: int | None,
+        callbacks: Sequence[Callable[[History, Module], object]],
     ) -> None:
         if every is not None and at_least("fit", "checkpoint_every", every, 1) and saved is None:
             raise ValueError(f"fit: expected a checkpoint to write every {every} steps, got None")
         self.steps, self.train, self.valid, self.metrics = steps, train, valid, metrics
         self.scheduler, self.stopping, self.saved, self.every = scheduler, stopping, saved, every
-        self.epoch, self.history = 0, History()
+        self.callbacks = callbacks
+        self.epoch, self.history, self._ended = 0, History(), False
         # Of the epoch under way:
         self.batch, self.skipped, self.seconds, self.rate = 0, 0, 0.0, 0.0
         self.meter = Meter(metrics, steps.loss)
-        self._chance = {} if saved is None else chance.of_run(train, steps.model)
+        self._beside = Beside(steps.model, steps.loss, steps.optimizer)
+        parts = {"train": train} | dict(zip(_LATER, (valid, steps.loss, metrics, callbacks), strict=True))
+        self._chance = {} if saved is None else chance.of_run(parts, steps.model)
         self._begun = self._states()
-        self._interrupted = False
+        self._made = {} if saved is None else self._kinds()
+        self._interrupted, self._keeps = False, True
+        if saved is not None:
+            self._moving()  # which says what it cannot keep
+
+    @property
+    def ended(self) -> bool:
+        """Whether early stopping or a callback has ended the run."""
+        return self._ended or (self.stopping is not None and self.stopping.stopped)
 
     def go_through(self, epochs: int, progress: bool) -> bool:
         """Trains and evaluates what is left of an epoch and adds its row to the history; False: the run has to end."""
@@ -86,7 +105,8 @@ class Run:
             self._check_weights()
             valued = {}
             if self.valid is not None:
-                valued = measure("fit", self.steps.model, self._watched(self.valid), self.steps.loss, self.metrics)
+                watched = self._watched(self.valid, None if self.saved is None else self._moving())
+                valued = measure("fit", self.steps.model, watched, self.steps.loss, self.metrics)
             line.finish(trained, valued)
         finally:
             line.close()
@@ -153,6 +173,8 @@ class Run:
             self.scheduler.step()
         if self.stopping is not None:
             self.stopping.update(row, self.steps.model)
+        answers = [callback(self.history, self.steps.model) for callback in self.callbacks]
+        self._ended = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
 
     def _say_skipped(self) -> None:
         if self.skipped and self.skipped == self.batch:
@@ -175,16 +197,42 @@ class Run:
     def _parts(self) -> dict[str, Any]:
         return {"scheduler": self.steps.scheduler or self.scheduler, "stopping": self.stopping}
 
-    def save(self) -> None:
-        """Saves the state, if it is to be saved and the weights are finite."""
+    def _kinds(self) -> dict[str, Any]:
+        """The classes of the parts, and the optimizer's options but for the rate, which schedules set."""
+        optimizer = self.steps.optimizer
+        kinds = {name: type(part).__name__ for name, part in ({"optimizer": optimizer} | self._parts()).items()}
+        groups = [{name: group[name] for name in optimizer.defaults if name != "lr"} for group in optimizer.param_groups]
+        return kinds | {"options of the optimizer": groups}
+
+    def _moving(self) -> dict[str, Any]:
+        """What validation moves, too: the generators and the metrics, None where a checkpoint cannot hold those."""
+        try:
+            meter = self.meter.state_dict()
+        except TypeError as error:
+            self._say_unkept(error)
+            meter = None
+        return {"generators": self._states(), "meter": meter}
+
+    def _say_unkept(self, error: TypeError) -> None:
+        if self._keeps:
+            how = "give it state_dict and load_state_dict"
+            warnings.warn(f"fit: no checkpoint is written inside an epoch: {error}; {how}", RuntimeWarning, stacklevel=5)
+        self._keeps = False
+
+    def save(self, moving: Mapping[str, Any] | None = None) -> None:
+        """Saves the state, if it is to be saved and the weights are finite; `moving` as it was, if it has moved since."""
         if self.saved is None:
             return
         self._check_weights()
+        moving = self._moving() if moving is None else moving
+        if self.batch and moving["meter"] is None:
+            return  # the checkpoint before begins the epoch anew
         parts = {name: part.state_dict() if part is not None else None for name, part in self._parts().items()}
         within = {name: getattr(self, name) for name in _WITHIN} | {"begun": self._begun}
         if self.batch:
-            within["meter"] = self.meter.state_dict()
-        state = {"epoch": self.epoch, "history": self.history.rows, "generators": self._states(), "within": within}
+            within["meter"] = moving["meter"]
+        state = {"epoch": self.epoch, "history": self.history.rows, "generators": moving["generators"], "within": within}
+        state |= {"ended": self._ended, "beside": self._beside.state_dict(), "made": self._made}
         state |= {"model": self.steps.model.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
         self.saved.write(state | parts)
 
@@ -194,10 +242,16 @@ class Run:
             if (state[name] is None) != (part is None):
                 here, there = ("no" if p is None else "a" for p in (part, state[name]))
                 raise ValueError(f"fit: expected {there} {name} as in the checkpoint, got {here} {name}")
-        if set(state["generators"]) != set(self._chance):
-            raise ValueError(f"fit: expected generators {sorted(state['generators'])}, got {sorted(self._chance)}")
+        for name, there in state.get("made", {}).items():
+            if (here := self._made[name]) != there:
+                raise ValueError(f"fit: expected {name} {there} as in the checkpoint, got {here}")
+        before = "beside" not in state
+        found = {name for name in self._chance if not (before and name.partition(".")[0] in _LATER)}
+        if set(state["generators"]) != found:
+            raise ValueError(f"fit: expected generators {sorted(state['generators'])}, got {sorted(found)}")
         within = state["within"]
         loaded = [(self.steps.model, state["model"]), (self.steps.optimizer, state["optimizer"])]
+        loaded += [] if before else [(self._beside, state["beside"])]
         loaded += [(part, state[name]) for name, part in self._parts().items() if part is not None]
         loaded += [(self.meter, within["meter"])] if within["batch"] else []
         _load_all(loaded)
@@ -205,14 +259,15 @@ class Run:
             setattr(self, name, within[name])
         self._begun = within["begun"]
         self._set_states(state["generators"])
-        self.epoch, self.history = state["epoch"], History(state["history"])
+        self.epoch, self.history, self._ended = state["epoch"], History(state["history"]), state.get("ended", False)
 
     def _states(self) -> dict[str, Any]:
         return {name: tuple(generator.get_state()) for name, generator in self._chance.items()}
 
     def _set_states(self, states: Mapping[str, Any]) -> None:
         for name, generator in self._chance.items():
-            generator.set_state(states[name])
+            if name in states:
+                generator.set_state(states[name])
 
     # Ctrl-C
 
@@ -240,11 +295,11 @@ class Run:
         if self._interrupted:
             raise KeyboardInterrupt
 
-    def _watched(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches, with an ear for Ctrl-C between them."""
+    def _watched(self, batches: Iterable[Any], moving: Mapping[str, Any] | None) -> Iterator[Any]:
+        """The batches, with an ear for Ctrl-C between them; it saves what was before the first."""
         for batch in batches:
             if self._interrupted:
-                self.save()
+                self.save(moving)
             self._answer()
             yield batch
 

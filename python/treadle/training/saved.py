@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import count
 from os import PathLike
 from pathlib import Path
@@ -76,7 +77,8 @@ class Checkpoints:
             self.take_away(1 if self._fresh else self.keep_last)
             self._fresh = self._spoilt = False
         except OSError as error:
-            new.unlink(missing_ok=True)
+            with suppress(OSError):
+                new.unlink()
             if self.on_error == "raise":
                 raise
             warnings.warn(

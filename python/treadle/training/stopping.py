@@ -7,7 +7,7 @@ uninterrupted one would.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from treadle.checks import at_least
@@ -63,16 +63,24 @@ class EarlyStopping:
         """Whether patience has run out."""
         return self._waited >= self.patience
 
+    def expect(self, columns: Sequence[str]) -> None:
+        """Refuses columns without the one to watch.
+
+        Raises:
+            ValueError: It is not among them.
+        """
+        if self.monitor not in columns:
+            raise ValueError(f"early_stopping: expected a value of {self.monitor!r}, got only {list(columns)}")
+
     def update(self, row: Mapping[str, Value], model: Module) -> None:
         """Takes in an epoch's row of the history.
 
         Raises:
             ValueError: The row has no value to watch.
         """
-        value = row.get(self.monitor)
-        if value is None:
-            raise ValueError(f"early_stopping: expected a value of {self.monitor!r}, got only {_known(row)}")
-        score = float(value) if self.mode == "min" else -float(value)
+        self.expect([name for name, value in row.items() if value is not None])
+        value = float(row[self.monitor])  # type: ignore[arg-type]
+        score = value if self.mode == "min" else -value
         if score < self._best - self.min_delta:
             self._best, self._waited = score, 0
             if self.restore_best:
@@ -92,7 +100,3 @@ class EarlyStopping:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state_dict` returned."""
         self._best, self._waited, self._weights = float(state["best"]), int(state["waited"]), state["weights"]
-
-
-def _known(row: Mapping[str, Value]) -> list[str]:
-    return [name for name, value in row.items() if value is not None]

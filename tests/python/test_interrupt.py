@@ -7,8 +7,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 import pytest
+
+from treadle import nn, ones
+from treadle.nn import mode
+from treadle.training import predict
 
 #: What a line of it raises is what a signal in a tenth of a second does to it.
 HEAD = """
@@ -188,3 +196,48 @@ thread.join()
 assert status == [0]
 """
     run(HEAD + code, "1", "inside")
+
+
+@contextmanager
+def interrupted_at(file: str | None, line: int) -> Iterator[list[str]]:
+    """Ctrl-C at the line-th line that is run of a file; gives the function that it met."""
+    met: list[str] = []
+    left = line
+
+    def look(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != file:
+            return None
+        if event == "line" and not met:
+            left -= 1
+            if not left:
+                met.append(frame.f_code.co_name)
+                raise KeyboardInterrupt
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield met
+    finally:
+        sys.settrace(before)
+
+
+def test_ctrl_c_at_any_line_of_an_evaluation_leaves_the_mode_to_the_next() -> None:
+    x, functions = ones(2, 4), set()
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
+    for line in range(1, 1000):
+        with interrupted_at(mode.__file__, line) as met:
+            predict(model, x)
+        if met == ["_leave"]:
+            assert [module.training for module in model.modules()] == [True, True, True]
+        for training in (True, False):
+            model.train(training)
+            predict(model, x)
+            assert [module.training for module in model.modules()] == [training] * 3
+        model.train()
+        if not met:
+            break
+        functions.update(met)
+    assert functions == {"evaluating", "_leave", "__init__"}

@@ -13,6 +13,7 @@ from treadle import _core, checks, notebook
 from treadle._core import Tensor
 from treadle.nn import calls, state
 from treadle.nn.calls import P, R_co
+from treadle.nn.mode import set_mode
 from treadle.nn.tree import Tree
 
 __all__ = ["Module"]
@@ -80,7 +81,7 @@ class Module(Tree):
 
     def train(self, mode: bool = True) -> Self:
         """Sets training mode here and below, and returns the module."""
-        return self.apply(lambda module: setattr(module, "training", mode))
+        return self.apply(lambda module: set_mode(module, mode))
 
     def eval(self) -> Self:
         """Sets evaluation mode here and below, and returns the module."""

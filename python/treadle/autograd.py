@@ -16,9 +16,9 @@ from treadle._core import (
     _custom,
     _set_default_generator,
     _set_grad_enabled,
-    default_generator,
     grad,
     is_grad_enabled,
+    randint,
 )
 
 if TYPE_CHECKING:
@@ -156,8 +156,9 @@ class enable_grad(_Recording):
 @contextmanager
 def drawing_from(generator: Generator) -> Iterator[None]:
     """What draws from the default generator inside, on this thread, draws from this one."""
-    before = _set_default_generator(generator)
+    before = None
     try:
+        before = _set_default_generator(generator)
         yield
     finally:
         _set_default_generator(before)
@@ -167,10 +168,13 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Runs `function(*inputs)` and, in backward, runs it again instead of keeping what it saved.
 
     Trades a second forward for memory. Gradients reach the inputs and every parameter the function uses; running statistics
-    move once; dropout that draws from the default generator draws the same both times.
+    move once. What draws from the default generator draws the same both times, whatever other threads draw: it draws from a
+    generator of the call's own, whose seed is one draw of the default one.
 
     Args:
-        function: Computes one Tensor from `inputs`; it must compute the same when it is called again.
+        function: Computes one Tensor from `inputs`; it must compute the same when it is called again. So it must not draw from
+            generators that are given by name, as `Dropout(generator=…)` does: they go on, and gradients would be those of
+            other draws.
         *inputs: Tensors.
 
     Returns:
@@ -184,24 +188,22 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
     Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
     """
-    start = default_generator().get_state()
-    done = False
+    seed: int | None = None
 
-    def again(*xs: Tensor) -> Tensor:
-        nonlocal done
-        if not done:
-            done = True
-            return function(*xs)
-        own = Generator()
-        own.set_state(start)
-        with drawing_from(own):
+    def run(*xs: Tensor) -> Tensor:
+        nonlocal seed
+        if seed is None:
+            seed = int(randint(0, 2**63 - 1, ()).item())
+        with drawing_from(Generator(seed)):
             return function(*xs)
 
-    return _checkpoint(again, *inputs)
+    return _checkpoint(run, *inputs)
 
 
 class Context:
     """What `forward` of a `Function` leaves for its `backward`; any attribute may be set as well.
+
+    Each call of `backward` gets a copy: what it sets is gone afterwards.
 
     Attributes:
         needs_input_grad: For each argument of `forward`, whether a gradient is wanted.
@@ -234,12 +236,19 @@ class Context:
         found = (self._output if tensor is None else tensor for tensor in self._saved)
         return tuple(tensor for tensor in found if tensor is not None)
 
-    def _without(self, output: Tensor) -> bool:
-        """Forgets the output, which would hold itself; whether it was saved."""
-        own = [tensor is output for tensor in self._given]
+    def _without(self, output: Tensor, args: tuple[Any, ...]) -> bool:
+        """Forgets the output, which would hold itself, unless it is an argument; whether it was saved."""
+        is_argument = any(arg is output for arg in args)
+        own = [tensor is output and not is_argument for tensor in self._given]
         self._given = ()
         self._saved = tuple(None if is_output else tensor for is_output, tensor in zip(own, self._saved, strict=True))
         return any(own)
+
+    def _with(self, output: Tensor | None) -> Context:
+        """A copy that knows the output: another backward may run at the same time, or inside this one."""
+        own = Context.__new__(Context)
+        vars(own).update(vars(self), _output=output)
+        return own
 
 
 class Function:
@@ -290,15 +299,11 @@ class Function:
             output = cls.forward(ctx, *args)
         if not isinstance(output, Tensor):
             raise TypeError(f"function: expected a Tensor from {cls.__name__}.forward, got {type(output).__name__}")
-        keep = ctx._without(output)
+        keep = ctx._without(output, args)
         tensors = [isinstance(arg, Tensor) for arg in args]  # rather than the arguments, which would stay as long as the graph
 
         def backward(gradient: Tensor, kept: Tensor | None) -> list[Tensor | None]:
-            ctx._output = kept
-            try:
-                answer = cls.backward(ctx, gradient)
-            finally:
-                ctx._output = None
+            answer = cls.backward(ctx._with(kept), gradient)
             answers = answer if isinstance(answer, tuple | list) else (answer,)
             if len(answers) != len(tensors):
                 raise ValueError(f"function: expected {len(tensors)} gradients from {cls.__name__}.backward, got {len(answers)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from typing import Any
 
@@ -58,6 +59,57 @@ def test_values_and_gradients_of_any_order() -> None:
     for _ in range(3):
         (third,) = treadle.grad(third.sum(), [x], create_graph=True)
     np.testing.assert_allclose(third.numpy(), np.exp(x.numpy()), rtol=1e-14)
+
+
+class Same(Function):
+    """Saves its argument, which is its output as well; its gradient is that of x³."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Context, grad_output: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * grad_output
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_a_saved_argument_is_no_output_even_if_it_is_returned(leaf: bool) -> None:
+    x = treadle.tensor([2.0], requires_grad=True)
+    (first,) = treadle.grad([Same.apply(x if leaf else x * 1)], [x], create_graph=True)
+    (second,) = treadle.grad([first], [x])
+    assert [first.item(), second.item()] == [12.0, 12.0]
+
+
+@pytest.mark.parametrize("where", ["inside", "thread"])
+def test_a_backward_leaves_another_of_the_same_node_what_it_saved(where: str) -> None:
+    x = random(3)
+    grads: list[np.ndarray[Any, Any]] = []
+
+    def other() -> None:
+        grads.append(treadle.grad([y], [x], retain_graph=True)[0].numpy())
+
+    class Twice(Exp):
+        @staticmethod
+        def backward(ctx: Context, grad_output: Tensor) -> Any:
+            outer = not running
+            running.append(None)
+            if outer and where == "inside":
+                other()
+            elif outer:
+                thread = threading.Thread(target=other)
+                thread.start()
+                thread.join()
+            return Exp.backward(ctx, grad_output)
+
+    running: list[None] = []
+    y = Twice.apply(x).sum()
+    other()
+    assert len(grads) == 2
+    for grad in grads:
+        np.testing.assert_allclose(grad, np.exp(x.detach().numpy()), rtol=1e-14)
 
 
 def test_it_is_one_node_between_others() -> None:

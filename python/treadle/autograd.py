@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -55,25 +57,35 @@ class _Recording:
 
     def __init__(self, mode: bool) -> None:
         self._mode = bool(mode)
-        self._before: list[bool] = []
+        self._before: dict[int, list[bool]] = {}  # of each thread that is inside, as threads may share this
 
     def __enter__(self) -> None:
-        self._before.append(_set_grad_enabled(self._mode))
+        before = self._before.setdefault(get_ident(), [])
+        before.append(is_grad_enabled())
+        try:
+            _set_grad_enabled(self._mode)
+        except BaseException:  # Ctrl-C: nobody leaves a block that was not entered
+            _set_grad_enabled(before.pop())
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _set_grad_enabled(self._before.pop())
+        before = self._before.get(get_ident())
+        if before:  # a generator may be closed by a thread that did not enter the block
+            _set_grad_enabled(before.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function so that every call of it runs inside, and every part of one with `yield`."""
+        """Wraps a function so that every call of it runs inside, and every part of one with `yield` or `await`."""
         mode = self._mode
-        if inspect.isgeneratorfunction(function):
-            parts: Callable[P, R] = _in_parts(mode, function)
+        wrap: Any = _wrap(function)
+        if wrap is not None:
+            parts: Callable[P, R] = wrap(mode, function)
             return parts
 
         @functools.wraps(function)
         def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-            before = _set_grad_enabled(mode)
+            before = is_grad_enabled()
             try:
+                _set_grad_enabled(mode)
                 return function(*args, **kwargs)
             finally:
                 _set_grad_enabled(before)
@@ -81,27 +93,74 @@ class _Recording:
         return inside
 
 
-def _in_parts(mode: bool, function: Any) -> Any:
-    """A function with `yield` whose body runs inside, and what is between its parts as before."""
+def _wrap(function: Any) -> Any:
+    """What wraps a function that runs in parts; None for one that does not."""
+    if inspect.isgeneratorfunction(function):
+        return _generator
+    if inspect.iscoroutinefunction(function):
+        return _coroutine
+    return _async_generator if inspect.isasyncgenfunction(function) else None
+
+
+@types.coroutine
+def _in_parts(mode: bool, body: Any) -> Any:
+    """Runs a generator, or what is awaited, inside; what is between its parts is as before."""
+    step, given = body.send, None
+    while True:
+        try:
+            with _Recording(mode):
+                made = step(given)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, given = body.send, (yield made)
+        except GeneratorExit:
+            with _Recording(mode):
+                body.close()
+            raise
+        except BaseException as error:
+            step, given = body.throw, error
+
+
+def _generator(mode: bool, function: Any) -> Any:
+    """A function with `yield`, in parts."""
 
     @functools.wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
-        generator = function(*args, **kwargs)
-        step, given = generator.send, None
+        return (yield from _in_parts(mode, function(*args, **kwargs)))
+
+    return inside
+
+
+def _coroutine(mode: bool, function: Any) -> Any:
+    """A function with `await`, in parts."""
+
+    @functools.wraps(function)
+    async def inside(*args: Any, **kwargs: Any) -> Any:
+        return await _in_parts(mode, function(*args, **kwargs))
+
+    return inside
+
+
+def _async_generator(mode: bool, function: Any) -> Any:
+    """A function with `yield` and `await`, in parts."""
+
+    @functools.wraps(function)
+    async def inside(*args: Any, **kwargs: Any) -> Any:
+        body = function(*args, **kwargs)
+        step, given = body.asend, None
         while True:
             try:
-                with _Recording(mode):
-                    made = step(given)
-            except StopIteration as end:
-                return end.value
+                made = await _in_parts(mode, step(given))
+            except StopAsyncIteration:
+                return
             try:
-                step, given = generator.send, (yield made)
+                step, given = body.asend, (yield made)
             except GeneratorExit:
-                with _Recording(mode):
-                    generator.close()
+                await _in_parts(mode, body.aclose())
                 raise
             except BaseException as error:
-                step, given = generator.throw, error
+                step, given = body.athrow, error
 
     return inside
 
@@ -120,17 +179,18 @@ class set_grad_enabled(_Recording):
 
     def __init__(self, mode: bool) -> None:
         super().__init__(mode)
-        self._first = [_set_grad_enabled(self._mode)]
+        self._first = {get_ident(): _set_grad_enabled(self._mode)}
 
     def __enter__(self) -> None:
         super().__enter__()
-        if self._first:
-            self._before[-1] = self._first.pop()
+        thread = get_ident()
+        if thread in self._first:
+            self._before[thread][-1] = self._first.pop(thread)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Wraps a function so that every call of it runs inside; here it is as it was before."""
-        if self._first:
-            _set_grad_enabled(self._first.pop())
+        if get_ident() in self._first:
+            _set_grad_enabled(self._first.pop(get_ident()))
         return super().__call__(function)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import inspect
 import threading
 import weakref
 from typing import Any
@@ -168,6 +170,80 @@ def test_recording_is_off_in_every_part_of_a_function_with_yield() -> None:
     left.close()
     assert seen[-1] == ("end", False)
     assert treadle.is_grad_enabled()
+
+
+def test_recording_is_off_in_every_part_of_a_function_with_await() -> None:
+    seen: list[Any] = []
+
+    async def note(what: str) -> None:
+        seen.append((what, treadle.is_grad_enabled()))
+        await asyncio.sleep(0)
+
+    @treadle.no_grad()
+    async def awaits(first: int) -> int:
+        await note("inside")
+        try:
+            await asyncio.sleep(first)
+        finally:
+            await note("inside")
+        return first
+
+    @treadle.no_grad()
+    async def yields() -> Any:
+        try:
+            await note("inside")
+            seen.append((await asyncio.sleep(0, (yield 1)), treadle.is_grad_enabled()))
+            yield 2
+        except KeyError:
+            await note("inside")
+            yield 3
+        finally:
+            await note("inside")
+
+    async def other() -> None:
+        for _ in range(8):
+            await note("between")
+
+    async def run() -> None:
+        running = asyncio.ensure_future(other())
+        assert await awaits(0) == 0
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(awaits(100), 0.01)
+        parts = yields()
+        assert [await anext(parts), await parts.asend("inside"), await parts.athrow(KeyError("x"))] == [1, 2, 3]
+        assert [part async for part in parts] == []
+        parts = yields()
+        await anext(parts)
+        await parts.aclose()
+        await running
+        assert treadle.is_grad_enabled()
+
+    asyncio.run(run())
+    assert {what: {on for at, on in seen if at == what} for what, _ in seen} == {"inside": {False}, "between": {True}}
+    assert len(seen) == 8 + 4 + 5 + 1
+    assert inspect.iscoroutinefunction(awaits)
+    assert inspect.isasyncgenfunction(yields)
+
+
+def test_threads_may_share_a_block() -> None:
+    block, seen = treadle.no_grad(), []
+    entered, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        treadle.set_grad_enabled(False)
+        with block:
+            entered.set()
+            left.wait(60)
+        seen.append(treadle.is_grad_enabled())
+
+    thread = threading.Thread(target=other)
+    with block:
+        thread.start()
+        entered.wait(60)
+    seen.append(treadle.is_grad_enabled())
+    left.set()
+    thread.join()
+    assert seen == [True, False]
 
 
 def test_recording_is_set_at_once_and_restored_after_a_block() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from treadle import nn, ones
+from treadle import autograd, is_grad_enabled, nn, no_grad, ones, set_grad_enabled
 from treadle.nn import mode
 from treadle.training import predict
 
@@ -199,45 +199,61 @@ assert status == [0]
 
 
 @contextmanager
-def interrupted_at(file: str | None, line: int) -> Iterator[list[str]]:
-    """Ctrl-C at the line-th line that is run of a file; gives the function that it met."""
-    met: list[str] = []
-    left = line
+def interrupted_at(file: str | None, moment: int) -> Iterator[list[str]]:
+    """Ctrl-C at a moment, counted from 1, at which Python looks for signals in a file; gives the function that it met.
 
-    def look(frame: FrameType, event: str, arg: Any) -> Any:
+    That is where a function starts or goes on, and where one of C returns.
+    """
+    met: list[str] = []
+    left = moment
+
+    def look(frame: FrameType, event: str, arg: Any) -> None:
         nonlocal left
-        if frame.f_code.co_filename != file:
-            return None
-        if event == "line" and not met:
+        if frame.f_code.co_filename == file and event in ("call", "c_return") and not met:
             left -= 1
             if not left:
                 met.append(frame.f_code.co_name)
                 raise KeyboardInterrupt
-        return look
 
-    before = sys.gettrace()
-    sys.settrace(look)
+    before = sys.getprofile()
+    sys.setprofile(look)
     try:
         with suppress(KeyboardInterrupt):
             yield met
     finally:
-        sys.settrace(before)
+        sys.setprofile(before)
 
 
-def test_ctrl_c_at_any_line_of_an_evaluation_leaves_the_mode_to_the_next() -> None:
+def test_ctrl_c_amid_an_evaluation_leaves_the_mode_as_it_was() -> None:
     x, functions = ones(2, 4), set()
     model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
-    for line in range(1, 1000):
-        with interrupted_at(mode.__file__, line) as met:
+    for moment in range(1, 1000):
+        with interrupted_at(mode.__file__, moment) as met:
             predict(model, x)
-        if met == ["_leave"]:
-            assert [module.training for module in model.modules()] == [True, True, True]
-        for training in (True, False):
+        assert [module.training for module in model.modules()] == [True] * 3, met
+        for training in (False, True):
             model.train(training)
             predict(model, x)
-            assert [module.training for module in model.modules()] == [training] * 3
-        model.train()
+            assert [module.training for module in model.modules()] == [training] * 3, met
         if not met:
             break
         functions.update(met)
     assert functions == {"evaluating", "_leave", "__init__"}
+
+
+@pytest.mark.parametrize("form", ["block", "decorator"])
+def test_ctrl_c_as_recording_changes_leaves_it_as_it_was(form: str) -> None:
+    def block(n: int) -> None:
+        with no_grad():
+            ones(n)
+
+    work = block if form == "block" else no_grad()(ones)
+    for moment in range(1, 100):
+        with interrupted_at(autograd.__file__, moment) as met:
+            work(2)
+        if met == ["__exit__"]:  # Nothing of Python's can hold a signal back as a block is left.
+            set_grad_enabled(True)
+        assert is_grad_enabled(), met
+        if not met:
+            break
+    assert moment > 3

@@ -46,14 +46,17 @@ class detect_anomaly:
 
     def __init__(self, mode: bool = True) -> None:
         self._mode = bool(mode)
-        self._before: list[bool] = []
+        self._before: dict[int, list[bool]] = {}  # of each thread that is inside, as threads may share this
 
     def __enter__(self) -> None:
-        self._before.append(_set_watching(self._mode))
+        before = self._before.setdefault(threading.get_ident(), [])
         _Blocks.change(1)
+        before.append(_set_watching(self._mode))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _set_watching(self._before.pop())
+        before = self._before.get(threading.get_ident())
+        if before:  # a generator may be closed by a thread that did not enter the block
+            _set_watching(before.pop())
         _Blocks.change(-1)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -16,9 +18,9 @@ from treadle._core import (
     _custom,
     _set_default_generator,
     _set_grad_enabled,
-    default_generator,
     grad,
     is_grad_enabled,
+    randint,
 )
 
 if TYPE_CHECKING:
@@ -55,25 +57,35 @@ class _Recording:
 
     def __init__(self, mode: bool) -> None:
         self._mode = bool(mode)
-        self._before: list[bool] = []
+        self._before: dict[int, list[bool]] = {}  # of each thread that is inside, as threads may share this
 
     def __enter__(self) -> None:
-        self._before.append(_set_grad_enabled(self._mode))
+        before = self._before.setdefault(get_ident(), [])
+        before.append(is_grad_enabled())
+        try:
+            _set_grad_enabled(self._mode)
+        except BaseException:  # Ctrl-C: nobody leaves a block that was not entered
+            _set_grad_enabled(before.pop())
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _set_grad_enabled(self._before.pop())
+        before = self._before.get(get_ident())
+        if before:  # a generator may be closed by a thread that did not enter the block
+            _set_grad_enabled(before.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function so that every call of it runs inside, and every part of one with `yield`."""
+        """Wraps a function so that every call of it runs inside, and every part of one with `yield` or `await`."""
         mode = self._mode
-        if inspect.isgeneratorfunction(function):
-            parts: Callable[P, R] = _in_parts(mode, function)
+        wrap: Any = _wrap(function)
+        if wrap is not None:
+            parts: Callable[P, R] = wrap(mode, function)
             return parts
 
         @functools.wraps(function)
         def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-            before = _set_grad_enabled(mode)
+            before = is_grad_enabled()
             try:
+                _set_grad_enabled(mode)
                 return function(*args, **kwargs)
             finally:
                 _set_grad_enabled(before)
@@ -81,27 +93,74 @@ class _Recording:
         return inside
 
 
-def _in_parts(mode: bool, function: Any) -> Any:
-    """A function with `yield` whose body runs inside, and what is between its parts as before."""
+def _wrap(function: Any) -> Any:
+    """What wraps a function that runs in parts; None for one that does not."""
+    if inspect.isgeneratorfunction(function):
+        return _generator
+    if inspect.iscoroutinefunction(function):
+        return _coroutine
+    return _async_generator if inspect.isasyncgenfunction(function) else None
+
+
+@types.coroutine
+def _in_parts(mode: bool, body: Any) -> Any:
+    """Runs a generator, or what is awaited, inside; what is between its parts is as before."""
+    step, given = body.send, None
+    while True:
+        try:
+            with _Recording(mode):
+                made = step(given)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, given = body.send, (yield made)
+        except GeneratorExit:
+            with _Recording(mode):
+                body.close()
+            raise
+        except BaseException as error:
+            step, given = body.throw, error
+
+
+def _generator(mode: bool, function: Any) -> Any:
+    """A function with `yield`, in parts."""
 
     @functools.wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
-        generator = function(*args, **kwargs)
-        step, given = generator.send, None
+        return (yield from _in_parts(mode, function(*args, **kwargs)))
+
+    return inside
+
+
+def _coroutine(mode: bool, function: Any) -> Any:
+    """A function with `await`, in parts."""
+
+    @functools.wraps(function)
+    async def inside(*args: Any, **kwargs: Any) -> Any:
+        return await _in_parts(mode, function(*args, **kwargs))
+
+    return inside
+
+
+def _async_generator(mode: bool, function: Any) -> Any:
+    """A function with `yield` and `await`, in parts."""
+
+    @functools.wraps(function)
+    async def inside(*args: Any, **kwargs: Any) -> Any:
+        body = function(*args, **kwargs)
+        step, given = body.asend, None
         while True:
             try:
-                with _Recording(mode):
-                    made = step(given)
-            except StopIteration as end:
-                return end.value
+                made = await _in_parts(mode, step(given))
+            except StopAsyncIteration:
+                return
             try:
-                step, given = generator.send, (yield made)
+                step, given = body.asend, (yield made)
             except GeneratorExit:
-                with _Recording(mode):
-                    generator.close()
+                await _in_parts(mode, body.aclose())
                 raise
             except BaseException as error:
-                step, given = generator.throw, error
+                step, given = body.athrow, error
 
     return inside
 
@@ -120,17 +179,18 @@ class set_grad_enabled(_Recording):
 
     def __init__(self, mode: bool) -> None:
         super().__init__(mode)
-        self._first = [_set_grad_enabled(self._mode)]
+        self._first = {get_ident(): _set_grad_enabled(self._mode)}
 
     def __enter__(self) -> None:
         super().__enter__()
-        if self._first:
-            self._before[-1] = self._first.pop()
+        thread = get_ident()
+        if thread in self._first:
+            self._before[thread][-1] = self._first.pop(thread)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Wraps a function so that every call of it runs inside; here it is as it was before."""
-        if self._first:
-            _set_grad_enabled(self._first.pop())
+        if get_ident() in self._first:
+            _set_grad_enabled(self._first.pop(get_ident()))
         return super().__call__(function)
 
 
@@ -156,8 +216,9 @@ class enable_grad(_Recording):
 @contextmanager
 def drawing_from(generator: Generator) -> Iterator[None]:
     """What draws from the default generator inside, on this thread, draws from this one."""
-    before = _set_default_generator(generator)
+    before = None
     try:
+        before = _set_default_generator(generator)
         yield
     finally:
         _set_default_generator(before)
@@ -167,10 +228,13 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Runs `function(*inputs)` and, in backward, runs it again instead of keeping what it saved.
 
     Trades a second forward for memory. Gradients reach the inputs and every parameter the function uses; running statistics
-    move once; dropout that draws from the default generator draws the same both times.
+    move once. What draws from the default generator draws the same both times, whatever other threads draw: it draws from a
+    generator of the call's own, whose seed is one draw of the default one.
 
     Args:
-        function: Computes one Tensor from `inputs`; it must compute the same when it is called again.
+        function: Computes one Tensor from `inputs`; it must compute the same when it is called again. So it must not draw from
+            generators that are given by name, as `Dropout(generator=…)` does: they go on, and gradients would be those of
+            other draws.
         *inputs: Tensors.
 
     Returns:
@@ -184,24 +248,22 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
     Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
     """
-    start = default_generator().get_state()
-    done = False
+    seed: int | None = None
 
-    def again(*xs: Tensor) -> Tensor:
-        nonlocal done
-        if not done:
-            done = True
-            return function(*xs)
-        own = Generator()
-        own.set_state(start)
-        with drawing_from(own):
+    def run(*xs: Tensor) -> Tensor:
+        nonlocal seed
+        if seed is None:
+            seed = int(randint(0, 2**63 - 1, ()).item())
+        with drawing_from(Generator(seed)):
             return function(*xs)
 
-    return _checkpoint(again, *inputs)
+    return _checkpoint(run, *inputs)
 
 
 class Context:
     """What `forward` of a `Function` leaves for its `backward`; any attribute may be set as well.
+
+    Each call of `backward` gets a copy: what it sets is gone afterwards.
 
     Attributes:
         needs_input_grad: For each argument of `forward`, whether a gradient is wanted.
@@ -234,12 +296,19 @@ class Context:
         found = (self._output if tensor is None else tensor for tensor in self._saved)
         return tuple(tensor for tensor in found if tensor is not None)
 
-    def _without(self, output: Tensor) -> bool:
-        """Forgets the output, which would hold itself; whether it was saved."""
-        own = [tensor is output for tensor in self._given]
+    def _without(self, output: Tensor, args: tuple[Any, ...]) -> bool:
+        """Forgets the output, which would hold itself, unless it is an argument; whether it was saved."""
+        is_argument = any(arg is output for arg in args)
+        own = [tensor is output and not is_argument for tensor in self._given]
         self._given = ()
         self._saved = tuple(None if is_output else tensor for is_output, tensor in zip(own, self._saved, strict=True))
         return any(own)
+
+    def _with(self, output: Tensor | None) -> Context:
+        """A copy that knows the output: another backward may run at the same time, or inside this one."""
+        own = Context.__new__(Context)
+        vars(own).update(vars(self), _output=output)
+        return own
 
 
 class Function:
@@ -290,15 +359,11 @@ class Function:
             output = cls.forward(ctx, *args)
         if not isinstance(output, Tensor):
             raise TypeError(f"function: expected a Tensor from {cls.__name__}.forward, got {type(output).__name__}")
-        keep = ctx._without(output)
+        keep = ctx._without(output, args)
         tensors = [isinstance(arg, Tensor) for arg in args]  # rather than the arguments, which would stay as long as the graph
 
         def backward(gradient: Tensor, kept: Tensor | None) -> list[Tensor | None]:
-            ctx._output = kept
-            try:
-                answer = cls.backward(ctx, gradient)
-            finally:
-                ctx._output = None
+            answer = cls.backward(ctx._with(kept), gradient)
             answers = answer if isinstance(answer, tuple | list) else (answer,)
             if len(answers) != len(tensors):
                 raise ValueError(f"function: expected {len(tensors)} gradients from {cls.__name__}.backward, got {len(answers)}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import inspect
+import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import treadle
-from treadle import Tensor
+from treadle import Tensor, _core
 from treadle.autograd import Context, Function, gradcheck, gradgradcheck
 
 
@@ -58,6 +62,57 @@ def test_values_and_gradients_of_any_order() -> None:
     for _ in range(3):
         (third,) = treadle.grad(third.sum(), [x], create_graph=True)
     np.testing.assert_allclose(third.numpy(), np.exp(x.numpy()), rtol=1e-14)
+
+
+class Same(Function):
+    """Saves its argument, which is its output as well; its gradient is that of x³."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Context, grad_output: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * grad_output
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_a_saved_argument_is_no_output_even_if_it_is_returned(leaf: bool) -> None:
+    x = treadle.tensor([2.0], requires_grad=True)
+    (first,) = treadle.grad([Same.apply(x if leaf else x * 1)], [x], create_graph=True)
+    (second,) = treadle.grad([first], [x])
+    assert [first.item(), second.item()] == [12.0, 12.0]
+
+
+@pytest.mark.parametrize("where", ["inside", "thread"])
+def test_a_backward_leaves_another_of_the_same_node_what_it_saved(where: str) -> None:
+    x = random(3)
+    grads: list[np.ndarray[Any, Any]] = []
+
+    def other() -> None:
+        grads.append(treadle.grad([y], [x], retain_graph=True)[0].numpy())
+
+    class Twice(Exp):
+        @staticmethod
+        def backward(ctx: Context, grad_output: Tensor) -> Any:
+            outer = not running
+            running.append(None)
+            if outer and where == "inside":
+                other()
+            elif outer:
+                thread = threading.Thread(target=other)
+                thread.start()
+                thread.join()
+            return Exp.backward(ctx, grad_output)
+
+    running: list[None] = []
+    y = Twice.apply(x).sum()
+    other()
+    assert len(grads) == 2
+    for grad in grads:
+        np.testing.assert_allclose(grad, np.exp(x.detach().numpy()), rtol=1e-14)
 
 
 def test_it_is_one_node_between_others() -> None:
@@ -116,6 +171,88 @@ def test_recording_is_off_in_every_part_of_a_function_with_yield() -> None:
     left.close()
     assert seen[-1] == ("end", False)
     assert treadle.is_grad_enabled()
+
+
+def test_recording_is_off_in_every_part_of_a_function_with_await() -> None:
+    seen: list[Any] = []
+
+    async def note(what: str) -> None:
+        seen.append((what, treadle.is_grad_enabled()))
+        await asyncio.sleep(0)
+
+    @treadle.no_grad()
+    async def awaits(first: int) -> int:
+        await note("inside")
+        try:
+            await asyncio.sleep(first)
+        finally:
+            await note("inside")
+        return first
+
+    @treadle.no_grad()
+    async def yields() -> Any:
+        try:
+            await note("inside")
+            seen.append((await asyncio.sleep(0, (yield 1)), treadle.is_grad_enabled()))
+            yield 2
+        except KeyError:
+            await note("inside")
+            yield 3
+        finally:
+            await note("inside")
+
+    async def other() -> None:
+        for _ in range(8):
+            await note("between")
+
+    async def run() -> None:
+        running = asyncio.ensure_future(other())
+        assert await awaits(0) == 0
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(awaits(100), 0.01)
+        parts = yields()
+        assert [await anext(parts), await parts.asend("inside"), await parts.athrow(KeyError("x"))] == [1, 2, 3]
+        assert [part async for part in parts] == []
+        parts = yields()
+        await anext(parts)
+        await parts.aclose()
+        await running
+        assert treadle.is_grad_enabled()
+
+    asyncio.run(run())
+    assert {what: {on for at, on in seen if at == what} for what, _ in seen} == {"inside": {False}, "between": {True}}
+    assert len(seen) == 8 + 4 + 5 + 1
+    assert inspect.iscoroutinefunction(awaits)
+    assert inspect.isasyncgenfunction(yields)
+
+
+@pytest.mark.parametrize(
+    ("block", "switch", "outside"),
+    [
+        (treadle.no_grad(), _core._set_grad_enabled, (True, False)),
+        (treadle.detect_anomaly(), _core._set_watching, (False, True)),
+    ],
+    ids=["no_grad", "detect_anomaly"],
+)
+def test_threads_may_share_a_block(block: Any, switch: Callable[[bool], bool], outside: tuple[bool, bool]) -> None:
+    seen: list[bool] = []
+    entered, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        switch(outside[1])
+        with block:
+            entered.set()
+            left.wait(60)
+        seen.append(switch(outside[1]))
+
+    thread = threading.Thread(target=other)
+    with block:
+        thread.start()
+        entered.wait(60)
+    seen.append(switch(outside[0]))
+    left.set()
+    thread.join()
+    assert tuple(seen) == outside
 
 
 def test_recording_is_set_at_once_and_restored_after_a_block() -> None:

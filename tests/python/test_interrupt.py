@@ -7,8 +7,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 import pytest
+
+from treadle import autograd, is_grad_enabled, nn, no_grad, ones, set_grad_enabled
+from treadle.nn import mode
+from treadle.training import predict
 
 #: What a line of it raises is what a signal in a tenth of a second does to it.
 HEAD = """
@@ -188,3 +196,64 @@ thread.join()
 assert status == [0]
 """
     run(HEAD + code, "1", "inside")
+
+
+@contextmanager
+def interrupted_at(file: str | None, moment: int) -> Iterator[list[str]]:
+    """Ctrl-C at a moment, counted from 1, at which Python looks for signals in a file; gives the function that it met.
+
+    That is where a function starts or goes on, and where one of C returns.
+    """
+    met: list[str] = []
+    left = moment
+
+    def look(frame: FrameType, event: str, arg: Any) -> None:
+        nonlocal left
+        if frame.f_code.co_filename == file and event in ("call", "c_return") and not met:
+            left -= 1
+            if not left:
+                met.append(frame.f_code.co_name)
+                raise KeyboardInterrupt
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield met
+    finally:
+        sys.setprofile(before)
+
+
+def test_ctrl_c_amid_an_evaluation_leaves_the_mode_as_it_was() -> None:
+    x, functions = ones(2, 4), set()
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
+    for moment in range(1, 1000):
+        with interrupted_at(mode.__file__, moment) as met:
+            predict(model, x)
+        assert [module.training for module in model.modules()] == [True] * 3, met
+        for training in (False, True):
+            model.train(training)
+            predict(model, x)
+            assert [module.training for module in model.modules()] == [training] * 3, met
+        if not met:
+            break
+        functions.update(met)
+    assert functions == {"evaluating", "_leave", "__init__"}
+
+
+@pytest.mark.parametrize("form", ["block", "decorator"])
+def test_ctrl_c_as_recording_changes_leaves_it_as_it_was(form: str) -> None:
+    def block(n: int) -> None:
+        with no_grad():
+            ones(n)
+
+    work = block if form == "block" else no_grad()(ones)
+    for moment in range(1, 100):
+        with interrupted_at(autograd.__file__, moment) as met:
+            work(2)
+        if met == ["__exit__"]:  # Nothing of Python's can hold a signal back as a block is left.
+            set_grad_enabled(True)
+        assert is_grad_enabled(), met
+        if not met:
+            break
+    assert moment > 3

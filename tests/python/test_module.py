@@ -229,12 +229,22 @@ def test_copies_of_modules(twin):
 @pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])
 def test_copies_of_members(kind):
     p = kind(treadle.tensor([1.0, 2.0], dtype="float64"))
+    p.scales, p.whole = [0.5], nn.Sequential()
+    p.whole.part = p
     for twin in (copy.copy(p), copy.deepcopy(p), pickle.loads(pickle.dumps(p))):
         assert type(twin) is kind
+        assert twin.scales == [0.5]
+        assert twin.whole.part is (p if twin.whole is p.whole else twin)
         assert twin is not p
         assert (twin.dtype, twin.requires_grad, twin.tolist()) == (p.dtype, p.requires_grad, [1.0, 2.0])
         twin.copy_(treadle.zeros(2))
         assert p.tolist() == [1.0, 2.0]
+
+
+def test_casting_keeps_attributes_of_parameters():
+    linear = nn.Linear(2, 2)
+    linear.weight.scale = 0.5
+    assert linear.double().weight.scale == 0.5
 
 
 def test_parameter_is_a_new_leaf():

@@ -141,3 +141,26 @@ def test_a_checkpoint_repeats_its_draws_on_its_own_thread_only(generator: treadl
     assert x.grad is not None
     np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
     assert len({tuple(drawn) for drawn in [*elsewhere, here, treadle.rand(4).tolist()]}) == 4
+
+
+def test_a_checkpoint_repeats_its_draws_while_other_threads_draw() -> None:
+    """Another thread draws between the start of a checkpoint and what it draws itself."""
+
+    def function(x: treadle.Tensor) -> treadle.Tensor:
+        thread = threading.Thread(target=treadle.rand, args=(4,))
+        thread.start()
+        thread.join()
+        return nn.functional.dropout(x, 0.5)
+
+    found = []
+    for _ in range(2):
+        treadle.manual_seed(3)
+        for again in (False, True):
+            x = treadle.ones(1000, requires_grad=True)
+            y = nn.checkpoint(lambda x: nn.checkpoint(function, x) if again else function(x), x)  # noqa: B023
+            y.sum().backward()
+            assert x.grad is not None
+            np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
+            found.append(y.tolist())
+    assert found[:2] == found[2:]
+    assert found[0] != found[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,20 @@ def test_evaluation_restores_every_mode() -> None:
     predict(setting.model, setting.valid)
     assert setting.model.training
     assert not frozen.training
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_mode_that_is_set_amid_an_evaluation_stays(training: bool) -> None:
+    model = nn.Dropout(0.5).train(not training)
+
+    def batches() -> Iterator[treadle.Tensor]:
+        yield treadle.ones(2)
+        model.train(training)
+
+    predict(model, batches())
+    assert model.training is training
+    predict(model, treadle.ones(2))
+    assert model.training is training
 
 
 @pytest.mark.parametrize(

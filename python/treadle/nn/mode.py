@@ -1,7 +1,8 @@
-"""Evaluation mode for a while.
+"""Training and evaluation mode, and evaluation mode for a while.
 
 Invariant: a module is in evaluation mode as long as anyone evaluates it, in whatever thread, and afterwards in the mode it was in
-before the first of them. Flags alone change: a `train` of a module's own is not called, so nothing else it does is left to undo.
+before the first of them. Flags alone change: a `train` of a module's own is not called, so nothing else it does is left to undo. An
+explicit `train()` or `eval()` ends that: the mode is the caller's from then on.
 """
 
 from __future__ import annotations
@@ -10,33 +11,62 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from treadle.nn.module import Module
 
-__all__ = ["evaluating"]
+__all__ = ["evaluating", "set_mode"]
 
-_lock = threading.Lock()
-#: By identity of a module: how many evaluate it now, and its mode before the first did.
-_held: dict[int, tuple[int, bool]] = {}
+
+class _Hold:
+    """A module's mode before the first of the blocks that evaluate it, and which they are."""
+
+    def __init__(self, before: bool) -> None:
+        self.before = before
+        self.blocks: set[object] = set()
+
+
+# A handler of a signal may evaluate a model in the middle of what holds it.
+_lock = threading.RLock()
+#: By identity of a module. A block keeps its holds and its modules, so a hold is not there for longer than its module is.
+_holds: WeakValueDictionary[int, _Hold] = WeakValueDictionary()
+
+
+def set_mode(module: Module, training: bool) -> None:
+    """What `train()` and `eval()` do to one module."""
+    with _lock:
+        _holds.pop(id(module), None)
+        module.training = training
 
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
     """Evaluation mode inside, for the model and what it is made of."""
-    modules = list(model.modules())
-    with _lock:
-        for module in modules:
-            count, before = _held.get(id(module), (0, module.training))
-            _held[id(module)] = count + 1, before
-            module.training = False
+    block = object()
+    held: list[tuple[Module, _Hold]] = []
     try:
+        with _lock:
+            for module in model.modules():
+                hold = _holds.get(id(module)) or _Hold(module.training)
+                held.append((module, hold))
+                hold.blocks.add(block)
+                _holds[id(module)] = hold
+                module.training = False
         yield
     finally:
-        with _lock:
-            for module in modules:
-                count, before = _held.pop(id(module))
-                if count > 1:
-                    _held[id(module)] = count - 1, before
-                else:
-                    module.training = before
+        try:
+            _leave(held, block)
+        except BaseException:
+            _leave(held, block)  # A signal cut it off; what it did already does no harm a second time.
+            raise
+
+
+def _leave(held: list[tuple[Module, _Hold]], block: object) -> None:
+    """Takes the block out of all holds, and ends those that are empty."""
+    with _lock:
+        for module, hold in held:
+            hold.blocks.discard(block)
+            if not hold.blocks and _holds.get(id(module)) is hold:
+                module.training = hold.before
+                del _holds[id(module)]

@@ -14,6 +14,7 @@ from treadle import _core, checks, notebook
 from treadle._core import Tensor
 from treadle.nn import calls, state
 from treadle.nn.calls import P, R_co
+from treadle.nn.mode import set_mode
 from treadle.nn.tree import Tree
 
 __all__ = ["Module"]
@@ -102,7 +103,7 @@ class Module(Tree):
         seen, found, asked = set(_setting.modules), [cast("Module", self)], list[Module]()
         try:
             for module in found:
-                module.training = mode
+                set_mode(module, mode)
                 new = {id(child): child for child in module.children() if id(child) not in seen}
                 seen |= new.keys()
                 for child in new.values():

@@ -1,10 +1,12 @@
 """What an attribute of a module is: `Parameter` is learned, `Buffer` is kept beside the parameters.
 
-Invariant: copies and pickles keep kind, value, element type and `requires_grad`; they do not keep the gradient.
+Invariant: copies and pickles keep kind, value, element type, `requires_grad` and attributes that were set; they do not keep the
+gradient.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self
 
 from treadle._core import Tensor
@@ -13,13 +15,24 @@ __all__ = ["Buffer", "Parameter"]
 
 
 class _Member(Tensor):
-    """A tensor that a module owns. Deep copies go through `__reduce__` as well."""
+    """A tensor that a module owns."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.numpy().copy(), self.requires_grad)
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        made = self.__reduce__()
+        return made if len(made) > 2 else (*made, vars(self) or None)  # a class of the user's may say more
+
     def __copy__(self) -> Self:
-        return type(self)(self.detach(), requires_grad=self.requires_grad)
+        copied = type(self)(self.detach(), requires_grad=self.requires_grad)
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        copied = super().__deepcopy__(memo)
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
 
 
 class Parameter(_Member):

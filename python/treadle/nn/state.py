@@ -69,7 +69,8 @@ def cast(value: Any, dtype: DType, done: dict[int, Any]) -> Any:
     """
     if isinstance(value, Parameter | Buffer) and value.dtype.is_floating_point and value.dtype != dtype:
         if id(value) not in done:
-            done[id(value)] = type(value)(value.detach(), value.requires_grad, dtype)
+            made = done[id(value)] = type(value)(value.detach(), value.requires_grad, dtype)
+            vars(made).update(vars(value))
         return done[id(value)]
     if isinstance(value, list):
         value[:] = [cast(item, dtype, done) for item in value]

@@ -29,7 +29,7 @@ _MISSING = frozenset({"", "na", "nan", "null", "none", "?"})
 
 @dataclass
 class Column:
-    """One column: numeric if it has no categories, otherwise one feature per category."""
+    """One column: numeric if `categories` is None, otherwise one feature per category."""
 
     name: str
     categories: list[str] | None = None

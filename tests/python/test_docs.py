@@ -71,6 +71,14 @@ def test_code_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monk
         exec(compile(code, f"{page.name}, block {number}", "exec"), names)
 
 
+def test_what_adding_an_op_names_is_where_it_says() -> None:
+    page = " ".join((ROOT / "docs" / "adding_an_op.md").read_text(encoding="utf-8").split())
+    named = re.findall(r"`([\w!]+)`(?: block)? (?:of|in) `([\w/]+\.rs|[\w/]+\.py)`", page)
+    assert len(named) == 5
+    for name, path in named:
+        assert re.search(rf"\b{name.rstrip('!')}\b", (ROOT / path).read_text(encoding="utf-8")), name
+
+
 # reference --------------------------------------------------------------------
 
 PACKAGES = (treadle, *(getattr(treadle, name) for name in sorted(treadle._SUBPACKAGES)), nn.functional, nn.utils)

@@ -138,6 +138,17 @@ def test_everything_of_a_tensor_has_a_text(name: str) -> None:
     assert getattr(treadle.Tensor, name).__doc__
 
 
+def test_functions_have_the_arguments_that_the_reference_says() -> None:
+    page = (ROOT / "docs" / "api" / "ops.md").read_text(encoding="utf-8")
+    x = treadle.randn(2, 3, 4)
+    for name in sorted({*treadle.ops.__all__} & {*dir(treadle.Tensor)}):
+        method, function = (inspect.signature(getattr(owner, name)) for owner in (treadle.Tensor, treadle.ops))
+        assert method == function or f"`{name}`" in page, name
+        for parameter in method.parameters.values():
+            if parameter.default is Ellipsis:
+                assert getattr(x, name)().tolist() == getattr(x, name)(**{parameter.name: -1}).tolist(), name
+
+
 @pytest.fixture(scope="module")
 def read() -> Any:
     """The package as the site's reader of sources sees it."""

@@ -12,6 +12,7 @@ import griffe
 import treadle._core
 
 SHAPE = re.compile(r"^Shape:\n((?: {4}.*\n?|\n(?= {4}))+)", re.MULTILINE)
+CHOICES = re.compile(r"^(\w+ : )\{(.*)\}", re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
@@ -27,6 +28,15 @@ class Docstrings(griffe.Extension):
             obj.docstring = None  # it is for readers of the sources; the pages have words of their own
         if obj.docstring is not None:
             obj.docstring.value = _markdown(obj.docstring.value)
+            if obj.path.startswith("treadle.sklearn."):
+                _numpy(obj.docstring)
+
+
+def _numpy(docstring: griffe.Docstring) -> None:
+    """Has it read in scikit-learn's form, which a page's option would do for a class, but not for what it inherits."""
+    docstring.parser, docstring.parser_options = griffe.Parser.numpy, {}
+    # The parser takes the first of choices in braces for the default, and the hyphen for a minus.
+    docstring.value = CHOICES.sub(r"\1one of \2", docstring.value).replace(": array-like", ": array_like")
 
 
 def _text(path: str) -> str | None:

@@ -125,9 +125,10 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float, fl
     for where, rows in (("where there were data", within), ("elsewhere", ~within)):
         for name, models in parts.items():
             found[f"{name}, {where}"] = scores(models, test_x[rows], test_y[rows])
-    print(" " * 40 + "  ".join(SCORES))
+    widths = [max(len(head), 6) for head in SCORES]
+    print(" " * 40 + "  ".join(head.rjust(width) for head, width in zip(SCORES, widths, strict=True)))
     for name, values in found.items():
-        print(name.ljust(40) + "  ".join(f"{value:{len(head)}.3f}" for head, value in zip(SCORES, values, strict=True)))
+        print(name.ljust(40) + "  ".join(f"{value:{width}.3f}" for value, width in zip(values, widths, strict=True)))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     picture(parts, x, y, options.out)
     print(f"drawn: {options.out}")

@@ -17,6 +17,11 @@ WON, LOST = "#2b7a4b", "#c0392b"
 MARKS = {"torch": "o", "jax": "s", "sklearn": "^"}
 
 
+def _ratios(result: Result) -> dict[str, float]:
+    """What there is to show of a row, by library."""
+    return {library: times for library in MARKS if (times := report.ratio(result, library)) is not None}
+
+
 def _columns(groups: list[tuple[str, list[Result]]]) -> list[list[tuple[str, list[Result]]]]:
     """The groups in order, cut into columns of about the same height."""
     heights = [HEAD + ROW * len(rows) for _, rows in groups]
@@ -30,20 +35,16 @@ def _columns(groups: list[tuple[str, list[Result]]]) -> list[list[tuple[str, lis
 
 def _panel(axes: Any, title: str, rows: list[Result], limits: tuple[float, float]) -> None:
     for place, result in enumerate(rows):
-        for library, mark in MARKS.items():
-            if (times := report.ratio(result, library)) is not None:
-                colour = WON if times >= 1 else LOST
-                axes.plot([1, times], [place, place], color=colour, linewidth=0.6, alpha=0.5, zorder=1)
-                axes.plot(
-                    times, place, mark, color=colour, markersize=3.8, markerfacecolor=colour if library == "torch" else "white"
-                )
-        if not result["median"]:
-            axes.text(1, place, " not measured", fontsize=6, va="center")
+        for library, times in _ratios(result).items():
+            colour = WON if times >= 1 else LOST
+            axes.plot([1, times], [place, place], color=colour, linewidth=0.6, alpha=0.5, zorder=1)
+            filling = colour if library == "torch" else "white"
+            axes.plot(times, place, MARKS[library], color=colour, markersize=3.8, markerfacecolor=filling)
     axes.set_yticks(range(len(rows)), [result["name"] for result in rows], fontsize=6.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.set_xlim(*limits)
-    ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if limits[0] <= tick <= limits[1]]
+    ticks = [tick for tick in (0.2, 1, 5, 20, 100, 500) if limits[0] <= tick <= limits[1]]
     axes.set_xticks(ticks, [f"{tick:g}×" for tick in ticks], fontsize=6.5)
     axes.minorticks_off()
     axes.axvline(1, color="black", linewidth=0.9, zorder=0)
@@ -60,8 +61,9 @@ def draw(results: list[Result], path: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    groups = [(name, list(rows)) for name, rows in itertools.groupby(results, key=lambda result: result["group"])]
-    ratios = [r for result in results for library in MARKS if (r := report.ratio(result, library)) is not None]
+    compared = [result for result in results if _ratios(result)]
+    groups = [(name, list(rows)) for name, rows in itertools.groupby(compared, key=lambda result: result["group"])]
+    ratios = [times for result in compared for times in _ratios(result).values()]
     if not ratios:
         return
     limits = min(0.45, 0.8 * min(ratios)), max(12.0, 1.3 * max(ratios))

@@ -35,7 +35,14 @@ Shape = tuple[int, ...] | list[int]
 
 
 class Options(TypedDict, total=False):
-    """The keywords that every function takes."""
+    """The keywords that every function takes.
+
+    Attributes:
+        device: None or "cpu".
+        dtype: Element type.
+        requires_grad: Whether gradients are accumulated in `grad`.
+        generator: What is drawn from; None is the default one.
+    """
 
     device: str | None
     dtype: Any

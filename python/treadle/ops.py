@@ -1,7 +1,7 @@
-"""Operations as functions: everything a Tensor can do, also under the names of course material.
+"""Operations as functions, the tensor first, also under the names of course material.
 
-`summation`, `multiply`, `divide`, `power`, `negate`, their `_scalar` forms, `transpose` of a pair of axes and `logsoftmax` are
-thin names on the same operations.
+`summation`, `multiply`, `divide`, `power`, `negate`, their `_scalar` forms and `logsoftmax` are thin names on the same operations;
+`reshape`, `transpose` and `logsumexp` have the arguments of course material, not those of the methods.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -47,13 +48,16 @@ def test_tabular_csv_on_another_file(tmp_path: Path, capsys: pytest.CaptureFixtu
         tabular.main(["--data", str(path), "--target", "y"])
 
 
-def test_regression_uncertainty(tmp_path: Path) -> None:
+def test_regression_uncertainty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = load("regression_uncertainty").main(["--quick", "--out", str(tmp_path / "picture.png")])
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     single, several = (found[f"{name}, elsewhere"] for name in ("one network", "ensemble of five"))
     assert several[1] < single[1]
     assert several[2] > 0.9
     assert 0.9 < found["ensemble of five, where there were data"][2] <= 1
+    head, *rows, _ = capsys.readouterr().out.splitlines()
+    ends = head.index("RMSE") + len("RMSE"), head.index("NLL") + len("NLL"), len(head)
+    assert all([cell.end() for cell in re.finditer(r"\d\.\d{3}", row)] == list(ends) for row in rows)
 
 
 def test_ppo_cartpole() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
-from benches.peers import footprint, treadle_work
+from benches.peers import chart, footprint, treadle_work
 from benches.peers.rows import Row, rows
 
 LARGEST = 1_000_000  # elements of an array
@@ -30,3 +32,17 @@ def test_names_are_distinct() -> None:
         return row.group, row.name
 
     assert len({key(row) for row in rows()}) == len(rows())
+
+
+def test_the_chart_has_a_mark_in_every_row_and_ticks_that_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    ratios = [{}, *({"torch/1": times, "jax/1": 1.0} for times in (0.19, 1000.0))]
+    named = [(group, str(n), ratio) for group in "abcdef" for n, ratio in enumerate(ratios)]
+    results = [{"group": g, "name": n * 40, "median": {"treadle/default": 1.0, **ratio}} for g, n, ratio in named]
+    chart.draw(results, tmp_path / "peers.png")
+    for axes in plt.gcf().axes:
+        assert len(axes.get_yticklabels()) in (0, len(ratios) - 1)
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    monkeypatch.undo()
+    plt.close("all")

@@ -30,7 +30,7 @@ _MISSING = frozenset({"", "?", "na", "n/a", "#na", "#n/a", "<na>", "nan", "+nan"
 
 @dataclass
 class Column:
-    """One column: numeric if it has no categories, otherwise one feature per category."""
+    """One column: numeric if `categories` is None, otherwise one feature per category."""
 
     name: str
     categories: list[str] | None = None

@@ -47,6 +47,7 @@ class Module(Tree):
     """
 
     training: bool = True
+    """Whether the module is in training mode; `train` and `eval` set it."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the output; defined by subclasses."""
@@ -136,6 +137,7 @@ class Module(Tree):
         _core.clear_gradients(self.parameters())
 
     reset_grad = zero_grad
+    """`zero_grad` under the name of course material."""
 
     def astype(self, dtype: Any) -> Self:
         """Makes float parameters and buffers anew as float32 or float64; optimizers are built afterwards."""

@@ -34,11 +34,14 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    schedules: int = 0  # how many were made for this optimizer; the last one sets its rates
+    schedules: int = 0
+    """How many schedules were made for this optimizer; the last one sets its rates."""
 
     def __init__(self, params: Iterable[Any], defaults: Group) -> None:
         self.defaults = defaults
+        """Options of groups that do not say otherwise."""
         self.param_groups: list[Group] = []
+        """The groups: dicts of "params", their options, which may be changed between steps, "state" and "steps"."""
         given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not given:
             raise ValueError(f"{self._name()}: expected at least one parameter, got none")
@@ -105,6 +108,7 @@ class Optimizer:
             _core.clear_gradients(group["params"])
 
     reset_grad = zero_grad
+    """`zero_grad` under the name of course material."""
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot: {"groups": [options with "steps" and tensors by slot]}; parameters are known by position."""

@@ -13,6 +13,7 @@ const UNSAFE: &[&str] = &[
     "array/storage.rs",
     "kernels/fork.rs",
     "kernels/gemm/direct.rs",
+    "kernels/gemm/dots.rs",
     "kernels/gemm/mod.rs",
     "kernels/gemm/panels.rs",
     "kernels/parallel.rs",

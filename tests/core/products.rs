@@ -48,6 +48,21 @@ fn of_small_and_thin_matrices() {
 }
 
 #[test]
+fn of_few_rows_by_long_columns() {
+    for m in 1..10 {
+        for k in [256, 257, 271, 300] {
+            for n in [1, 2, 3, 4, 7, 70] {
+                for turned in [[false, true], [false, false], [true, true]] {
+                    let (single, double) = (worst::<f32>((m, k, n), turned, k as u64), worst::<f64>((m, k, n), turned, k as u64));
+                    assert!(single < f32::EPSILON as f64, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {single}");
+                    assert!(double < f64::EPSILON, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {double}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn of_operands_cut_along_either_side() {
     for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101), (110, 530, 1041), (13, 1030, 47)] {
         for turned in [[false, false], [true, false], [true, true], [false, true]] {
@@ -82,7 +97,7 @@ fn of_parts_of_larger_matrices() {
         let part = Matrix { data: &x[..], offset: 5, rows, cols, row_stride: stride as isize, col_stride: 1 };
         if turned { Matrix { rows: cols, cols: rows, ..part }.transposed() } else { part }
     };
-    for (m, k, n, stride) in [(29, 21, 43, 64), (130, 300, 75, wide), (99, 300, 33, 310)] {
+    for (m, k, n, stride) in [(29, 21, 43, 64), (130, 300, 75, wide), (99, 300, 33, 310), (7, 300, 33, 310)] {
         for turned in [[false, false], [false, true], [true, false], [true, true]] {
             let (a, b) = (part(m, k, stride, turned[0]), part(k, n, stride, turned[1]));
             let at = |x: &Matrix<f32>, i: usize, j: usize| x.data[x.offset + i * x.row_stride as usize + j * x.col_stride as usize];

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every element is one chain of multiply-adds in the order of the inner dimension, so that the size of tiles decides no bit.
 
-use super::{Gemm, Matrix};
+use super::{Gemm, Matrix, dots};
 use crate::kernels::simd::Isa;
 use crate::simd;
 
@@ -157,24 +157,43 @@ unsafe fn panel<I: Isa, T: Gemm, const R: usize, const W: usize, const WHOLE: bo
     }
 }
 
-/// All of the product: wide windows, then narrow ones, the last of which ends where b does and writes what is new.
+/// Whole windows from column `at` on; returns where they end.
+///
+/// # Safety
+/// As for [`rows`].
+#[inline(always)]
+unsafe fn windows<I: Isa, T: Gemm, const R: usize, const W: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, mut at: usize) -> usize {
+    while at + W <= b.cols {
+        // SAFETY: the window ends before the last column; the caller vouches for the rest.
+        unsafe { panel::<I, T, R, W, true>(c, a, b, Window { first: at, from: 0, to: W }) };
+        at += W;
+    }
+    at
+}
+
+/// All of the product: wide windows, then narrow ones, the last of which ends where b does and writes what is new. One row, or two,
+/// need wider ones, `MOST` or `MORE`, to have enough sums that do not wait for each other.
 ///
 /// # Safety
 /// As for [`rows`]; at least `NARROW` columns must be there to be read in every row of b, whose columns lie side by side.
 #[inline(always)]
-unsafe fn tiles<I: Isa, T: Gemm, const R: usize, const WIDE: usize, const NARROW: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>) {
+unsafe fn tiles<I: Isa, T: Gemm, const R: usize, const WIDE: usize, const NARROW: usize, const MORE: usize, const MOST: usize>(
+    c: Target<T>,
+    a: &Matrix<T>,
+    b: &Matrix<T>,
+) {
     let n = b.cols;
-    let mut at = 0;
     // SAFETY: windows end at column n, or at NARROW where there are fewer; the caller vouches for the rest.
     unsafe {
-        while WIDE > NARROW && at + WIDE <= n {
-            panel::<I, T, R, WIDE, true>(c, a, b, Window { first: at, from: 0, to: WIDE });
-            at += WIDE;
+        let mut at = match a.rows {
+            1 => windows::<I, T, 1, MORE>(c, a, b, windows::<I, T, 1, MOST>(c, a, b, 0)),
+            2 | 3 => windows::<I, T, 2, MORE>(c, a, b, 0),
+            _ => 0,
+        };
+        if WIDE > NARROW {
+            at = windows::<I, T, R, WIDE>(c, a, b, at);
         }
-        while at + NARROW <= n {
-            panel::<I, T, R, NARROW, true>(c, a, b, Window { first: at, from: 0, to: NARROW });
-            at += NARROW;
-        }
+        at = windows::<I, T, R, NARROW>(c, a, b, at);
         if at < n {
             let first = n.max(NARROW) - NARROW;
             panel::<I, T, R, NARROW, false>(c, a, b, Window { first, from: at - first, to: n - first });
@@ -193,9 +212,25 @@ macro_rules! tiles_of {
                         // SAFETY: nobody else can call `run`, and whoever called `tiles` vouches for it.
                         unsafe {
                             if I::REGISTERS >= 32 {
-                                tiles::<I, $t, 8, $wide, $narrow>(c, a, b);
+                                tiles::<I, $t, 8, $wide, $narrow, { 4 * $narrow }, { 8 * $narrow }>(c, a, b);
                             } else {
-                                tiles::<I, $t, 6, $narrow, $narrow>(c, a, b);
+                                tiles::<I, $t, 6, $narrow, $narrow, { 2 * $narrow }, { 4 * $narrow }>(c, a, b);
+                            }
+                        }
+                    }
+                }
+                run(c, &a, &b);
+            }
+            // SAFETY: what the trait asks for.
+            unsafe fn dots(c: Target<$t>, a: Matrix<$t>, b: Matrix<$t>) {
+                simd! {
+                    fn run(c: Target<$t>, a: &Matrix<'_, $t>, b: &Matrix<'_, $t>) {
+                        // SAFETY: nobody else can call `run`, and whoever called `dots` vouches for it.
+                        unsafe {
+                            if I::REGISTERS >= 32 {
+                                dots::product::<I, $t, 4, $narrow, { $narrow / 4 }>(c, a, b);
+                            } else {
+                                dots::product::<I, $t, 1, $narrow, { $narrow / 4 }>(c, a, b);
                             }
                         }
                     }
@@ -217,4 +252,9 @@ pub trait Tiles: Sized {
     /// # Safety
     /// As for [`tiles`].
     unsafe fn tiles(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>);
+    /// The same by inner products.
+    ///
+    /// # Safety
+    /// As for [`dots::product`].
+    unsafe fn dots(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>);
 }

@@ -5,6 +5,7 @@
 //! depend on how many threads there are.
 
 mod direct;
+mod dots;
 mod panels;
 mod plan;
 
@@ -148,6 +149,7 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
             let (a, b) = (a.part(false, first, to), b.part(true, first, to));
             first = to;
             match plan.way {
+                Way::Dots => T::dots(c, a, b),
                 Way::Rows => direct::rows(c, a, b),
                 Way::Transposed => direct::transposed(c, a, b, scratch),
                 Way::Copied => direct::copied(c, a, b, scratch),

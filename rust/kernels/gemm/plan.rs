@@ -18,6 +18,10 @@ const MOST: usize = 1 << 18;
 pub const CLOSE: usize = 1 << 18;
 /// Multiply-adds up to which it does even where the last tile is nearly empty.
 const TINY: usize = 1 << 15;
+/// Rows up to which it costs more to pack b, where that lies transposed, than to add up lanes at the end of an inner product, if that is
+/// so long; the crate does well with one row.
+const ROWS_OF_DOTS: usize = 8;
+const LONG: usize = 256;
 /// Elements of an output up to which the crate's product is a few inner products, which it does well.
 const FEW: usize = 256;
 /// Longest inner dimension of an output that is worth a copy of b that lies transposed.
@@ -32,6 +36,8 @@ const DEEPEST_VECTOR: usize = 1 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
+    /// By inner products, of rows of a and columns of b that lie in memory as they are.
+    Dots,
     /// Directly: rows of b are read where they lie.
     Rows,
     /// Directly: cᵀ = bᵀ·aᵀ, since aᵀ has rows that fill tiles.
@@ -63,6 +69,7 @@ impl Plan {
 
     fn by<T: Gemm>(way: Way, a: &Matrix<T>, b: &Matrix<T>) -> Plan {
         let deepest = match way {
+            Way::Dots => DEEPEST_VECTOR,
             Way::Crate if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
             Way::Crate | Way::Panels => DEEPEST,
             Way::Rows if a.cols.saturating_mul(b.cols) > CLOSE => DEEPEST_FAR,
@@ -75,7 +82,7 @@ impl Plan {
     pub fn scratch<T: Gemm>(self, a: &Matrix<T>, b: &Matrix<T>, cut: &Cut) -> usize {
         let largest = || cut.largest(a.rows, b.cols);
         match self.way {
-            Way::Rows | Way::Crate => 0,
+            Way::Dots | Way::Rows | Way::Crate => 0,
             Way::Transposed => largest().0 * largest().1,
             Way::Copied => self.depth * largest().1.max(T::NARROW),
             Way::Panels => panels::scratch(a, b, self.depth, largest()),
@@ -88,6 +95,9 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     let work = m.saturating_mul(k).saturating_mul(n);
     if level() == Level::Baseline || n == 1 {
         return Way::Crate;
+    }
+    if a.col_stride == 1 && b.row_stride == 1 && (2..=ROWS_OF_DOTS).contains(&m) && k >= LONG {
+        return Way::Dots;
     }
     let turned = b.row_stride == 1 && b.col_stride > 1;
     let has_panels = T::has_panels() && (a.col_stride == 1 || a.row_stride == 1);

@@ -1,0 +1,160 @@
+//! Products of rows by rows: every element is the inner product of two stretches of memory. That is a layer of few examples, whose
+//! weights are read once, where they lie.
+//!
+//! Invariant: an inner product is summed in `L` lanes, and the lanes in one order, so that the size of tiles decides no bit.
+
+use super::direct::Target;
+use super::{Gemm, Matrix};
+use crate::kernels::simd::{Isa, lanes_only};
+
+/// Columns of a tile.
+const COLUMNS: usize = 4;
+
+/// The sum of all lanes.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops by index are unrolled
+fn total<T: Gemm, const L: usize, const Q: usize>(lanes: [T; L]) -> T {
+    // Through memory, so that the compiler holds lanes in whole registers where they are summed.
+    let lanes = std::hint::black_box(lanes);
+    let mut quarter = [T::ZERO; Q];
+    for l in 0..Q {
+        quarter[l] = (lanes[l] + lanes[l + 2 * Q]) + (lanes[l + Q] + lanes[l + 3 * Q]);
+    }
+    if Q == 2 { quarter[0] + quarter[1] } else { (quarter[0] + quarter[2]) + (quarter[1] + quarter[Q - 1]) }
+}
+
+/// What `at` more elements of each of `R` rows and `C` columns add to their sums.
+///
+/// # Safety
+/// `L` elements must lie at each pointer plus `at`.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops by index are unrolled
+unsafe fn step<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize>(
+    sums: [[[T; L]; C]; R],
+    x: &[*const T; R],
+    y: &[*const T; C],
+    at: usize,
+) -> [[[T; L]; C]; R] {
+    let mut sums = sums;
+    // SAFETY: the caller vouches for it.
+    unsafe {
+        for q in 0..C {
+            let y: &[T; L] = &*y[q].add(at).cast();
+            for r in 0..R {
+                let x: &[T; L] = &*x[r].add(at).cast();
+                for l in 0..L {
+                    sums[r][q][l] = x[l].mul_add_on::<I>(y[l], sums[r][q][l]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// The last elements of a row or column, fewer than `L`, and zeros.
+///
+/// # Safety
+/// `count` elements must lie at `from`.
+#[inline(always)]
+unsafe fn padded<T: Gemm, const L: usize>(from: *const T, count: usize) -> [T; L] {
+    let mut lanes = [T::ZERO; L];
+    // SAFETY: the caller vouches for it; there are fewer than `L`.
+    unsafe { from.copy_to_nonoverlapping(lanes.as_mut_ptr(), count) };
+    lanes
+}
+
+/// A tile of `R` rows of a and `C` columns of b, from row `i` and column `j` on.
+///
+/// # Safety
+/// As for [`product`]; those rows and columns must exist.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+unsafe fn tile<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize, const Q: usize>(
+    c: Target<T>,
+    a: &Matrix<T>,
+    b: &Matrix<T>,
+    i: usize,
+    j: usize,
+) {
+    let whole = a.cols / L * L;
+    let (mut x, mut y) = ([a.data.as_ptr(); R], [b.data.as_ptr(); C]);
+    let mut sums = [[[T::ZERO; L]; C]; R];
+    // SAFETY: rows of a and columns of b are `a.cols` elements side by side; the caller vouches for them and for `c`.
+    unsafe {
+        for r in 0..R {
+            x[r] = x[r].add(a.at(i + r, 0));
+        }
+        for q in 0..C {
+            y[q] = y[q].add(b.at(0, j + q));
+        }
+        let mut p = 0;
+        while p < whole {
+            lanes_only();
+            sums = step::<I, T, R, C, L>(sums, &x, &y, p);
+            p += L;
+        }
+        if whole < a.cols {
+            let (mut ends, mut ys) = ([[T::ZERO; L]; R], [[T::ZERO; L]; C]);
+            for r in 0..R {
+                ends[r] = padded(x[r].add(whole), a.cols - whole);
+                x[r] = ends[r].as_ptr();
+            }
+            for q in 0..C {
+                ys[q] = padded(y[q].add(whole), a.cols - whole);
+                y[q] = ys[q].as_ptr();
+            }
+            sums = step::<I, T, R, C, L>(sums, &x, &y, 0);
+        }
+        for r in 0..R {
+            let to = c.start.offset((i + r) as isize * c.stride).add(j);
+            for q in 0..C {
+                let sum = total::<T, L, Q>(sums[r][q]);
+                *to.add(q) = if c.accumulate { *to.add(q) + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// All rows of a times `C` columns of b, from column `j` on. Those stay in the cache while the rows go by.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn columns<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, j: usize) {
+    let mut i = 0;
+    // SAFETY: rows are counted; the caller vouches for the rest.
+    unsafe {
+        while i + R <= a.rows {
+            tile::<I, T, R, C, L, Q>(c, a, b, i, j);
+            i += R;
+        }
+        if R > 2 && i + 2 <= a.rows {
+            tile::<I, T, 2, C, L, Q>(c, a, b, i, j);
+            i += 2;
+        }
+        if i < a.rows {
+            tile::<I, T, 1, C, L, Q>(c, a, b, i, j);
+        }
+    }
+}
+
+/// `c = a·b`, or `c += a·b`, in tiles of `R` rows.
+///
+/// # Safety
+/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; the elements of a row of
+/// a, and those of a column of b, must lie side by side.
+#[inline(always)]
+pub unsafe fn product<I: Isa, T: Gemm, const R: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>) {
+    let mut j = 0;
+    // SAFETY: columns are counted; the caller vouches for the rest.
+    unsafe {
+        while j + COLUMNS <= b.cols {
+            columns::<I, T, R, COLUMNS, L, Q>(c, a, b, j);
+            j += COLUMNS;
+        }
+        while j < b.cols {
+            columns::<I, T, R, 1, L, Q>(c, a, b, j);
+            j += 1;
+        }
+    }
+}

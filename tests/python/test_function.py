@@ -7,14 +7,13 @@ import gc
 import inspect
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import treadle
-from treadle import Tensor, _core
+from treadle import Tensor
 from treadle.autograd import Context, Function, gradcheck, gradgradcheck
 
 
@@ -224,35 +223,6 @@ def test_recording_is_off_in_every_part_of_a_function_with_await() -> None:
     assert len(seen) == 8 + 4 + 5 + 1
     assert inspect.iscoroutinefunction(awaits)
     assert inspect.isasyncgenfunction(yields)
-
-
-@pytest.mark.parametrize(
-    ("block", "switch", "outside"),
-    [
-        (treadle.no_grad(), _core._set_grad_enabled, (True, False)),
-        (treadle.detect_anomaly(), _core._set_watching, (False, True)),
-    ],
-    ids=["no_grad", "detect_anomaly"],
-)
-def test_threads_may_share_a_block(block: Any, switch: Callable[[bool], bool], outside: tuple[bool, bool]) -> None:
-    seen: list[bool] = []
-    entered, left = threading.Event(), threading.Event()
-
-    def other() -> None:
-        switch(outside[1])
-        with block:
-            entered.set()
-            left.wait(60)
-        seen.append(switch(outside[1]))
-
-    thread = threading.Thread(target=other)
-    with block:
-        thread.start()
-        entered.wait(60)
-    seen.append(switch(outside[0]))
-    left.set()
-    thread.join()
-    assert tuple(seen) == outside
 
 
 def test_recording_is_set_at_once_and_restored_after_a_block() -> None:

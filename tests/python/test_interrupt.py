@@ -231,6 +231,7 @@ def test_ctrl_c_amid_an_evaluation_leaves_the_mode_as_it_was() -> None:
         with interrupted_at(mode.__file__, moment) as met:
             predict(model, x)
         assert [module.training for module in model.modules()] == [True] * 3, met
+        assert not mode._holds, met
         for training in (False, True):
             model.train(training)
             predict(model, x)

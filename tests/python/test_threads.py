@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import treadle
-from treadle import nn, optim
+from treadle import _core, nn, optim
 from treadle.training import predict
 
 
@@ -164,3 +164,32 @@ def test_a_checkpoint_repeats_its_draws_while_other_threads_draw() -> None:
             found.append(y.tolist())
     assert found[:2] == found[2:]
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("block", "switch", "outside"),
+    [
+        (treadle.no_grad(), _core._set_grad_enabled, (True, False)),
+        (treadle.detect_anomaly(), _core._set_watching, (False, True)),
+    ],
+    ids=["no_grad", "detect_anomaly"],
+)
+def test_threads_may_share_a_block(block: Any, switch: Callable[[bool], bool], outside: tuple[bool, bool]) -> None:
+    seen: list[bool] = []
+    entered, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        switch(outside[1])
+        with block:
+            entered.set()
+            left.wait(60)
+        seen.append(switch(outside[1]))
+
+    thread = threading.Thread(target=other)
+    with block:
+        thread.start()
+        entered.wait(60)
+    seen.append(switch(outside[0]))
+    left.set()
+    thread.join()
+    assert tuple(seen) == outside

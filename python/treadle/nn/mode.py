@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from treadle.nn.module import Module
@@ -29,8 +28,8 @@ class _Hold:
 
 # A handler of a signal may evaluate a model in the middle of what holds it.
 _lock = threading.RLock()
-#: By identity of a module. A block keeps its holds and its modules, so a hold is not there for longer than its module is.
-_holds: WeakValueDictionary[int, _Hold] = WeakValueDictionary()
+#: By identity of a module.
+_holds: dict[int, _Hold] = {}
 
 
 def set_mode(module: Module, training: bool) -> None:
@@ -48,10 +47,12 @@ def evaluating(model: Module) -> Iterator[None]:
     try:
         with _lock:
             for module in model.modules():
-                hold = _holds.get(id(module)) or _Hold(module.training)
+                hold = _holds.get(id(module))
+                if hold is None or module.training:
+                    # Nobody evaluates it: such a hold is what two signals left of a block, perhaps of a module that is gone.
+                    hold = _holds[id(module)] = _Hold(module.training)
                 held.append((module, hold))
                 hold.blocks.add(block)
-                _holds[id(module)] = hold
                 module.training = False
         yield
     finally:

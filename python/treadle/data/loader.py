@@ -35,7 +35,7 @@ def collate(examples: list[Any]) -> Any:
     """
     first = examples[0]
     if isinstance(first, Tensor):
-        _alike(examples, Tensor, lambda e: (e.shape, e.dtype.name))
+        _alike(examples, Tensor, lambda e: (e.shape, e.dtype))
         return _core.stack(examples)
     if isinstance(first, Mapping):
         _alike(examples, Mapping, sorted)
@@ -44,7 +44,7 @@ def collate(examples: list[Any]) -> Any:
         _alike(examples, type(first), len)
         return tuple(collate(list(parts)) for parts in zip(*examples, strict=True))
     if isinstance(first, np.ndarray | np.generic):
-        _alike(examples, np.ndarray | np.generic, lambda e: (e.shape, e.dtype.name))
+        _alike(examples, np.ndarray | np.generic, lambda e: (e.shape, e.dtype))
         return Tensor(np.stack(examples))
     if isinstance(first, bool | int | float):
         _alike(examples, bool | int | float, lambda _: None)
@@ -54,12 +54,14 @@ def collate(examples: list[Any]) -> Any:
 
 def _alike(examples: list[Any], kind: Any, fact: Callable[[Any], Any]) -> None:
     """Examples of a batch must be of one kind, and agree in a fact such as their shape."""
+    first = fact(examples[0])
     for example in examples:
         if not isinstance(example, kind):
             names = f"{type(examples[0]).__name__} and {type(example).__name__}"
             raise TypeError(f"data_loader: expected examples of one kind in a batch, got {names}")
-        if fact(example) != fact(examples[0]):
-            raise ValueError(f"data_loader: expected examples alike in a batch, got {fact(examples[0])} and {fact(example)}")
+        if fact(example) != first:
+            got = " and ".join(" ".join(map(str, f)) if isinstance(f, tuple) else str(f) for f in (first, fact(example)))
+            raise ValueError(f"data_loader: expected examples alike in a batch, got {got}")
 
 
 def _transformed(transform: Callable[..., Any], batch: Any) -> Any:

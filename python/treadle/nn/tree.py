@@ -19,9 +19,13 @@ __all__ = ["Tree"]
 K = TypeVar("K")
 
 
+#: Most attributes are of these types and hold nothing.
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
 def _members(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """What `value` is or holds, with dotted names, in the order of definition."""
-    if isinstance(value, Tree | Parameter | Buffer):
+    if isinstance(value, _MEMBERS):
         yield name, value
     elif isinstance(value, list | tuple | dict):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
@@ -34,7 +38,8 @@ class Tree:
     def named_members(self) -> Iterator[tuple[str, Any]]:
         """The parameters, buffers and modules directly inside this one, under every name they have."""
         for name, value in vars(self).items():
-            yield from _members(value, name)
+            if type(value) not in _PLAIN:
+                yield from _members(value, name)
 
     def _walk(self, kind: type[K], prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, K]]:
         """Of this module and all below, what is of one kind."""
@@ -83,3 +88,6 @@ class Tree:
     def buffers(self) -> list[Buffer]:
         """All buffers, each once."""
         return [b for _, b in self.named_buffers()]
+
+
+_MEMBERS = (Tree, Parameter, Buffer)

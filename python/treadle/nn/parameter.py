@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from treadle._core import Tensor
 
-__all__ = ["Buffer", "Parameter"]
+__all__ = ["Buffer", "Member", "Parameter"]
 
 
-class _Member(Tensor):
+class Member(Tensor):
     """A tensor that a module owns. Deep copies go through `__reduce__` as well."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -22,7 +22,7 @@ class _Member(Tensor):
         return type(self)(self.detach(), requires_grad=self.requires_grad)
 
 
-class Parameter(_Member):
+class Parameter(Member):
     """A tensor that is learned: a module's `parameters()` finds it and optimizers change it.
 
     Args:
@@ -45,8 +45,10 @@ class Parameter(_Member):
         return super().__new__(cls, data, dtype, requires_grad, device)
 
 
-class Buffer(_Member):
+class Buffer(Member):
     """A tensor that belongs to a module's state but is not learned, such as a running mean.
+
+    A Tensor off the tape that is assigned to the attribute becomes its next value, and a Buffer.
 
     Args:
         data: A tensor, NumPy array or nested list. A tensor's storage is shared until one of the two changes.

@@ -290,7 +290,7 @@ OPTIM: list[Row] = [
     ("not tensors", lambda: optim.SGD([3]), TypeError, "got int"),
     ("not a leaf", lambda: optim.SGD([LEAF * 2]), ValueError, "got the output of mul"),
     ("twice", lambda: optim.SGD([LEAF, LEAF]), ValueError, "every parameter once"),
-    ("lr", lambda: _optimizer(lr=-1), ValueError, "lr of at least 0, got -1"),
+    ("lr", lambda: _optimizer(lr=-1), ValueError, "lr as a finite number of at least 0, got -1"),
     ("lr nan", lambda: _optimizer(lr=float("nan")), ValueError, "nan"),
     ("momentum", lambda: _optimizer(momentum=-0.1), ValueError, "-0.1"),
     ("nesterov", lambda: _optimizer(nesterov=True), ValueError, "momentum 0.0"),

@@ -126,6 +126,9 @@ fn batch_norm(
     if running_mean.is_some() != running_var.is_some() {
         return Err(PyValueError::new_err("batch_norm: expected running_mean and running_var together, got only one of them"));
     }
+    if training {
+        [running_mean, running_var].into_iter().flatten().try_for_each(|cell| cell.get().expect_own("batch_norm"))?;
+    }
     let mask = mask.map(|m| tensor_like(m, None)).transpose()?;
     let config = BatchNormConfig { training, momentum, eps, unbiased, relu };
     let cells = BatchNormCells {

@@ -44,6 +44,7 @@ impl PyTensor {
         apply_weighed(py, self, |x| ops::index_work(x, &index), |x| ops::get(x, &index))
     }
     fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: Other) -> PyResult<()> {
+        self.expect_own("index")?;
         let index = convert::index(index)?;
         let x = self.tensor();
         let value = value.beside(x.dtype())?;
@@ -53,7 +54,7 @@ impl PyTensor {
         }
         if result && !recording {
             return Err(PyRuntimeError::new_err(
-                "index: expected no assignment under no_grad() into the result of a recorded operation, got one; use detach() first",
+                "index: expected no assignment under no_grad() into the result of a recorded operation, got one; assign outside of it, or into a copy, x = x.detach()",
             ));
         }
         if recording && (x.requires_grad() || value.requires_grad()) {

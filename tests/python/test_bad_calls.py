@@ -202,6 +202,12 @@ TAPE: list[Row] = [
     ("set grad of a constant", lambda: setattr(X, "grad", X), RuntimeError, "leaf"),
     ("checkpoint result", lambda: nn.checkpoint(lambda x: 3, X), TypeError, "checkpoint: expected a Tensor, got int"),
     ("checkpoint input", lambda: nn.checkpoint(lambda x: x, np.zeros(2)), TypeError, "got ndarray"),
+    (
+        "copy_ recorded",
+        lambda: (LEAF * 2).copy_(LEAF),
+        RuntimeError,
+        r"assign by index, x\[\.\.\.\] = value, or copy into the leaf",
+    ),
     ("copy_ shape", lambda: X.clone().copy_(treadle.ones(5)), ValueError, r"\(5,\)"),
 ]
 

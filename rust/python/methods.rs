@@ -168,8 +168,12 @@ impl PyTensor {
     fn __neg__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, ops::neg)
     }
-    fn __pos__(&self) -> PyTensor {
-        PyTensor::new(self.tensor())
+    fn __pos__(&self) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        if x.dtype() == DType::Bool {
+            return Err(pyo3::exceptions::PyTypeError::new_err("pos: expected numbers, got bool; a mask has no sign"));
+        }
+        Ok(PyTensor::new(x))
     }
     fn __abs__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, ops::abs)

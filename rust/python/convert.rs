@@ -110,6 +110,12 @@ fn from_ndarray(array: &Bound<'_, PyAny>) -> PyResult<Array> {
     }
 }
 
+/// Python numbers have to fit the element type that is wanted; only arrays are cast to it whatever is in them.
+fn check_range(numbers: &Array, dtype: DType) -> PyResult<()> {
+    let outside = with_dtype!(numbers.dtype(), T => numbers.data::<T>().iter().map(|x| x.to_scalar()).find(|&x| !dtype.holds(x)));
+    outside.map_or(Ok(()), |x| Err(PyValueError::new_err(format!("tensor: expected numbers that fit {dtype}, got {}", x.as_f64()))))
+}
+
 /// Any array-like as a tensor: tensors as they are, arrays copied, Python floats (also in lists) as float32.
 pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult<Tensor> {
     if let Ok(t) = object.cast::<PyTensor>() {
@@ -147,7 +153,11 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
     })?;
     let from_lists = object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>();
     let holds_arrays = from_lists && object.try_iter()?.next().is_some_and(|first| first.is_ok_and(|f| f.hasattr("dtype").unwrap_or(false)));
-    let natural = if from_lists && !holds_arrays && array.dtype() == DType::F64 { DType::F32 } else { array.dtype() };
+    let python = from_lists && !holds_arrays;
+    if let (true, Some(dtype)) = (python, wanted) {
+        check_range(&array, dtype)?;
+    }
+    let natural = if python && array.dtype() == DType::F64 { DType::F32 } else { array.dtype() };
     Ok(Tensor::constant(crate::kernels::map::cast(&array, wanted.unwrap_or(natural))?))
 }
 

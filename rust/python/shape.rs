@@ -1,15 +1,26 @@
 //! Element types, indexing and shapes of tensors.
 
-use super::convert::{self, Axes};
+use super::convert::{self, Axes, tensor_like};
 use super::error::{LONG, run, run_short, run_whole};
 use super::operand::Other;
 use super::tensor::{PyTensor, apply, apply_view, apply_weighed};
-use crate::array::{DType, normalize_axis, room};
+use crate::array::{Array, DType, normalize_axis, room};
 use crate::autograd::is_recording;
-use crate::ops;
+use crate::{Tensor, ops};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
+
+/// What is put into a tensor of type `dtype`: Python numbers have to fit, arrays and tensors are cast.
+fn assigned(value: &Bound<'_, PyAny>, dtype: DType) -> PyResult<Tensor> {
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        return tensor_like(value, Some(dtype));
+    }
+    match value.extract()? {
+        Other::Scalar(s) => Ok(Tensor::constant(Array::full(&[], s, dtype)?)),
+        other => other.beside(dtype),
+    }
+}
 
 #[pymethods]
 impl PyTensor {
@@ -43,11 +54,11 @@ impl PyTensor {
         let index = convert::index(index)?;
         apply_weighed(py, self, |x| ops::index_work(x, &index), |x| ops::get(x, &index))
     }
-    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: Other) -> PyResult<()> {
+    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.expect_own("index")?;
         let index = convert::index(index)?;
         let x = self.tensor();
-        let value = value.beside(x.dtype())?;
+        let value = assigned(value, x.dtype())?;
         let (recording, result) = (is_recording(), x.op_name().is_some());
         if recording && x.requires_grad() && !result {
             return Err(PyRuntimeError::new_err("index: expected no assignment into a leaf that requires grad, got one; use no_grad() or where()"));

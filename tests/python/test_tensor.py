@@ -27,6 +27,16 @@ def same(got: Any, want: Any) -> None:
     np.testing.assert_array_equal(got.numpy(), want)
 
 
+def test_lists_of_numbers_are_assigned_in_the_type_of_the_tensor() -> None:
+    x, numbers = treadle.zeros(2, dtype="float64"), treadle.zeros(3, dtype="uint8")
+    x[:] = [0.1, 2**53 + 2]
+    numbers[:] = [1.9, True, -0.5]
+    assert x.tolist() == [0.1, 2**53 + 2]
+    assert numbers.tolist() == [1, 1, 0]
+    numbers[:] = np.array([300, 301, 302])
+    assert numbers.tolist() == [44, 45, 46]
+
+
 # Cells --------------------------------------------------------------------------
 
 ASSIGNED = {

@@ -92,45 +92,10 @@ impl PyTensor {
     fn transposed(&self) -> PyTensor {
         PyTensor::new(ops::transpose(&self.tensor()))
     }
-    /// The same elements in the same order under another shape; one size may be -1.
-    #[pyo3(signature = (*shape))]
-    fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let sizes = convert::signed_shape_of(shape)?;
-        apply(py, self, |x| ops::reshape(x, &sizes))
-    }
     /// `reshape`, under PyTorch's name.
     #[pyo3(signature = (*shape))]
     fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         self.reshape(py, shape)
-    }
-    /// The axes from `start` to `end`, both included, joined into one.
-    #[pyo3(signature = (start=0, end=-1))]
-    fn flatten(&self, py: Python<'_>, start: isize, end: isize) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::flatten(x, start, end))
-    }
-    /// The axes in the given order; reversed if none is given.
-    #[pyo3(signature = (*axes))]
-    fn permute(&self, axes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        if axes.is_empty() {
-            return Ok(self.transposed());
-        }
-        let axes = convert::signed_shape_of(axes)?;
-        apply_view(self, |x| ops::permute(x, &axes))
-    }
-    /// `permute`, under NumPy's name.
-    #[pyo3(signature = (*axes))]
-    fn transpose(&self, axes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        self.permute(axes)
-    }
-    /// Two axes in each other's place, as a view.
-    fn swapaxes(&self, a: isize, b: isize) -> PyResult<PyTensor> {
-        apply_view(self, |x| ops::swapaxes(x, a, b))
-    }
-    /// A view of a larger shape, in which axes of size 1 and new ones in front are repeated.
-    #[pyo3(signature = (*shape))]
-    fn broadcast_to(&self, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let sizes = convert::shape_of(shape)?;
-        apply_view(self, |x| ops::broadcast_to(x, &sizes))
     }
     /// Broadcast to a shape in which -1 keeps the size there is.
     #[pyo3(signature = (*shape))]
@@ -147,30 +112,57 @@ impl PyTensor {
             .collect::<PyResult<_>>()?;
         apply_view(self, |x| ops::broadcast_to(x, &filled))
     }
+}
+
+shared_methods! {
+    register:
+    /// The same elements in the same order under another shape; one size may be -1.
+    fn reshape(*shape) |self, py, shape: &Bound<'_, PyTuple>| -> PyTensor {
+        let sizes = convert::signed_shape_of(shape)?;
+        apply(py, self, |x| ops::reshape(x, &sizes))
+    }
+    /// The axes from `start` to `end`, both included, joined into one.
+    fn flatten(start=0, end=-1) |self, py, start: isize, end: isize| -> PyTensor {
+        apply(py, self, |x| ops::flatten(x, start, end))
+    }
+    /// The axes in the given order; reversed if none is given.
+    fn permute(*axes) |self, _py, axes: &Bound<'_, PyTuple>| -> PyTensor {
+        if axes.is_empty() {
+            return Ok(self.transposed());
+        }
+        let axes = convert::signed_shape_of(axes)?;
+        apply_view(self, |x| ops::permute(x, &axes))
+    }
+    /// `permute`, under NumPy's name.
+    fn transpose(*axes) |self, py, axes: &Bound<'_, PyTuple>| -> PyTensor {
+        self.permute(py, axes)
+    }
+    /// Two axes in each other's place, as a view.
+    fn swapaxes(a, b) |self, _py, a: isize, b: isize| -> PyTensor {
+        apply_view(self, |x| ops::swapaxes(x, a, b))
+    }
+    /// A view of a larger shape, in which axes of size 1 and new ones in front are repeated.
+    fn broadcast_to(*shape) |self, _py, shape: &Bound<'_, PyTuple>| -> PyTensor {
+        let sizes = convert::shape_of(shape)?;
+        apply_view(self, |x| ops::broadcast_to(x, &sizes))
+    }
     /// Without the axes of size 1, or without the given ones.
-    #[pyo3(signature = (axis=None))]
-    fn squeeze(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
+    fn squeeze(axis=None) |self, _py, axis: Option<Axes>| -> PyTensor {
         apply_view(self, |x| ops::squeeze(x, axis.as_ref().map(|a| &a.0[..])))
     }
     /// With a new axis of size 1 at the given place.
-    fn unsqueeze(&self, axis: isize) -> PyResult<PyTensor> {
+    fn unsqueeze(axis) |self, _py, axis: isize| -> PyTensor {
         apply_view(self, |x| ops::unsqueeze(x, axis))
     }
     /// The elements in reversed order along the given axes, or along all.
-    #[pyo3(signature = (axis=None))]
-    fn flip(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
+    fn flip(axis=None) |self, _py, axis: Option<Axes>| -> PyTensor {
         apply_view(self, |x| ops::flip(x, axis.as_ref().map(|a| &a.0[..])))
     }
     /// Consecutive parts along an axis: a size for all of them (the last may be smaller), or a list of sizes.
-    #[pyo3(signature = (sizes, axis=0))]
-    fn split(&self, sizes: Axes, axis: isize) -> PyResult<Vec<PyTensor>> {
+    fn split(sizes, axis=0) |self, _py, sizes: Axes, axis: isize| -> Vec<PyTensor> {
         let t = self.tensor();
         let n = t.shape()[normalize_axis(axis, t.ndim(), "split")?];
-        let mut sizes: Vec<usize> = sizes
-            .0
-            .iter()
-            .map(|&s| usize::try_from(s).map_err(|_| PyValueError::new_err(format!("split: expected sizes of at least 0, got {s}"))))
-            .collect::<PyResult<_>>()?;
+        let mut sizes: Vec<usize> = sizes.0.iter().map(|&s| convert::size(s, "split")).collect::<PyResult<_>>()?;
         if let [each] = sizes[..]
             && each > 0
         {

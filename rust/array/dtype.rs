@@ -69,6 +69,17 @@ impl DType {
         }
     }
 
+    /// Whether a number can become one of this type: for integers it has to be in range, and its fraction is cut off.
+    pub fn holds(self, x: Scalar) -> bool {
+        let (low, high) = match self {
+            DType::I64 => (i64::MIN, i64::MAX),
+            DType::U8 => (0, 255),
+            DType::F32 | DType::F64 | DType::Bool => return true,
+        };
+        let cut = if let Scalar::Float(x) = x { Scalar::Float(x.trunc()) } else { x };
+        cut.whole().is_some_and(|i| (low..=high).contains(&i))
+    }
+
     /// The type a transcendental function returns: floats keep theirs, everything else becomes float64
     /// (float32 for uint8 and bool, which it holds exactly).
     pub fn to_float(self) -> DType {

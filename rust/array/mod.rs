@@ -51,6 +51,9 @@ impl Array {
     }
 
     pub fn full(shape: &[usize], value: Scalar, dtype: DType) -> Result<Array> {
+        if !dtype.holds(value) {
+            bail!(Value, "scalar: expected an integer that fits {dtype}, got {}", value.as_f64());
+        }
         let mut out = Array::unfilled(dtype, Dims::new(shape)?)?;
         crate::with_dtype!(dtype, T => out.fresh::<T>().fill(T::from_scalar(value)));
         Ok(out)

@@ -10,11 +10,6 @@ use crate::{Result, bail, with_dtype};
 /// A Python scalar as a tensor of the type NumPy 2 gives it beside `partner`: it has a kind but no width.
 pub fn match_weak(x: Scalar, partner: DType) -> Result<Tensor> {
     let dtype = partner.promote_weak(x);
-    if let (Scalar::Int(i), DType::U8) = (x, dtype)
-        && !(0..=255).contains(&i)
-    {
-        bail!(Value, "scalar: expected an integer that fits uint8, got {i}");
-    }
     Ok(Tensor::constant(Array::full(&[], x, dtype)?))
 }
 
@@ -352,8 +347,7 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: impl Into<Scalar>) -> Resul
     let (value, dtype) = (value.into(), x.dtype());
     let fits = match dtype {
         DType::F32 | DType::F64 => true,
-        DType::I64 => value.whole().is_some(),
-        DType::U8 => value.whole().is_some_and(|i| (0..=255).contains(&i)),
+        DType::I64 | DType::U8 => value.whole().is_some() && dtype.holds(value),
         DType::Bool => value.whole().is_some_and(|i| (0..=1).contains(&i)),
     };
     if !fits {

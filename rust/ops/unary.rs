@@ -9,7 +9,7 @@ use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::{self, Binary, Unary};
 use crate::kernels::math::Math;
 use crate::kernels::simd::Isa;
-use crate::{Result, with_float};
+use crate::{Result, bail, with_float};
 
 /// What a unary op saves for its derivative.
 #[derive(Clone, Copy, PartialEq)]
@@ -215,16 +215,17 @@ unary! {
         df = |_x| V::c(0.0);
 }
 
-/// Unary functions that also keep integers: |x|, −x, sign(x); and rounding, whose gradient is zero.
+/// Unary functions that also keep integers: |x|, −x, sign(x); and rounding, whose gradient is zero. Bools stay what they are, or
+/// are refused with advice.
 macro_rules! numeric {
-    ($($(#[$m:meta])* $name:ident $type:ident: float |$x:ident| $float:expr, int |$i:ident| $int:expr, df |$s:ident| $df:expr;)+) => {
-        $(numeric_one!($(#[$m])* $name $type: float |$x| $float, int |$i| $int, df |$s| $df);)+
+    ($($(#[$m:meta])* $name:ident $type:ident $(($bools:literal))?: float |$x:ident| $float:expr, int |$i:ident| $int:expr, df |$s:ident| $df:expr;)+) => {
+        $(numeric_one!($(#[$m])* $name $type $(($bools))?: float |$x| $float, int |$i| $int, df |$s| $df);)+
         /// The names of the ops that keep integers.
         pub const NUMERIC_NAMES: &[&str] = &[$(stringify!($name)),+];
     };
 }
 macro_rules! numeric_one {
-    ($(#[$m:meta])* $name:ident $type:ident: float |$x:ident| $float:expr, int |$i:ident| $int:expr, df |$s:ident| $df:expr) => {
+    ($(#[$m:meta])* $name:ident $type:ident $(($bools:literal))?: float |$x:ident| $float:expr, int |$i:ident| $int:expr, df |$s:ident| $df:expr) => {
         #[derive(Clone, Copy)]
         struct $type;
         impl Unary<f32, f32> for $type {
@@ -256,6 +257,9 @@ macro_rules! numeric_one {
         }
         $(#[$m])*
         pub fn $name(x: &Tensor) -> Result<Tensor> {
+            $(if x.dtype() == crate::array::DType::Bool {
+                bail!(Type, "{}: expected numbers, got bool; {}", stringify!($name), $bools);
+            })?
             let y = match x.dtype() {
                 crate::array::DType::F32 => map::unary::<f32, f32, _>($type, x.array()),
                 crate::array::DType::F64 => map::unary::<f64, f64, _>($type, x.array()),
@@ -274,7 +278,7 @@ struct Numeric<F> {
 
 numeric! {
     /// −x.
-    neg NegF: float |x| -x, int |i| i.wrapping_neg(), df |_x| Formula::c(-1.0);
+    neg NegF ("use ~ to negate a mask"): float |x| -x, int |i| i.wrapping_neg(), df |_x| Formula::c(-1.0);
     /// |x|; the gradient at zero is zero.
     abs AbsF: float |x| x.abs(), int |i| i.wrapping_abs(), df |x| x.sign();
     /// −1, 0 or 1; NaN stays NaN. The gradient is zero.

@@ -5,7 +5,7 @@ use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::ops::{self, Index};
 use crate::{Tensor, with_dtype};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyEllipsis, PyFloat, PyInt, PyList, PyModule, PySequence, PySlice, PyString, PyTuple};
@@ -110,6 +110,12 @@ fn from_ndarray(array: &Bound<'_, PyAny>) -> PyResult<Array> {
     }
 }
 
+/// Python numbers have to fit the element type that is wanted; only arrays are cast to it whatever is in them.
+fn check_range(numbers: &Array, dtype: DType) -> PyResult<()> {
+    let outside = with_dtype!(numbers.dtype(), T => numbers.data::<T>().iter().map(|x| x.to_scalar()).find(|&x| !dtype.holds(x)));
+    outside.map_or(Ok(()), |x| Err(PyValueError::new_err(format!("tensor: expected numbers that fit {dtype}, got {}", x.as_f64()))))
+}
+
 /// Any array-like as a tensor: tensors as they are, arrays copied, Python floats (also in lists) as float32.
 pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult<Tensor> {
     if let Ok(t) = object.cast::<PyTensor>() {
@@ -147,7 +153,11 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
     })?;
     let from_lists = object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>();
     let holds_arrays = from_lists && object.try_iter()?.next().is_some_and(|first| first.is_ok_and(|f| f.hasattr("dtype").unwrap_or(false)));
-    let natural = if from_lists && !holds_arrays && array.dtype() == DType::F64 { DType::F32 } else { array.dtype() };
+    let python = from_lists && !holds_arrays;
+    if let (true, Some(dtype)) = (python, wanted) {
+        check_range(&array, dtype)?;
+    }
+    let natural = if python && array.dtype() == DType::F64 { DType::F32 } else { array.dtype() };
     Ok(Tensor::constant(crate::kernels::map::cast(&array, wanted.unwrap_or(natural))?))
 }
 
@@ -166,10 +176,12 @@ pub fn only_tensor(object: &Bound<'_, PyAny>, op: &str) -> PyResult<Tensor> {
 
 /// A shape given as one integer, several, or one sequence.
 pub fn shape_of(sizes: &Bound<'_, PyTuple>) -> PyResult<Vec<usize>> {
-    signed_shape_of(sizes)?
-        .into_iter()
-        .map(|n| usize::try_from(n).map_err(|_| PyValueError::new_err(format!("shape: expected sizes of at least 0, got {n}"))))
-        .collect()
+    signed_shape_of(sizes)?.into_iter().map(|n| size(n, "shape")).collect()
+}
+
+/// An integer as a size.
+pub fn size(n: isize, op: &str) -> PyResult<usize> {
+    usize::try_from(n).map_err(|_| PyValueError::new_err(format!("{op}: expected sizes of at least 0, got {n}")))
 }
 
 /// A shape given as one argument: an integer or a sequence of integers.
@@ -192,14 +204,27 @@ fn integers(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<isize>> {
     object.try_iter()?.map(|item| integer(&item?, what)).collect()
 }
 
-fn integer(object: &Bound<'_, PyAny>, what: &str) -> PyResult<isize> {
+pub fn integer(object: &Bound<'_, PyAny>, what: &str) -> PyResult<isize> {
     object.extract::<isize>().map_err(|e| {
-        if e.is_instance_of::<PyTypeError>(object.py()) {
-            PyTypeError::new_err(format!("{what}: expected integers, got {}", object.get_type()))
-        } else {
+        if e.is_instance_of::<PyOverflowError>(object.py()) {
             PyValueError::new_err(format!("{what}: expected integers that fit 64 bits, got {object}"))
+        } else {
+            PyTypeError::new_err(format!("{what}: expected integers, got {}", object.get_type()))
         }
     })
+}
+
+/// `index` where an axis stands after it; PyTorch has the two the other way round.
+pub struct Indices(pub Tensor);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Indices {
+    type Error = PyErr;
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if object.is_instance_of::<PyInt>() {
+            return Err(PyTypeError::new_err("index: expected an index tensor first, got int; the axis comes last"));
+        }
+        tensor_like(&object, None).map(Indices)
+    }
 }
 
 /// `axis=`: one integer or several.
@@ -240,9 +265,7 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
             // Python clips slice bounds, so one beyond 64 bits is as good as the largest.
             match value.extract::<isize>() {
                 Ok(i) => Ok(Some(i)),
-                Err(e) if e.is_instance_of::<pyo3::exceptions::PyOverflowError>(object.py()) => {
-                    Ok(Some(if value.lt(0)? { isize::MIN / 4 } else { isize::MAX / 4 }))
-                }
+                Err(e) if e.is_instance_of::<PyOverflowError>(object.py()) => Ok(Some(if value.lt(0)? { isize::MIN / 4 } else { isize::MAX / 4 })),
                 Err(e) => Err(e),
             }
         };
@@ -255,20 +278,20 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
         return Ok(Index::Int(i));
     }
     let t = tensor_like(object, None).map_err(|error| {
-        if error.is_instance_of::<pyo3::exceptions::PyMemoryError>(object.py()) {
+        if error.is_instance_of::<PyMemoryError>(object.py()) {
             return error;
         }
         let message = match object.getattr("dtype") {
             Ok(dtype) => format!("index: expected an array of bools or of integers that fit 64 bits with their sign, got dtype {dtype}"),
             Err(_) => format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type()),
         };
-        pyo3::exceptions::PyIndexError::new_err(message)
+        PyIndexError::new_err(message)
     })?;
     if t.size() == 0 && t.dtype() == DType::F32 {
         return Ok(Index::Array(ops::cast(&t, DType::I64)?));
     }
     if t.dtype().is_float() {
-        return Err(pyo3::exceptions::PyIndexError::new_err(format!("index: expected an integer or bool array, got {}", t.dtype())));
+        return Err(PyIndexError::new_err(format!("index: expected an integer or bool array, got {}", t.dtype())));
     }
     match t.item_exact() {
         Ok(Scalar::Int(i)) if t.ndim() == 0 => Ok(Index::Int(i as isize)),
@@ -280,9 +303,9 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
 fn integer_index(object: &Bound<'_, PyAny>) -> PyResult<Option<isize>> {
     match object.extract::<isize>() {
         Ok(i) => Ok(Some(i)),
-        Err(e) if e.is_instance_of::<pyo3::exceptions::PyOverflowError>(object.py()) => {
+        Err(e) if e.is_instance_of::<PyOverflowError>(object.py()) => {
             let message = format!("index: expected an index that fits 64 bits, got {}", object.str()?);
-            Err(pyo3::exceptions::PyIndexError::new_err(message))
+            Err(PyIndexError::new_err(message))
         }
         Err(_) => Ok(None),
     }

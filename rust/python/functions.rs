@@ -1,6 +1,6 @@
 //! Functions of the module that are not methods: creation, joining, choosing, gradients of outputs with respect to inputs.
 
-use super::convert::{check_device, number, one_shape_of, only_tensor, shape_of, tensor_like};
+use super::convert::{check_device, integer, number, one_shape_of, only_tensor, shape_of, size, tensor_like};
 use super::dtype::optional_dtype;
 use super::error::run;
 use super::operand::{Other, pair};
@@ -33,7 +33,7 @@ fn filled(py: Python<'_>, shape: &[usize], value: Scalar, dtype: DType, requires
 }
 
 macro_rules! constant_functions {
-    ($($(#[$m:meta])* $name:ident, $like:ident, $value:expr;)+) => {$(
+    ($($(#[$m:meta])* $name:ident, $(#[$l:meta])* $like:ident, $value:expr;)+) => {$(
         $(#[$m])*
         #[pyfunction]
         #[pyo3(signature = (*shape, dtype=None, requires_grad=false, device=None))]
@@ -41,7 +41,7 @@ macro_rules! constant_functions {
             check_device(device)?;
             filled(py, &shape_of(shape)?, $value, optional_dtype(dtype)?.unwrap_or(DType::F32), requires_grad)
         }
-        $(#[$m])*
+        $(#[$l])*
         #[pyfunction]
         #[pyo3(signature = (x, dtype=None, requires_grad=false, device=None))]
         fn $like(py: Python<'_>, x: &Bound<'_, PyAny>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
@@ -53,10 +53,14 @@ macro_rules! constant_functions {
 }
 
 constant_functions! {
-    /// Zeros of a shape (or of the shape of a tensor).
-    zeros, zeros_like, Scalar::Int(0);
-    /// Ones of a shape (or of the shape of a tensor).
-    ones, ones_like, Scalar::Int(1);
+    /// Zeros of a shape, given as integers or as one sequence of them.
+    zeros,
+    /// Zeros in the shape and type of `x`, a tensor or array.
+    zeros_like, Scalar::Int(0);
+    /// Ones of a shape, given as integers or as one sequence of them.
+    ones,
+    /// Ones in the shape and type of `x`, a tensor or array.
+    ones_like, Scalar::Int(1);
 }
 
 /// One value everywhere; its kind decides the type unless `dtype` does.
@@ -123,9 +127,10 @@ fn arange(
 /// Ones on the diagonal of an (n, m) matrix of zeros; m defaults to n.
 #[pyfunction]
 #[pyo3(signature = (n, m=None, dtype=None, requires_grad=false, device=None))]
-fn eye(py: Python<'_>, n: usize, m: Option<usize>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
+fn eye(py: Python<'_>, n: &Bound<'_, PyAny>, m: Object<'_, '_>, dtype: Object<'_, '_>, requires_grad: bool, device: Object<'_, '_>) -> PyResult<PyTensor> {
     check_device(device)?;
-    let m = m.unwrap_or(n);
+    let side = |n| size(integer(n, "eye")?, "eye");
+    let (n, m) = (side(n)?, side(m.unwrap_or(n))?);
     let wanted = optional_dtype(dtype)?.unwrap_or(DType::F32);
     finish(run(py, n.saturating_mul(m), || ops::eye(n, m, wanted))?, requires_grad)
 }
@@ -237,11 +242,12 @@ fn concatenate(py: Python<'_>, tensors: &Bound<'_, PyAny>, axis: isize) -> PyRes
 /// A row of zeros with a one per class number.
 #[pyfunction]
 #[pyo3(signature = (index, num_classes=None, dtype=None))]
-fn one_hot(py: Python<'_>, index: &Bound<'_, PyAny>, num_classes: Option<usize>, dtype: Object<'_, '_>) -> PyResult<PyTensor> {
+fn one_hot(py: Python<'_>, index: &Bound<'_, PyAny>, num_classes: Object<'_, '_>, dtype: Object<'_, '_>) -> PyResult<PyTensor> {
     let index = tensor_like(index, None)?;
     if !matches!(index.dtype(), DType::I64 | DType::U8) {
         return Err(PyTypeError::new_err(format!("one_hot: expected int64 class numbers, got {}", index.dtype())));
     }
+    let num_classes = num_classes.map(|n| size(integer(n, "one_hot")?, "one_hot")).transpose()?;
     let dtype = optional_dtype(dtype)?.unwrap_or(DType::F32);
     let work = index.size().saturating_mul(num_classes.unwrap_or(16));
     run(py, work, move || ops::one_hot(&index, num_classes, dtype)).map(PyTensor::new)
@@ -332,9 +338,5 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
         gather_rows_scaled,
         grad,
     );
-    let class = m.getattr("Tensor")?;
-    for name in super::methods::shared_names() {
-        m.add(name, class.getattr(name)?)?;
-    }
     Ok(())
 }

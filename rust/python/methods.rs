@@ -1,10 +1,9 @@
-//! Operators and mathematical methods of `Tensor`. Every method named in [`METHODS`] is also a function of the module:
-//! `treadle.exp(x)` is `Tensor.exp(x)`.
+//! Operators and mathematical methods of `Tensor`.
 
 // Slots that pyo3 generates inside a `macro_rules!` call unsafe functions without a block of their own.
 #![allow(unsafe_op_in_unsafe_fn)]
 
-use super::convert::Axes;
+use super::convert::{Axes, Indices};
 use super::operand::{Operand, Other};
 use super::tensor::{PyTensor, apply, apply_both, apply_weighed, apply2};
 use crate::array::{DType, Scalar};
@@ -14,14 +13,13 @@ use pyo3::prelude::*;
 
 macro_rules! unary_methods {
     ($($(#[$m:meta])* $name:ident),+ $(,)?) => {
-        #[pymethods]
-        impl PyTensor {
+        shared_methods! {
+            register_unary:
             $($(#[$m])*
-            fn $name(&self, py: Python<'_>) -> PyResult<PyTensor> {
+            fn $name() |self, py| -> PyTensor {
                 apply(py, self, ops::$name)
             })+
         }
-        const UNARY: &[&str] = &[$(stringify!($name)),+];
     };
 }
 
@@ -84,15 +82,13 @@ unary_methods! {
 
 macro_rules! reductions {
     ($($(#[$m:meta])* $name:ident),+ $(,)?) => {
-        #[pymethods]
-        impl PyTensor {
+        shared_methods! {
+            register_reductions:
             $($(#[$m])*
-            #[pyo3(signature = (axis=None, keepdims=false))]
-            fn $name(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool) -> PyResult<PyTensor> {
+            fn $name(axis=None, keepdims=false) |self, py, axis: Option<Axes>, keepdims: bool| -> PyTensor {
                 apply(py, self, move |x| ops::$name(x, axis.as_ref().map(|a| &a.0[..]), keepdims))
             })+
         }
-        const REDUCTIONS: &[&str] = &[$(stringify!($name)),+];
     };
 }
 
@@ -168,8 +164,12 @@ impl PyTensor {
     fn __neg__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, ops::neg)
     }
-    fn __pos__(&self) -> PyTensor {
-        PyTensor::new(self.tensor())
+    fn __pos__(&self) -> PyResult<PyTensor> {
+        let x = self.tensor();
+        if x.dtype() == DType::Bool {
+            return Err(pyo3::exceptions::PyTypeError::new_err("pos: expected numbers, got bool; a mask has no sign"));
+        }
+        Ok(PyTensor::new(x))
     }
     fn __abs__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, ops::abs)
@@ -190,75 +190,68 @@ impl PyTensor {
         };
         apply2(py, a, b, f)
     }
+}
 
+shared_methods! {
+    register_others:
     /// Variance along axes: sum((x - mean)**2) / (n - correction).
-    #[pyo3(signature = (axis=None, keepdims=false, correction=0.0))]
-    fn var(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool, correction: f64) -> PyResult<PyTensor> {
+    fn var(axis=None, keepdims=false, correction=0.0) |self, py, axis: Option<Axes>, keepdims: bool, correction: f64| -> PyTensor {
         apply(py, self, move |x| ops::var(x, axis.as_ref().map(|a| &a.0[..]), keepdims, correction))
     }
     /// Standard deviation along axes: the square root of `var`.
-    #[pyo3(signature = (axis=None, keepdims=false, correction=0.0))]
-    fn std(&self, py: Python<'_>, axis: Option<Axes>, keepdims: bool, correction: f64) -> PyResult<PyTensor> {
+    #[pyo3(name = "std")]
+    fn std_(axis=None, keepdims=false, correction=0.0) |self, py, axis: Option<Axes>, keepdims: bool, correction: f64| -> PyTensor {
         apply(py, self, move |x| ops::std(x, axis.as_ref().map(|a| &a.0[..]), keepdims, correction))
     }
     /// Index of the first largest element along an axis, or of the flattened tensor.
-    #[pyo3(signature = (axis=None, keepdims=false))]
-    fn argmax(&self, py: Python<'_>, axis: Option<isize>, keepdims: bool) -> PyResult<PyTensor> {
+    fn argmax(axis=None, keepdims=false) |self, py, axis: Option<isize>, keepdims: bool| -> PyTensor {
         apply(py, self, |x| ops::argmax(x, axis, keepdims))
     }
     /// Index of the first smallest element along an axis, or of the flattened tensor.
-    #[pyo3(signature = (axis=None, keepdims=false))]
-    fn argmin(&self, py: Python<'_>, axis: Option<isize>, keepdims: bool) -> PyResult<PyTensor> {
+    fn argmin(axis=None, keepdims=false) |self, py, axis: Option<isize>, keepdims: bool| -> PyTensor {
         apply(py, self, |x| ops::argmin(x, axis, keepdims))
     }
     /// exp(x) / sum(exp(x)) along an axis.
-    #[pyo3(signature = (axis=-1))]
-    fn softmax(&self, py: Python<'_>, axis: isize) -> PyResult<PyTensor> {
+    fn softmax(axis=-1) |self, py, axis: isize| -> PyTensor {
         apply(py, self, |x| ops::softmax(x, axis))
     }
     /// log(softmax(x)), exact where softmax underflows.
-    #[pyo3(signature = (axis=-1))]
-    fn log_softmax(&self, py: Python<'_>, axis: isize) -> PyResult<PyTensor> {
+    fn log_softmax(axis=-1) |self, py, axis: isize| -> PyTensor {
         apply(py, self, |x| ops::log_softmax(x, axis))
     }
     /// x for x > 0, slope * x elsewhere.
-    #[pyo3(signature = (slope=0.01))]
-    fn leaky_relu(&self, py: Python<'_>, slope: f64) -> PyResult<PyTensor> {
+    fn leaky_relu(slope=0.01) |self, py, slope: f64| -> PyTensor {
         apply(py, self, |x| ops::leaky_relu(x, slope))
     }
     /// x for x > 0, alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016).
-    #[pyo3(signature = (alpha=1.0))]
-    fn elu(&self, py: Python<'_>, alpha: f64) -> PyResult<PyTensor> {
+    fn elu(alpha=1.0) |self, py, alpha: f64| -> PyTensor {
         apply(py, self, |x| ops::elu(x, alpha))
     }
     /// Held within [low, high]; None leaves a side open.
-    #[pyo3(signature = (low=None, high=None))]
-    fn clip(&self, py: Python<'_>, low: Option<Bound<'_, PyAny>>, high: Option<Bound<'_, PyAny>>) -> PyResult<PyTensor> {
+    fn clip(low=None, high=None) |self, py, low: Option<Bound<'_, PyAny>>, high: Option<Bound<'_, PyAny>>| -> PyTensor {
         let bound = |b: Option<Bound<'_, PyAny>>| b.map(|b| super::convert::number(&b, "clip").map(|(bound, _)| bound)).transpose();
         let (low, high) = (bound(low)?, bound(high)?);
         apply(py, self, move |x| ops::clip(x, low, high))
     }
     /// With `value`, a number that the element type holds, wherever `mask` (bool) does.
-    fn masked_fill(&self, py: Python<'_>, mask: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
+    fn masked_fill(mask, value) |self, py, mask: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| -> PyTensor {
         let mask = super::convert::tensor_like(mask, None)?;
         let (value, _) = super::convert::number(value, "masked_fill")?;
         apply_weighed(py, self, |x| x.size().max(mask.size()), |x| ops::masked_fill(x, &mask, value))
     }
     /// Elements at `index` (int64, any shape) along an axis.
-    #[pyo3(signature = (index, axis=0))]
-    fn take(&self, py: Python<'_>, index: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
+    fn take(index, axis=0) |self, py, index: &Bound<'_, PyAny>, axis: isize| -> PyTensor {
         let index = super::convert::tensor_like(index, None)?;
         apply_weighed(py, self, |x| ops::take_work(x, &index, axis), |x| ops::take(x, &index, axis))
     }
     /// NumPy's take_along_axis: `index` matches the shape except along `axis`.
-    fn gather(&self, py: Python<'_>, index: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
-        let index = super::convert::tensor_like(index, None)?;
+    fn gather(index, axis) |self, py, index: Indices, axis: isize| -> PyTensor {
+        let index = index.0;
         apply_weighed(py, self, |x| x.size().max(index.size()), |x| ops::gather(x, &index, axis))
     }
     /// With `src` added at `index` along an axis; repeated indices add up.
-    #[pyo3(signature = (index, src, axis=0))]
-    fn index_add(&self, py: Python<'_>, index: &Bound<'_, PyAny>, src: &Bound<'_, PyAny>, axis: isize) -> PyResult<PyTensor> {
-        let (index, src) = (super::convert::tensor_like(index, None)?, super::convert::tensor_like(src, None)?);
+    fn index_add(index, src, axis=0) |self, py, index: Indices, src: &Bound<'_, PyAny>, axis: isize| -> PyTensor {
+        let (index, src) = (index.0, super::convert::tensor_like(src, None)?);
         apply_weighed(py, self, |x| x.size().max(src.size()), |x| ops::index_add(x, &index, &src, axis))
     }
 }
@@ -271,32 +264,8 @@ pub fn exponent(other: Other, base: DType) -> PyResult<crate::Tensor> {
     }
 }
 
-/// Methods that are functions of the module as well.
-pub fn shared_names() -> impl Iterator<Item = &'static str> {
-    const OTHERS: &[&str] = &[
-        "var",
-        "std",
-        "argmax",
-        "argmin",
-        "softmax",
-        "log_softmax",
-        "leaky_relu",
-        "elu",
-        "clip",
-        "masked_fill",
-        "take",
-        "gather",
-        "index_add",
-        "reshape",
-        "flatten",
-        "permute",
-        "transpose",
-        "swapaxes",
-        "broadcast_to",
-        "squeeze",
-        "unsqueeze",
-        "flip",
-        "split",
-    ];
-    UNARY.iter().chain(REDUCTIONS).chain(OTHERS).copied()
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    register_unary(m)?;
+    register_reductions(m)?;
+    register_others(m)
 }

@@ -5,6 +5,31 @@ macro_rules! add_all {
     ($m:expr, $($name:path),+ $(,)?) => { $($m.add_function(pyo3::wrap_pyfunction!($name, $m)?)?;)+ };
 }
 
+/// Methods that are functions of the module as well, but for what is no Tensor: `ops.exp(x)` is `x.exp()`. Each has its signature
+/// as Python sees it, then its arguments.
+macro_rules! shared_methods {
+    ($register:ident: $($(#[$m:meta])* fn $name:ident($($signature:tt)*) |$self:ident, $py:ident $(, $arg:ident: $type:ty)*| -> $out:ty $body:block)+) => {
+        #[pymethods]
+        impl PyTensor {
+            $($(#[$m])*
+            #[pyo3(signature = ($($signature)*))]
+            fn $name(&$self, $py: Python<'_>, $($arg: $type),*) -> PyResult<$out> $body)+
+        }
+        pub fn $register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+            $({
+                #[pyfunction]
+                $(#[$m])*
+                #[pyo3(signature = (x, /, $($signature)*))]
+                fn $name(py: Python<'_>, x: &Bound<'_, PyAny>, $($arg: $type),*) -> PyResult<$out> {
+                    super::convert::cell(x, stringify!($name).trim_end_matches('_'))?.$name(py, $($arg),*)
+                }
+                m.add_function(pyo3::wrap_pyfunction!($name, m)?)?;
+            })+
+            Ok(())
+        }
+    };
+}
+
 mod convert;
 mod dtype;
 mod error;
@@ -37,6 +62,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     functions::register(m)?;
     tape::register(m)?;
     nn::register(m)?;
+    methods::register(m)?;
+    shape::register(m)?;
     optim::register(m)?;
     random::register(m)?;
     runtime::register(m)?;

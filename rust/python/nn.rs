@@ -126,6 +126,9 @@ fn batch_norm(
     if running_mean.is_some() != running_var.is_some() {
         return Err(PyValueError::new_err("batch_norm: expected running_mean and running_var together, got only one of them"));
     }
+    if training {
+        [running_mean, running_var].into_iter().flatten().try_for_each(|cell| cell.get().expect_own("batch_norm"))?;
+    }
     let mask = mask.map(|m| tensor_like(m, None)).transpose()?;
     let config = BatchNormConfig { training, momentum, eps, unbiased, relu };
     let cells = BatchNormCells {
@@ -237,7 +240,7 @@ macro_rules! regression_losses {
         #[pyo3(signature = (x, y, reduction="mean"))]
         fn $name(py: Python<'_>, x: &Bound<'_, PyAny>, y: &Bound<'_, PyAny>, reduction: &str) -> PyResult<PyTensor> {
             let (x, reduction) = (only_tensor(x, stringify!($name))?, Reduction::from_name(reduction)?);
-            let y = only_tensor(y, stringify!($name))?;
+            let y = tensor_like(y, None)?;
             run(py, x.size(), move || ops::$name(&x, &y, reduction)).map(PyTensor::new)
         }
     )+};
@@ -253,7 +256,7 @@ regression_losses! {
 #[pyfunction]
 #[pyo3(signature = (x, y, delta=1.0, reduction="mean"))]
 fn huber_loss(py: Python<'_>, x: &Bound<'_, PyAny>, y: &Bound<'_, PyAny>, delta: f64, reduction: &str) -> PyResult<PyTensor> {
-    let (x, y, reduction) = (only_tensor(x, "huber_loss")?, only_tensor(y, "huber_loss")?, Reduction::from_name(reduction)?);
+    let (x, y, reduction) = (only_tensor(x, "huber_loss")?, tensor_like(y, None)?, Reduction::from_name(reduction)?);
     run(py, x.size(), move || ops::huber_loss(&x, &y, delta, reduction)).map(PyTensor::new)
 }
 
@@ -268,7 +271,7 @@ fn bce_with_logits(
     pos_weight: MaybeTensor<'_, '_>,
     reduction: &str,
 ) -> PyResult<PyTensor> {
-    let (x, y, reduction) = (only_tensor(x, "bce_with_logits")?, only_tensor(y, "bce_with_logits")?, Reduction::from_name(reduction)?);
+    let (x, y, reduction) = (only_tensor(x, "bce_with_logits")?, tensor_like(y, None)?, Reduction::from_name(reduction)?);
     let (w, p) = (optional(weight), optional(pos_weight));
     run(py, x.size(), move || ops::bce_with_logits(&x, &y, w.as_ref(), p.as_ref(), reduction)).map(PyTensor::new)
 }

@@ -8,7 +8,7 @@ use super::tensor::PyTensor;
 use crate::array::{DType, Dims};
 use crate::kernels::random::{Drawing, Generator, check_probability};
 use crate::{Result, Tensor, ops};
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
@@ -186,6 +186,14 @@ fn randn(
     Wanted::new(&shape_of(shape)?, dtype, requires_grad, device)?.draw(py, generator, DType::F32, |g, s, d| g.normal(s, 0.0, 1.0, d))
 }
 
+/// A number that a distribution has.
+fn parameter(object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    object.extract().map_err(|e: PyErr| match e.is_instance_of::<PyTypeError>(object.py()) {
+        true => PyTypeError::new_err(format!("random: expected the shape first and numbers after it, got {}", object.get_type())),
+        false => e,
+    })
+}
+
 /// Uniform in [low, high).
 #[pyfunction]
 #[pyo3(signature = (shape, low=0.0, high=1.0, generator=None, dtype=None, requires_grad=false, device=None))]
@@ -193,8 +201,8 @@ fn randn(
 fn uniform(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
-    low: f64,
-    high: f64,
+    #[pyo3(from_py_with = parameter)] low: f64,
+    #[pyo3(from_py_with = parameter)] high: f64,
     generator: Given<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
@@ -210,8 +218,8 @@ fn uniform(
 fn normal(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
-    mean: f64,
-    std: f64,
+    #[pyo3(from_py_with = parameter)] mean: f64,
+    #[pyo3(from_py_with = parameter)] std: f64,
     generator: Given<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
@@ -239,7 +247,14 @@ fn randint(
 /// 1 with probability p, otherwise 0.
 #[pyfunction]
 #[pyo3(signature = (shape, p, generator=None, dtype=None, device=None))]
-fn bernoulli(py: Python<'_>, shape: &Bound<'_, PyAny>, p: f64, generator: Given<'_, '_>, dtype: Object<'_, '_>, device: Object<'_, '_>) -> PyResult<PyTensor> {
+fn bernoulli(
+    py: Python<'_>,
+    shape: &Bound<'_, PyAny>,
+    #[pyo3(from_py_with = parameter)] p: f64,
+    generator: Given<'_, '_>,
+    dtype: Object<'_, '_>,
+    device: Object<'_, '_>,
+) -> PyResult<PyTensor> {
     Wanted::new(&one_shape_of(shape)?, dtype, false, device)?.draw(py, generator, DType::F32, move |g, s, d| g.bernoulli(s, p, 1.0, d))
 }
 

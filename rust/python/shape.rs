@@ -1,15 +1,26 @@
 //! Element types, indexing and shapes of tensors.
 
-use super::convert::{self, Axes};
+use super::convert::{self, Axes, tensor_like};
 use super::error::{LONG, run, run_short, run_whole};
 use super::operand::Other;
 use super::tensor::{PyTensor, apply, apply_view, apply_weighed};
-use crate::array::{DType, normalize_axis, room};
+use crate::array::{Array, DType, normalize_axis, room};
 use crate::autograd::is_recording;
-use crate::ops;
+use crate::{Tensor, ops};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
+
+/// What is put into a tensor of type `dtype`: Python numbers have to fit, arrays and tensors are cast.
+fn assigned(value: &Bound<'_, PyAny>, dtype: DType) -> PyResult<Tensor> {
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        return tensor_like(value, Some(dtype));
+    }
+    match value.extract()? {
+        Other::Scalar(s) => Ok(Tensor::constant(Array::full(&[], s, dtype)?)),
+        other => other.beside(dtype),
+    }
+}
 
 #[pymethods]
 impl PyTensor {
@@ -43,17 +54,18 @@ impl PyTensor {
         let index = convert::index(index)?;
         apply_weighed(py, self, |x| ops::index_work(x, &index), |x| ops::get(x, &index))
     }
-    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: Other) -> PyResult<()> {
+    fn __setitem__(&self, py: Python<'_>, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.expect_own("index")?;
         let index = convert::index(index)?;
         let x = self.tensor();
-        let value = value.beside(x.dtype())?;
+        let value = assigned(value, x.dtype())?;
         let (recording, result) = (is_recording(), x.op_name().is_some());
         if recording && x.requires_grad() && !result {
             return Err(PyRuntimeError::new_err("index: expected no assignment into a leaf that requires grad, got one; use no_grad() or where()"));
         }
         if result && !recording {
             return Err(PyRuntimeError::new_err(
-                "index: expected no assignment under no_grad() into the result of a recorded operation, got one; use detach() first",
+                "index: expected no assignment under no_grad() into the result of a recorded operation, got one; assign outside of it, or into a copy, x = x.detach()",
             ));
         }
         if recording && (x.requires_grad() || value.requires_grad()) {
@@ -80,45 +92,10 @@ impl PyTensor {
     fn transposed(&self) -> PyTensor {
         PyTensor::new(ops::transpose(&self.tensor()))
     }
-    /// The same elements in the same order under another shape; one size may be -1.
-    #[pyo3(signature = (*shape))]
-    fn reshape(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let sizes = convert::signed_shape_of(shape)?;
-        apply(py, self, |x| ops::reshape(x, &sizes))
-    }
     /// `reshape`, under PyTorch's name.
     #[pyo3(signature = (*shape))]
     fn view(&self, py: Python<'_>, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
         self.reshape(py, shape)
-    }
-    /// The axes from `start` to `end`, both included, joined into one.
-    #[pyo3(signature = (start=0, end=-1))]
-    fn flatten(&self, py: Python<'_>, start: isize, end: isize) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::flatten(x, start, end))
-    }
-    /// The axes in the given order; reversed if none is given.
-    #[pyo3(signature = (*axes))]
-    fn permute(&self, axes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        if axes.is_empty() {
-            return Ok(self.transposed());
-        }
-        let axes = convert::signed_shape_of(axes)?;
-        apply_view(self, |x| ops::permute(x, &axes))
-    }
-    /// `permute`, under NumPy's name.
-    #[pyo3(signature = (*axes))]
-    fn transpose(&self, axes: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        self.permute(axes)
-    }
-    /// Two axes in each other's place, as a view.
-    fn swapaxes(&self, a: isize, b: isize) -> PyResult<PyTensor> {
-        apply_view(self, |x| ops::swapaxes(x, a, b))
-    }
-    /// A view of a larger shape, in which axes of size 1 and new ones in front are repeated.
-    #[pyo3(signature = (*shape))]
-    fn broadcast_to(&self, shape: &Bound<'_, PyTuple>) -> PyResult<PyTensor> {
-        let sizes = convert::shape_of(shape)?;
-        apply_view(self, |x| ops::broadcast_to(x, &sizes))
     }
     /// Broadcast to a shape in which -1 keeps the size there is.
     #[pyo3(signature = (*shape))]
@@ -135,30 +112,57 @@ impl PyTensor {
             .collect::<PyResult<_>>()?;
         apply_view(self, |x| ops::broadcast_to(x, &filled))
     }
+}
+
+shared_methods! {
+    register:
+    /// The same elements in the same order under another shape; one size may be -1.
+    fn reshape(*shape) |self, py, shape: &Bound<'_, PyTuple>| -> PyTensor {
+        let sizes = convert::signed_shape_of(shape)?;
+        apply(py, self, |x| ops::reshape(x, &sizes))
+    }
+    /// The axes from `start` to `end`, both included, joined into one.
+    fn flatten(start=0, end=-1) |self, py, start: isize, end: isize| -> PyTensor {
+        apply(py, self, |x| ops::flatten(x, start, end))
+    }
+    /// The axes in the given order; reversed if none is given.
+    fn permute(*axes) |self, _py, axes: &Bound<'_, PyTuple>| -> PyTensor {
+        if axes.is_empty() {
+            return Ok(self.transposed());
+        }
+        let axes = convert::signed_shape_of(axes)?;
+        apply_view(self, |x| ops::permute(x, &axes))
+    }
+    /// `permute`, under NumPy's name.
+    fn transpose(*axes) |self, py, axes: &Bound<'_, PyTuple>| -> PyTensor {
+        self.permute(py, axes)
+    }
+    /// Two axes in each other's place, as a view.
+    fn swapaxes(a, b) |self, _py, a: isize, b: isize| -> PyTensor {
+        apply_view(self, |x| ops::swapaxes(x, a, b))
+    }
+    /// A view of a larger shape, in which axes of size 1 and new ones in front are repeated.
+    fn broadcast_to(*shape) |self, _py, shape: &Bound<'_, PyTuple>| -> PyTensor {
+        let sizes = convert::shape_of(shape)?;
+        apply_view(self, |x| ops::broadcast_to(x, &sizes))
+    }
     /// Without the axes of size 1, or without the given ones.
-    #[pyo3(signature = (axis=None))]
-    fn squeeze(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
+    fn squeeze(axis=None) |self, _py, axis: Option<Axes>| -> PyTensor {
         apply_view(self, |x| ops::squeeze(x, axis.as_ref().map(|a| &a.0[..])))
     }
     /// With a new axis of size 1 at the given place.
-    fn unsqueeze(&self, axis: isize) -> PyResult<PyTensor> {
+    fn unsqueeze(axis) |self, _py, axis: isize| -> PyTensor {
         apply_view(self, |x| ops::unsqueeze(x, axis))
     }
     /// The elements in reversed order along the given axes, or along all.
-    #[pyo3(signature = (axis=None))]
-    fn flip(&self, axis: Option<Axes>) -> PyResult<PyTensor> {
+    fn flip(axis=None) |self, _py, axis: Option<Axes>| -> PyTensor {
         apply_view(self, |x| ops::flip(x, axis.as_ref().map(|a| &a.0[..])))
     }
     /// Consecutive parts along an axis: a size for all of them (the last may be smaller), or a list of sizes.
-    #[pyo3(signature = (sizes, axis=0))]
-    fn split(&self, sizes: Axes, axis: isize) -> PyResult<Vec<PyTensor>> {
+    fn split(sizes, axis=0) |self, _py, sizes: Axes, axis: isize| -> Vec<PyTensor> {
         let t = self.tensor();
         let n = t.shape()[normalize_axis(axis, t.ndim(), "split")?];
-        let mut sizes: Vec<usize> = sizes
-            .0
-            .iter()
-            .map(|&s| usize::try_from(s).map_err(|_| PyValueError::new_err(format!("split: expected sizes of at least 0, got {s}"))))
-            .collect::<PyResult<_>>()?;
+        let mut sizes: Vec<usize> = sizes.0.iter().map(|&s| convert::size(s, "split")).collect::<PyResult<_>>()?;
         if let [each] = sizes[..]
             && each > 0
         {

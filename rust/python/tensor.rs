@@ -35,11 +35,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[pyclass(name = "Tensor", module = "treadle", subclass, frozen, weakref)]
 pub struct PyTensor {
     cell: Mutex<Tensor>,
+    /// The attribute of another tensor that this was read from, if it was.
+    part: Option<&'static str>,
 }
 
 impl PyTensor {
     pub fn new(tensor: Tensor) -> PyTensor {
-        PyTensor { cell: Mutex::new(tensor) }
+        PyTensor { cell: Mutex::new(tensor), part: None }
+    }
+
+    /// What the attribute `part` of a tensor gives: a value that nobody writes to, since the tensor would not change with it.
+    fn read(tensor: Tensor, part: &'static str) -> PyTensor {
+        PyTensor { part: Some(part), ..PyTensor::new(tensor) }
+    }
+
+    /// Before a write: ValueError if it would be lost.
+    pub fn expect_own(&self, op: &str) -> PyResult<()> {
+        let Some(part) = self.part else { return Ok(()) };
+        let itself = if part == "data" { "write into x itself under no_grad(), " } else { "" };
+        Err(PyValueError::new_err(format!(
+            "{op}: expected a tensor of its own, got the {part} of another, which is read-only; {itself}assign x.{part} = …, or change its detach()"
+        )))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Tensor> {
@@ -216,10 +232,10 @@ impl PyTensor {
         slf.set_requires_grad(requires_grad)?;
         Ok(slf)
     }
-    /// The accumulated gradient, None before the first backward.
+    /// The accumulated gradient, None before the first backward. A value: assign `grad` to change it.
     #[getter]
     fn get_grad(&self) -> Option<PyTensor> {
-        self.lock().grad().map(PyTensor::new)
+        self.lock().grad().map(|grad| PyTensor::read(grad, "grad"))
     }
     #[setter]
     fn set_grad(&self, value: Option<&Bound<'_, PyTensor>>) -> PyResult<()> {
@@ -229,13 +245,14 @@ impl PyTensor {
         }
         Ok(t.set_grad(grad)?)
     }
-    /// The value without its place on the tape; assigning replaces the value and keeps `requires_grad`.
+    /// The value without its place on the tape, read-only; assigning replaces the value and keeps `requires_grad`.
     #[getter]
     fn get_data(&self) -> PyTensor {
-        self.detach()
+        PyTensor::read(self.lock().detach(), "data")
     }
     #[setter]
     fn set_data(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.expect_own("data")?;
         let dtype = self.lock().dtype();
         let value = tensor_like(value, Some(dtype))?.detach();
         let (same, wanted) = {
@@ -252,9 +269,10 @@ impl PyTensor {
     /// Overwrites the value in place; `value` is broadcast and cast. Not recorded.
     ///
     /// Raises:
-    ///     ValueError: A shape that does not broadcast to this tensor's.
+    ///     ValueError: A shape that does not broadcast to this tensor's, or this is the `data` or `grad` of another.
     ///     RuntimeError: This tensor is the result of a recorded operation.
     fn copy_<'py>(slf: Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        slf.get().expect_own("copy_")?;
         let dtype = slf.get().lock().dtype();
         let value = tensor_like(value, Some(dtype))?;
         let (shape, recorded) = {
@@ -262,7 +280,8 @@ impl PyTensor {
             (*t.shape(), t.op_name().is_some())
         };
         if recorded {
-            return Err(PyRuntimeError::new_err("copy_: expected a leaf, got the result of a recorded operation; use detach() first"));
+            let message = "copy_: expected a leaf, got the result of a recorded operation; assign by index, x[...] = value, or copy into the leaf itself";
+            return Err(PyRuntimeError::new_err(message));
         }
         let wide = value
             .array()

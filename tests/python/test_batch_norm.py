@@ -26,8 +26,8 @@ class ComposedBatchNorm1d(nn.Module):
         self.momentum = momentum
         self.weight = nn.Parameter(init.ones(dim, device=device, dtype=dtype))
         self.bias = nn.Parameter(init.zeros(dim, device=device, dtype=dtype))
-        self.running_mean = nn.Parameter(init.zeros(dim, device=device, dtype=dtype))
-        self.running_var = nn.Parameter(init.ones(dim, device=device, dtype=dtype))
+        self.running_mean = init.zeros(dim, device=device, dtype=dtype)
+        self.running_var = init.ones(dim, device=device, dtype=dtype)
 
     def forward(self, x: treadle.Tensor) -> treadle.Tensor:
         def wide(row: treadle.Tensor) -> treadle.Tensor:

@@ -277,6 +277,17 @@ def test_functional_gives_what_layers_give() -> None:
     np.testing.assert_array_equal(mean.numpy(), bn.running_mean.numpy())
 
 
+@pytest.mark.parametrize(
+    "loss", [functional.mse_loss, functional.l1_loss, functional.huber_loss, functional.binary_cross_entropy_with_logits]
+)
+def test_targets_may_be_arrays_or_lists(loss: Any) -> None:
+    x, y = treadle.tensor(draw(3, 2), requires_grad=True), draw(3, 2)
+    for target in (y, y.tolist()):
+        np.testing.assert_array_equal(loss(x, target).detach().numpy(), loss(x, treadle.tensor(y)).detach().numpy())
+    with pytest.raises(TypeError, match="expected a Tensor, got ndarray"):
+        loss(y, x)
+
+
 def test_parameters_as_one_vector() -> None:
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
     vector = nn.utils.parameters_to_vector(source.parameters())

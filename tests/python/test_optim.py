@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -198,28 +199,46 @@ def test_gradients_are_cleared_under_both_names() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: optim.Adam([p], lr=-1), r"^adam: expected lr of at least 0, got -1$"),
-        (lambda p: optim.SGD([p], lr=math.nan), r"^sgd: expected lr of at least 0, got nan$"),
-        (lambda p: optim.SGD([p], momentum=-0.1), r"^sgd: expected momentum of at least 0, got -0.1$"),
-        (lambda p: optim.SGD([p], weight_decay=-1), r"^sgd: expected weight_decay of at least 0, got -1$"),
+        (lambda p: optim.Adam([p], lr=-1), r"^adam: expected lr as a finite number of at least 0, got -1$"),
+        (lambda p: optim.SGD([p], lr=math.nan), r"^sgd: expected lr as a finite number of at least 0, got nan$"),
+        (lambda p: optim.SGD([p], momentum=-0.1), r"^sgd: expected momentum as a finite number of at least 0, got -0.1$"),
+        (lambda p: optim.SGD([p], weight_decay=-1), r"^sgd: expected weight_decay as a finite number of at least 0, got -1$"),
         (lambda p: optim.SGD([p], nesterov=True), r"^sgd: expected momentum above 0 and no dampening with nesterov, got"),
         (lambda p: optim.SGD([p], momentum=0.9, dampening=0.1, nesterov=True), r"momentum 0.9 and dampening 0.1$"),
-        (lambda p: optim.AdamW([p], betas=(0.9, 1.0)), r"^adamw: expected betas of two numbers in \[0, 1\), got \(0.9, 1.0\)$"),
-        (lambda p: optim.Adam([p], eps=-1e-8), r"^adam: expected eps of at least 0, got -1e-08$"),
-        (lambda p: optim.RMSprop([p], alpha=1.0), r"^rmsprop: expected alpha of at least 0 and below 1, got 1.0$"),
-        (lambda p: optim.RMSprop([p], momentum=-1), r"^rmsprop: expected momentum of at least 0, got -1$"),
+        (lambda p: optim.AdamW([p], betas=(0.9, 1.0)), r"^adamw: expected betas as two numbers in \[0, 1\), got \(0.9, 1.0\)$"),
+        (lambda p: optim.Adam([p], eps=-1e-8), r"^adam: expected eps as a finite number of at least 0, got -1e-08$"),
+        (lambda p: optim.RMSprop([p], alpha=1.0), r"^rmsprop: expected alpha as a number in \[0, 1\), got 1.0$"),
+        (lambda p: optim.RMSprop([p], momentum=-1), r"^rmsprop: expected momentum as a finite number of at least 0, got -1$"),
         (lambda p: optim.Adam([]), r"^adam: expected at least one parameter, got none$"),
         (lambda p: optim.Adam([p, p]), r"^adam: expected every parameter once, got one twice$"),
         (lambda p: optim.Adam([{"params": [p]}, {"params": [p]}]), r"^adam: expected every parameter once"),
         (lambda p: optim.Adam([{"lr": 1.0}]), r"^adam: expected a group with 'params', got \['lr'\]$"),
         (lambda p: optim.Adam([{"params": [p], "rate": 1.0}]), r"^adam: expected options among .*, got \['rate'\]$"),
-        (lambda p: optim.Adam([{"params": [p], "lr": -2}]), r"^adam: expected lr of at least 0, got -2$"),
+        (lambda p: optim.Adam([{"params": [p], "lr": -2}]), r"^adam: expected lr as a finite number of at least 0, got -2$"),
         (lambda p: optim.Adam([p * 2]), r"^adam: expected leaves of the graph, got the output of"),
     ],
 )
 def test_what_is_out_of_range_is_refused(make: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(leaf([1.0]))
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop])
+def test_an_option_is_of_its_kind_and_finite(kind: Any) -> None:
+    p = leaf([1.0])
+    for option, default in kind([p]).defaults.items():
+        if option == "betas":
+            wrong: list[Any] = [(0.9, math.nan), (True, 0.9), ("a", 0.9), 0.9, None, (0.9,)]
+        elif isinstance(default, bool):
+            wrong = ["a", 1, None]
+        else:
+            wrong = [math.nan, math.inf, "a", True, None, [0.1]]
+        for value in wrong:
+            with pytest.raises(
+                ValueError, match=rf"^{kind.__name__.lower()}: expected {option} as .*, got {re.escape(repr(value))}$"
+            ):
+                kind([p], **{option: value})
+    kind([p], lr=np.float32(0.1), maximize=np.bool_(True))
 
 
 def test_what_is_no_parameter_is_refused() -> None:
@@ -276,7 +295,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
         (made((2,), (3,), kind=optim.RMSprop).state_dict(), "expected a group with"),
         ({}, "expected 'groups' of 1 parameter groups, got entries"),
         ({"groups": [group, group]}, "expected 'groups' of 1 parameter groups, got 2"),
-        ({"groups": [{**group, "lr": -1.0}]}, "expected lr of at least 0"),
+        ({"groups": [{**group, "lr": -1.0}]}, "expected lr as a finite number of at least 0"),
         ({"groups": [{**group, "steps": [1, -1]}]}, "expected steps of at least 0"),
         ({"groups": [{**group, "params": []}]}, "expected a group with"),
         ({"groups": [{**group, "state": {**group["state"], "exp_avg": [None]}}]}, "expected 2 tensors in exp_avg, got 1"),

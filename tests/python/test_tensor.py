@@ -27,6 +27,16 @@ def same(got: Any, want: Any) -> None:
     np.testing.assert_array_equal(got.numpy(), want)
 
 
+def test_lists_of_numbers_are_assigned_in_the_type_of_the_tensor() -> None:
+    x, numbers = treadle.zeros(2, dtype="float64"), treadle.zeros(3, dtype="uint8")
+    x[:] = [0.1, 2**53 + 2]
+    numbers[:] = [1.9, True, -0.5]
+    assert x.tolist() == [0.1, 2**53 + 2]
+    assert numbers.tolist() == [1, 1, 0]
+    numbers[:] = np.array([300, 301, 302])
+    assert numbers.tolist() == [44, 45, 46]
+
+
 # Cells --------------------------------------------------------------------------
 
 ASSIGNED = {
@@ -55,6 +65,31 @@ class Reader:
 {assigned}
 """
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+WRITES: dict[str, Any] = {
+    "copy_": lambda x: x.copy_(treadle.zeros(2)),
+    "index": lambda x: x.__setitem__(0, 7.0),
+    "data": lambda x: setattr(x, "data", [7.0, 7.0]),
+    "batch_norm": lambda x: F.batch_norm(treadle.randn(4, 2), x, treadle.ones(2), training=True),
+}
+
+
+@pytest.mark.parametrize(("op", "write"), WRITES.items(), ids=WRITES)
+@pytest.mark.parametrize("part", ["data", "grad"])
+def test_what_data_and_grad_give_is_read_only(part: str, op: str, write: Any) -> None:
+    w = T([1.0, 2.0], requires_grad=True)
+    (w * w).sum().backward()
+    read = getattr(w, part)
+    before = read.tolist()
+    with pytest.raises(ValueError, match=rf"^{op}: expected a tensor of its own, got the {part} of another, .*assign x\.{part} ="):
+        write(read)
+    assert read.tolist() == before == getattr(w, part).tolist()
+    for own in (read.detach(), read.clone(), read * 1, +read, read.data.detach(), copy.copy(read), copy.deepcopy(read)):
+        write(own)
+    write(pickle.loads(pickle.dumps(read)))
+    setattr(w, part, read * 2)
+    assert getattr(w, part).tolist() == [2 * x for x in before]
 
 
 def test_a_frozen_parameter_keeps_its_place_in_graphs() -> None:

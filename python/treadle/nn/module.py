@@ -1,7 +1,7 @@
 """`Module`: the base class of layers and models.
 
 A module is an ordinary object: `Parameter`, `Buffer` and `Module` attributes are found where they are, also inside lists,
-tuples and dicts. Nothing has to be registered, and plain assignment means what Python says.
+tuples and dicts. Nothing has to be registered, and no plain value takes the place of a parameter or buffer unsaid.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from treadle._core import Tensor
 from treadle.nn import calls, state
 from treadle.nn.calls import P, R_co
 from treadle.nn.mode import set_mode
+from treadle.nn.parameter import Member
 from treadle.nn.tree import Tree
 
 __all__ = ["Module"]
@@ -48,6 +49,14 @@ class Module(Tree):
 
     training: bool = True
     """Whether the module is in training mode; `train` and `eval` set it."""
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            held = self.__dict__.get(name)
+            if isinstance(held, Member):
+                value = state.successor(name, held, value)
+            super().__setattr__(name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the output; defined by subclasses."""

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 from treadle._core import Tensor
 
-__all__ = ["Buffer", "Parameter"]
+__all__ = ["Buffer", "Member", "Parameter"]
 
 
-class _Member(Tensor):
+class Member(Tensor):
     """A tensor that a module owns."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -35,7 +35,7 @@ class _Member(Tensor):
         return copied
 
 
-class Parameter(_Member):
+class Parameter(Member):
     """A tensor that is learned: a module's `parameters()` finds it and optimizers change it.
 
     Args:
@@ -58,8 +58,10 @@ class Parameter(_Member):
         return super().__new__(cls, data, dtype, requires_grad, device)
 
 
-class Buffer(_Member):
+class Buffer(Member):
     """A tensor that belongs to a module's state but is not learned, such as a running mean.
+
+    A Tensor off the tape that is assigned to the attribute becomes its next value, and a Buffer.
 
     Args:
         data: A tensor, NumPy array or nested list. A tensor's storage is shared until one of the two changes.

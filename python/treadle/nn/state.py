@@ -1,4 +1,4 @@
-"""What a module's state_dict holds, how one is loaded, and how a module's element type changes.
+"""What a module's state_dict holds, how one is loaded, what may replace a member, and how a module's element type changes.
 
 Invariant: everything is checked before anything changes.
 """
@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle._core import DType, Tensor
-from treadle.nn.parameter import Buffer, Parameter
+from treadle.nn.parameter import Buffer, Member, Parameter
+from treadle.nn.tree import Tree
 
 if TYPE_CHECKING:
     from treadle.nn.module import Module
@@ -60,6 +61,28 @@ def load(module: Module, values: Mapping[str, Any], strict: bool) -> tuple[list[
     for name, value in fresh.items():
         own[name].copy_(value)
     return missing, unexpected
+
+
+def successor(name: str, held: Parameter | Buffer, value: Any) -> Any:
+    """What an attribute that is a parameter or buffer becomes when `value` is assigned: a buffer keeps its kind.
+
+    Raises:
+        TypeError: A plain value over a parameter, or no Tensor over a buffer: it would be neither learned nor saved.
+        RuntimeError: A Tensor with gradients over a buffer, which is off the tape.
+    """
+    if value is None or isinstance(value, Member | Tree):
+        return value
+    got = type(value).__name__
+    if isinstance(held, Parameter):
+        raise TypeError(
+            f"module: expected an nn.Parameter or None for the parameter {name!r}, got {got}; "
+            f"write {name}.copy_(…) under no_grad() to change its value"
+        )
+    if not isinstance(value, Tensor):
+        raise TypeError(f"module: expected a Tensor or None for the buffer {name!r}, got {got}; write {name}.copy_(…) to cast it")
+    if value.requires_grad:
+        raise RuntimeError(f"module: expected a Tensor off the tape for the buffer {name!r}, got one with gradients; detach() it")
+    return type(held)(value, requires_grad=held.requires_grad)
 
 
 def cast(value: Any, dtype: DType, done: dict[int, Any]) -> Any:

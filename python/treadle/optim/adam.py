@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from treadle import _core
-from treadle.optim.optimizer import Group, Optimizer
+from treadle.optim.optimizer import Group, Optimizer, is_number
 
 __all__ = ["Adam", "AdamW"]
 
@@ -48,8 +48,9 @@ class Adam(Optimizer):
 
     def _check(self, group: Group) -> None:
         super()._check(group)
-        self._expect(group, "eps", group["eps"] >= 0, "at least 0")
-        self._expect(group, "betas", len(group["betas"]) == 2 and all(0 <= b < 1 for b in group["betas"]), "two numbers in [0, 1)")
+        betas = group["betas"]
+        two = isinstance(betas, tuple | list) and len(betas) == 2 and all(is_number(beta, below=1) for beta in betas)
+        self._expect(group, "betas", two, "two numbers in [0, 1)")
 
     def _update(self, groups: Sequence[Group]) -> None:
         _core.adam_step(groups, self._decoupled)

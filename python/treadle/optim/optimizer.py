@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from treadle import _core
 from treadle._core import Tensor
@@ -11,6 +15,15 @@ from treadle._core import Tensor
 __all__ = ["Optimizer"]
 
 Group = dict[str, Any]
+
+# Options that mean the same in every optimizer that has them.
+_NOT_NEGATIVE = ("lr", "weight_decay", "momentum", "eps")
+_FLAGS = ("maximize", "nesterov", "centered")
+
+
+def is_number(value: Any, low: float = 0.0, below: float = math.inf) -> bool:
+    """Whether a value is a finite number in [low, below); True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) < below
 
 
 class Optimizer:
@@ -83,12 +96,14 @@ class Optimizer:
 
     def _check(self, group: Group) -> None:
         """Checks the options of a group."""
-        self._expect(group, "lr", group["lr"] >= 0, "at least 0")
-        self._expect(group, "weight_decay", group["weight_decay"] >= 0, "at least 0")
+        for option in filter(group.__contains__, _NOT_NEGATIVE):
+            self._expect(group, option, is_number(group[option]), "a finite number of at least 0")
+        for option in filter(group.__contains__, _FLAGS):
+            self._expect(group, option, isinstance(group[option], bool | np.bool_), "True or False")
 
     def _expect(self, group: Group, option: str, holds: bool, what: str) -> None:
         if not holds:
-            raise ValueError(f"{self._name()}: expected {option} of {what}, got {group[option]}")
+            raise ValueError(f"{self._name()}: expected {option} as {what}, got {group[option]!r}")
 
     def _update(self, groups: Sequence[Group]) -> None:
         """One step of all groups, in one call of the core, which checks them all before it changes one."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from treadle import _core
-from treadle.optim.optimizer import Group, Optimizer
+from treadle.optim.optimizer import Group, Optimizer, is_number
 
 __all__ = ["RMSprop"]
 
@@ -60,9 +60,7 @@ class RMSprop(Optimizer):
 
     def _check(self, group: Group) -> None:
         super()._check(group)
-        self._expect(group, "alpha", 0 <= group["alpha"] < 1, "at least 0 and below 1")
-        self._expect(group, "eps", group["eps"] >= 0, "at least 0")
-        self._expect(group, "momentum", group["momentum"] >= 0, "at least 0")
+        self._expect(group, "alpha", is_number(group["alpha"], below=1), "a number in [0, 1)")
 
     def _update(self, groups: Sequence[Group]) -> None:
         _core.rmsprop_step(groups)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from treadle import _core
-from treadle.optim.optimizer import Group, Optimizer
+from treadle.optim.optimizer import Group, Optimizer, is_number
 
 __all__ = ["SGD"]
 
@@ -58,7 +59,7 @@ class SGD(Optimizer):
 
     def _check(self, group: Group) -> None:
         super()._check(group)
-        self._expect(group, "momentum", group["momentum"] >= 0, "at least 0")
+        self._expect(group, "dampening", is_number(group["dampening"], low=-math.inf), "a finite number")
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             got = f"momentum {group['momentum']} and dampening {group['dampening']}"
             raise ValueError(f"sgd: expected momentum above 0 and no dampening with nesterov, got {got}")

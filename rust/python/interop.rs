@@ -1,6 +1,6 @@
 //! Tensors on their way to Python, NumPy and other libraries, and in their memory: values, printing, copying, pickling.
 
-use super::convert::{element, numpy, to_numpy};
+use super::convert::{element, kind, numpy, to_numpy};
 use super::tensor::PyTensor;
 use crate::Tensor;
 use crate::array::{Array, DType, Scalar};
@@ -17,7 +17,7 @@ type Arguments = (Py<PyAny>, &'static str, bool);
 pub fn shared(array: &Bound<'_, PyAny>) -> PyResult<Option<PyTensor>> {
     let np = numpy(array.py())?;
     if !array.is_instance(&np.getattr("ndarray")?)? {
-        return Err(PyTypeError::new_err(format!("shared: expected an array of NumPy, got {}", array.get_type().name()?)));
+        return Err(PyTypeError::new_err(format!("shared: expected an array of NumPy, got {}", kind(array)?)));
     }
     let interface = array.getattr("__array_interface__")?;
     let dtype = match interface.get_item("typestr")?.extract::<String>()?.as_str() {
@@ -103,7 +103,7 @@ impl PyTensor {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let py = slf.py();
         let t = slf.get().tensor();
-        let class = slf.get_type().name()?.to_string();
+        let class = kind(slf)?;
         let name = if class == "Tensor" { "tensor".to_string() } else { class };
         let options = PyDict::new(py);
         options.set_item("separator", ", ")?;

@@ -54,6 +54,7 @@ CREATION: list[Row] = [
     ("format of several", lambda: f"{V:.2f}", TypeError, r"one element for '\.2f', got shape \(4,\)"),
     ("tensor complex array", lambda: T(np.zeros(2, np.complex64)), TypeError, "complex64"),
     ("tensor of dates", lambda: T(np.zeros(2, "datetime64[s]")), TypeError, "datetime64"),
+    ("order of dtypes", lambda: treadle.float32 < treadle.float64, TypeError, "DType"),
     ("tensor dtype", lambda: T([1.0], dtype="float128"), TypeError, "float128"),
     ("tensor device", lambda: T([1.0], device="gpu"), ValueError, "gpu"),
     ("grad of integers", lambda: T([1], requires_grad=True), TypeError, "expected float32 or float64, got int64"),

@@ -172,8 +172,10 @@ impl PyTensor {
         let array = to_numpy(slf.py(), t.array())?.call_method0("copy")?;
         Ok((slf.get_type(), (array.unbind(), t.dtype().name(), t.requires_grad())))
     }
-    fn __copy__(&self) -> PyTensor {
-        PyTensor::new(self.tensor())
+    /// A leaf is copied to a leaf of its own, as by a deep copy; the result of a recorded operation stays on its graph.
+    fn __copy__(&self) -> PyResult<PyTensor> {
+        let t = self.tensor();
+        Ok(PyTensor::new(if t.op_name().is_none() && t.requires_grad() { t.requiring_grad()? } else { t }))
     }
     /// RuntimeError for the result of a recorded operation, which a copy would silently take off its graph.
     fn __deepcopy__<'py>(slf: &Bound<'py, Self>, memo: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {

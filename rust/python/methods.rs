@@ -169,7 +169,7 @@ impl PyTensor {
         apply(py, self, ops::neg)
     }
     fn __pos__(&self) -> PyTensor {
-        PyTensor::new(self.tensor())
+        PyTensor::new(ops::unchanged(&self.tensor()))
     }
     fn __abs__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, ops::abs)

@@ -251,14 +251,14 @@ fn randperm(py: Python<'_>, n: &Bound<'_, PyAny>, generator: Given<'_, '_>) -> P
     Wanted::new(&[n], None, false, None)?.draw(py, generator, DType::I64, move |g, _, _| g.permutation(n))
 }
 
-/// Zeroes elements with probability p and scales the others by 1 / (1 - p); the tensor itself when not training.
+/// Zeroes elements with probability p and scales the others by 1 / (1 - p); the same values when not training.
 #[pyfunction]
 #[pyo3(signature = (x, p=0.5, training=true, generator=None))]
 fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generator: Given<'_, '_>) -> PyResult<PyTensor> {
     let x = only_tensor(x, "dropout")?;
     check_probability("dropout", p)?;
     if !training || p == 0.0 {
-        return Ok(PyTensor::new(x));
+        return Ok(PyTensor::new(ops::unchanged(&x)));
     }
     let generator = given_or_default(py, generator)?;
     let mut start = run_short(|| {

@@ -18,23 +18,23 @@ impl PyTensor {
     /// The same values as another element type.
     fn astype(&self, py: Python<'_>, dtype: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let dtype = super::dtype::dtype(dtype)?;
-        apply(py, self, |x| ops::cast(x, dtype))
+        apply(py, self, |x| ops::astype(x, dtype))
     }
     /// As float32.
     fn float(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::F32))
+        apply(py, self, |x| ops::astype(x, DType::F32))
     }
     /// As float64.
     fn double(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::F64))
+        apply(py, self, |x| ops::astype(x, DType::F64))
     }
     /// As int64; fractions are cut off.
     fn long(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::I64))
+        apply(py, self, |x| ops::astype(x, DType::I64))
     }
     /// Whether each element is not zero.
     fn bool(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::Bool))
+        apply(py, self, |x| ops::astype(x, DType::Bool))
     }
 
     // Indexing -----------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -45,6 +46,11 @@ def test_the_deviation_of_a_constant_has_no_slope() -> None:
         lambda x: x.flatten(),
         lambda x: x.squeeze(),
         lambda x: x.view(-1),
+        lambda x: x.float(),
+        lambda x: x.astype("float32"),
+        lambda x: +x,
+        lambda x: functional.dropout(x, 0.5, training=False),
+        lambda x: functional.dropout(x, 0.0),
     ],
 )
 def test_what_an_operation_leaves_as_it_is_is_its_result_all_the_same(
@@ -62,6 +68,18 @@ def test_what_an_operation_leaves_as_it_is_is_its_result_all_the_same(
     x.requires_grad_(False)
     unchanged(x).requires_grad_()
     assert not x.requires_grad
+
+
+def test_a_copy_of_a_leaf_is_another_leaf() -> None:
+    x = treadle.ones(3, requires_grad=True)
+    y = copy.copy(x)
+    assert y.is_leaf
+    y.sum().backward()
+    assert x.grad is None
+    y.requires_grad_(False)
+    assert x.requires_grad
+    assert not copy.copy(y).requires_grad
+    assert copy.copy(x * 2).grad_fn == "mul"
 
 
 def test_huber_at_an_infinite_error() -> None:

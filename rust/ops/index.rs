@@ -7,7 +7,7 @@ use crate::array::{Array, DType, Dims, MAX_DIMS, Slice};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::index as kernel;
 use crate::kernels::map;
-use crate::{Error, Result, bail, with_dtype};
+use crate::{Error, Result, bail};
 use smallvec::SmallVec;
 
 /// One entry of an index, as Python writes it.
@@ -263,7 +263,7 @@ pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
         *base = set(&Tensor::constant(base.clone()), index, value)?.into_array();
         return Ok(());
     }
-    with_dtype!(base.dtype(), T => map::writable::<T>(base)?.len());
+    map::make_writable(base)?;
     let target = *get(&Tensor::constant(base.clone()), index)?.array().layout();
     let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target.shape)
         .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", target.shape, value.shape())))?;

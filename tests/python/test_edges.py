@@ -129,6 +129,23 @@ def test_gradients_far_from_zero(name: str, create_graph: bool) -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+CLASSES: dict[str, Callable[[treadle.Tensor], treadle.Tensor]] = {
+    "cross-entropy": lambda x: functional.cross_entropy(x, treadle.zeros(len(x), dtype="int64"), label_smoothing=0.1),
+    "logsumexp": lambda x: x.logsumexp(1).sum(),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("start", [1e3, 1e6, 3e38])
+def test_gradients_of_scores_far_from_zero(name: str, create_graph: bool, start: float) -> None:
+    scores = np.float32(np.random.default_rng(1).integers(0, 4, (16, 5))) + np.float32(start)
+    got, wanted = (treadle.tensor(scores.astype(dtype), requires_grad=True) for dtype in ("float32", "float64"))
+    first, second = (treadle.grad(CLASSES[name](x), x, create_graph=create_graph)[0].detach().numpy() for x in (got, wanted))
+    np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(second.sum(), 16 if name == "logsumexp" else 0, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32"), ("float64", "int64")])
 def test_bce_of_two_types_is_of_the_wider(dtypes: tuple[str, str]) -> None:
     x, y = treadle.randn(5, dtype=dtypes[0]), (treadle.rand(5) > 0.5).astype(dtypes[1])

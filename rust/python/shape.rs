@@ -151,20 +151,15 @@ impl PyTensor {
     }
     /// Consecutive parts along an axis: a size for all of them (the last may be smaller), or a list of sizes.
     #[pyo3(signature = (sizes, axis=0))]
-    fn split(&self, sizes: Axes, axis: isize) -> PyResult<Vec<PyTensor>> {
+    fn split(&self, sizes: &Bound<'_, PyAny>, axis: isize) -> PyResult<Vec<PyTensor>> {
         let t = self.tensor();
         let n = t.shape()[normalize_axis(axis, t.ndim(), "split")?];
-        let mut sizes: Vec<usize> = sizes
-            .0
-            .iter()
-            .map(|&s| usize::try_from(s).map_err(|_| PyValueError::new_err(format!("split: expected sizes of at least 0, got {s}"))))
-            .collect::<PyResult<_>>()?;
-        if let [each] = sizes[..]
-            && each > 0
-        {
-            sizes = room(n.div_ceil(each))?;
-            sizes.extend((0..n).step_by(each).map(|start| each.min(n - start)));
-        }
+        let count = |s| usize::try_from(s).map_err(|_| PyValueError::new_err(format!("split: expected sizes of at least 0, got {s}")));
+        let sizes = if convert::is_list(sizes) {
+            convert::integers(sizes, "split")?.into_iter().map(count).collect::<PyResult<_>>()?
+        } else {
+            ops::even_sizes(n, count(convert::integer(sizes, "split")?)?)?
+        };
         let mut parts = room(sizes.len())?;
         parts.extend(run_short(|| ops::split(&t, &sizes, axis))?.into_iter().map(PyTensor::new));
         Ok(parts)

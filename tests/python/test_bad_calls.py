@@ -154,6 +154,7 @@ SHAPES: list[Row] = [
     ("flip range", lambda: X.flip(2), (ValueError, IndexError), "2"),
     ("flatten range", lambda: X.flatten(3), (ValueError, IndexError), "3"),
     ("split sizes", lambda: X.split([1, 1], 1), ValueError, "split: .*4"),
+    ("split list of one", lambda: X.split([2], 1), ValueError, r"split: .*4, got \[2\]"),
     ("split negative", lambda: X.split([-1, 5], 1), ValueError, "-1"),
     ("split axis", lambda: X.split(1, 2), (ValueError, IndexError), "2"),
     ("stack none", lambda: treadle.stack([]), ValueError, "stack: "),

@@ -16,6 +16,7 @@ from treadle._core import (
     Tensor,
     _checkpoint,
     _custom,
+    _held,
     _set_default_generator,
     _set_grad_enabled,
     grad,
@@ -287,8 +288,7 @@ class Context:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"save_for_backward: expected Tensors, got {type(tensor).__name__}")
         self._given = tensors
-        # The same value at the same place on the tape, in a cell that nobody else can change.
-        self._saved = tuple(tensor.astype(tensor.dtype) for tensor in tensors)
+        self._saved = tuple(_held(tensor) for tensor in tensors)
 
     @property
     def saved_tensors(self) -> tuple[Tensor, ...]:

@@ -108,10 +108,15 @@ impl Op for Cast {
     }
 }
 
-/// `x` as another element type. Gradients flow between float types.
+/// `x` as another element type for an op that reads it: `x` itself where it is of that type. Gradients flow between float types.
 pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
     if x.dtype() == dtype {
         return Ok(x.clone());
     }
     Ok(Tensor::record(map::cast(x.array(), dtype)?, &[x], || Cast))
+}
+
+/// As [`cast`], for results that users hold.
+pub fn astype(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    if x.dtype() == dtype { Ok(unchanged(x)) } else { cast(x, dtype) }
 }

@@ -355,10 +355,16 @@ pub fn from_index<T: Element>(shape: Dims, f: impl Fn(usize) -> T + Sync) -> Res
     Ok(out)
 }
 
-/// The elements of `x` for writing: in place where nobody else can see it, otherwise in a copy that `x` becomes.
-pub fn writable<T: Element>(x: &mut Array) -> Result<&mut [T]> {
+/// Makes `x` an array that is written in place: itself where nobody else can see it, otherwise a copy.
+pub fn make_writable(x: &mut Array) -> Result<()> {
     if !(x.is_unique() && x.is_contiguous()) {
         *x = copy(x)?;
     }
+    Ok(())
+}
+
+/// The elements of `x` for writing, as [`make_writable`] leaves them.
+pub fn writable<T: Element>(x: &mut Array) -> Result<&mut [T]> {
+    make_writable(x)?;
     Ok(x.as_mut_slice().expect("unique and contiguous by now"))
 }

@@ -11,7 +11,7 @@ use super::reduce::{mean, sum};
 use super::shape::{squeeze, unsqueeze};
 use super::softmax::log_softmax;
 use super::take::{gather, take};
-use super::{softmax, unary};
+use super::unary;
 use crate::array::{Array, DType, Dims, Scalar, filled};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::{cast, contiguous};
@@ -132,7 +132,7 @@ pub fn cross_entropy(logits: &Tensor, target: &Tensor, weight: Option<&Tensor>, 
 
 /// The definition for int64 class numbers: `nll_loss(log_softmax(logits), target)`.
 pub fn composed(logits: &Tensor, target: &Tensor, weight: Option<&Tensor>, how: ClassLoss) -> Result<Tensor> {
-    from_log_probabilities(&softmax::composed(logits, 1)?, target, weight, how)
+    from_log_probabilities(&log_softmax(logits, 1)?, target, weight, how)
 }
 
 struct CrossEntropy<T> {

@@ -7,7 +7,7 @@ use crate::array::{Array, DType, Dims, MAX_DIMS, Slice};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::index as kernel;
 use crate::kernels::map;
-use crate::{Error, Result, bail, with_dtype};
+use crate::{Error, Result, bail};
 use smallvec::SmallVec;
 
 /// One entry of an index, as Python writes it.
@@ -215,13 +215,21 @@ fn flat_positions<'a>(arrays: impl Iterator<Item = &'a Tensor> + Clone, sizes: &
     Ok(Tensor::constant(flat))
 }
 
+/// `value` as it is written where there is room for `shape`: cast, without the axes of size 1 in front that the room lacks (NumPy),
+/// and broadcast.
+fn fitted(value: &Tensor, dtype: DType, shape: &Dims) -> Result<Tensor> {
+    let (lead, rest) = value.shape().split_at(value.ndim().saturating_sub(shape.len()));
+    let narrow = if !lead.is_empty() && lead.iter().all(|&n| n == 1) { shape::to_shape(value, Dims::new(rest)?)? } else { value.clone() };
+    linear::broadcast_to(&linear::cast(&narrow, dtype)?, shape)
+        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {shape}, got {}", value.shape())))
+}
+
 /// `x` with `value` (broadcast) at `index`: a new value, `x` itself does not change.
 pub fn set(x: &Tensor, index: &[Index], value: &Tensor) -> Result<Tensor> {
     // Number the elements, index the numbers, and write where they say.
     let numbers = Tensor::constant(map::from_index(*x.shape(), |i| i as i64)?);
     let at = get(&numbers, index)?;
-    let value = linear::broadcast_to(&linear::cast(value, x.dtype())?, at.shape())
-        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", at.shape(), value.shape())))?;
+    let value = fitted(value, x.dtype(), at.shape())?;
     let at = shape::reshape(&at, &[-1])?;
     let flat = index_put(&shape::reshape(x, &[-1])?, &at, &shape::reshape(&value, &[-1])?)?;
     shape::to_shape(&flat, *x.shape())
@@ -263,10 +271,9 @@ pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
         *base = set(&Tensor::constant(base.clone()), index, value)?.into_array();
         return Ok(());
     }
-    with_dtype!(base.dtype(), T => map::writable::<T>(base)?.len());
+    map::make_writable(base)?;
     let target = *get(&Tensor::constant(base.clone()), index)?.array().layout();
-    let value = linear::broadcast_to(&linear::cast(value, base.dtype())?, &target.shape)
-        .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {}, got {}", target.shape, value.shape())))?;
+    let value = fitted(value, base.dtype(), &target.shape)?;
     map::write(base, &target, value.array());
     Ok(())
 }

@@ -20,7 +20,7 @@ pub mod take;
 pub mod unary;
 pub mod value;
 
-pub use crate::autograd::linear::cast;
+pub use crate::autograd::linear::{astype, cast, unchanged};
 pub use batch_norm::{BatchNormConfig, Running, batch_norm};
 pub use binary::*;
 pub use checkpoint::checkpoint;

@@ -1,13 +1,12 @@
 //! Reductions along axes. `axes: None` means all; `keepdims` leaves them with size 1.
 
-use super::binary::{choose, constant, div, equal, mul, sub};
+use super::binary::{add, choose, clip, constant, div, equal, mul, sub};
 use super::shape::Axes;
 use super::{shape, unary};
-use crate::array::{Array, DType, Dims, MAX_DIMS, Scalar, normalize_axis};
+use crate::array::{Array, DType, Dims, Scalar, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::reduce as kernel;
 use crate::{Result, bail};
-use smallvec::SmallVec;
 
 /// `dy` with the reduced axes back in place as size 1: it then broadcasts to the input.
 fn restore(dy: &Tensor, from: &Dims, axes: &[usize]) -> Result<Tensor> {
@@ -201,10 +200,10 @@ pub fn all(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor>
     Ok(Tensor::constant(kernel::truth(x.array(), &axes, keepdims, true)?))
 }
 
-/// y = log Σeˣ; dx = dy · e^(x − y).
+/// y = log Σeˣ; dx = dy · e^(x − m) / Σe^(x − m) for the largest element m, since far from 0 x − y has lost its digits.
 struct LogSumExp {
     x: Array,
-    y: Array,
+    top: Array,
     axes: Axes,
 }
 impl Op for LogSumExp {
@@ -212,14 +211,22 @@ impl Op for LogSumExp {
         "logsumexp"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let (x, y) = (dx.input(0, &self.x), dx.output(&self.y));
+        let x = dx.input(0, &self.x);
         dx.give(0, || {
-            let y = restore(&y, x.shape(), &self.axes)?;
+            let parts = unary::exp(&sub(&x, &Tensor::constant(self.top.clone()))?)?;
+            let total = sum_axes(&parts, &self.axes, true)?;
             // Where all of a row is −∞ the weights are 0/0; they are zero, as in PyTorch and JAX. Those of +∞ are NaN.
-            let y = choose(&equal(&y, &constant(f64::NEG_INFINITY, &y)?)?, &constant(0.0, &y)?, &y)?;
-            mul(&restore(dy, x.shape(), &self.axes)?, &unary::exp(&sub(&x, &y)?)?)
+            let total = choose(&equal(&total, &constant(0.0, &total)?)?, &constant(1.0, &total)?, &total)?;
+            mul(&parts, &div(&restore(dy, x.shape(), &self.axes)?, &total)?)
         })
     }
+}
+
+/// The largest elements along axes, kept, off the tape; finite, so that x less them is no NaN.
+fn finite_top(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+    let most = if x.dtype() == DType::F32 { f32::MAX.into() } else { f64::MAX };
+    let top = Tensor::constant(kernel::max(x.array(), axes, true)?);
+    clip(&top, Some(Scalar::Float(-most)), Some(Scalar::Float(most)))
 }
 
 /// log Σeˣ along axes, without overflow.
@@ -229,14 +236,9 @@ pub fn logsumexp(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<T
     if axes.iter().any(|&a| x.shape()[a] == 0) {
         bail!(Value, "logsumexp: expected at least one element to reduce, got shape {}", x.shape());
     }
-    let y = crate::autograd::no_grad(|| {
-        let signed: SmallVec<[isize; MAX_DIMS]> = axes.iter().map(|&a| a as isize).collect();
-        let top = max(&x.detach(), Some(&signed), true)?;
-        let top = choose(&unary::isinf(&top)?, &constant(0.0, &top)?, &top)?;
-        let total = sum(&unary::exp(&sub(&x.detach(), &top)?)?, Some(&signed), true)?;
-        super::binary::add(&unary::log(&total)?, &top)
-    })?;
+    let top = finite_top(&x, &axes)?;
+    let total = sum_axes(&unary::exp(&sub(&x.detach(), &top)?)?, &axes, true)?;
+    let y = add(&unary::log(&total)?, &top)?;
     let y = y.array().reshape_view(kernel::reduced_shape(x.shape(), &axes, keepdims)).expect("a fresh result is contiguous");
-    let kept = y.clone();
-    Ok(Tensor::record(y, &[&x], || LogSumExp { x: x.array().clone(), y: kept, axes }))
+    Ok(Tensor::record(y, &[&x], || LogSumExp { x: x.array().clone(), top: top.into_array(), axes }))
 }

@@ -278,6 +278,14 @@ pub fn stack(xs: &[Tensor], axis: isize) -> Result<Tensor> {
     concatenate(&widened, at)
 }
 
+/// The sizes of consecutive parts of `each` out of `n`; the last may be smaller. Nothing is one part of nothing.
+pub fn even_sizes(n: usize, each: usize) -> Result<Vec<usize>> {
+    let (all, step) = (n.max(1), if each == 0 { n.max(1) } else { each });
+    let mut sizes = room(all.div_ceil(step))?;
+    sizes.extend((0..all).step_by(step).map(|start| each.min(n - start)));
+    Ok(sizes)
+}
+
 /// Consecutive parts of the given sizes along one axis.
 pub fn split(x: &Tensor, sizes: &[usize], axis: isize) -> Result<Vec<Tensor>> {
     let axis = normalize_axis(axis, x.ndim(), "split")?;

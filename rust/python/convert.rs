@@ -1,19 +1,35 @@
 //! From Python objects to core values and back.
 
+use super::error::is_refusal;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::ops::{self, Index};
 use crate::{Tensor, with_dtype};
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyEllipsis, PyFloat, PyInt, PyList, PyModule, PySequence, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyEllipsis, PyFloat, PyInt, PyList, PyModule, PySlice, PyString, PyTuple};
 
 /// NumPy, imported once.
 pub fn numpy(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static NUMPY: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     NUMPY.get_or_try_init(py, || PyModule::import(py, "numpy").map(Bound::unbind)).map(|m| m.bind(py))
+}
+
+/// What Python shows of an object. Rust's own display of objects drops what the handler of a signal raises meanwhile.
+pub fn text(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(object.str()?.to_string_lossy().into_owned())
+}
+
+/// As [`text`], in the form for developers.
+pub fn repr(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(object.repr()?.to_string_lossy().into_owned())
+}
+
+/// The name of an object's type.
+pub fn kind(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(object.get_type().name()?.to_string_lossy().into_owned())
 }
 
 /// `None` and `"cpu"` are the devices there are.
@@ -22,7 +38,7 @@ pub fn check_device(device: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         None => Ok(()),
         Some(d) if d.is_none() => Ok(()),
         Some(d) if d.str()?.to_str()? == "cpu" => Ok(()),
-        Some(d) => Err(PyValueError::new_err(format!("device: expected None or \"cpu\" (treadle runs on the CPU), got {}", d.repr()?))),
+        Some(d) => Err(PyValueError::new_err(format!("device: expected None or \"cpu\" (treadle runs on the CPU), got {}", repr(d)?))),
     }
 }
 
@@ -32,8 +48,10 @@ pub fn scalar(object: &Bound<'_, PyAny>) -> PyResult<Option<Scalar>> {
         return Ok(Some(Scalar::Float(object.extract()?)));
     }
     if object.is_exact_instance_of::<PyInt>() {
-        let value = object.extract::<i64>();
-        return value.map(|i| Some(Scalar::Int(i))).map_err(|_| PyValueError::new_err(format!("scalar: expected an integer that fits int64, got {object}")));
+        return match object.extract() {
+            Ok(i) => Ok(Some(Scalar::Int(i))),
+            Err(_) => Err(PyValueError::new_err(format!("scalar: expected an integer that fits int64, got {}", text(object)?))),
+        };
     }
     Ok(object.is_exact_instance_of::<PyBool>().then(|| Scalar::Bool(object.is_truthy().unwrap_or(false))))
 }
@@ -45,9 +63,11 @@ pub fn number(object: &Bound<'_, PyAny>, op: &str) -> PyResult<(Scalar, DType)> 
     }
     match tensor_like(object, None) {
         Ok(t) if t.ndim() == 0 => Ok((t.item_exact()?, t.dtype())),
+        Err(error) if !is_refusal(object.py(), &error) => Err(error),
         _ => match object.extract() {
             Ok(x) => Ok((Scalar::Float(x), DType::F32)),
-            Err(_) => Err(PyTypeError::new_err(format!("{op}: expected a number, got {}", object.get_type()))),
+            Err(error) if !is_refusal(object.py(), &error) => Err(error),
+            Err(_) => Err(PyTypeError::new_err(format!("{op}: expected a number, got {}", text(&object.get_type())?))),
         },
     }
 }
@@ -86,7 +106,7 @@ fn from_ndarray(array: &Bound<'_, PyAny>) -> PyResult<Array> {
         ('i', _) | ('u', 2 | 4) => DType::I64,
         ('b', _) => DType::Bool,
         _ => {
-            return Err(PyTypeError::new_err(format!("tensor: expected an array of floats, integers or bools, got dtype {np_type}")));
+            return Err(PyTypeError::new_err(format!("tensor: expected an array of floats, integers or bools, got dtype {}", text(&np_type)?)));
         }
     };
     let shape: Vec<usize> = array.getattr("shape")?.extract()?;
@@ -116,6 +136,12 @@ fn check_range(numbers: &Array, dtype: DType) -> PyResult<()> {
     outside.map_or(Ok(()), |x| Err(PyValueError::new_err(format!("tensor: expected numbers that fit {dtype}, got {}", x.as_f64()))))
 }
 
+/// Whether the object is an array or a number of NumPy's.
+pub fn is_of_numpy(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let np = numpy(object.py())?;
+    Ok(object.is_instance(&np.getattr("ndarray")?)? || object.is_instance(&np.getattr("generic")?)?)
+}
+
 /// Any array-like as a tensor: tensors as they are, arrays copied, Python floats (also in lists) as float32.
 pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult<Tensor> {
     if let Ok(t) = object.cast::<PyTensor>() {
@@ -128,31 +154,29 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
     if let Some(s) = scalar(object)? {
         return Ok(Tensor::constant(Array::full(&[], s, wanted.unwrap_or(natural(s)))?));
     }
-    let np = numpy(object.py())?;
-    let is_array = object.is_instance(&np.getattr("ndarray")?)? || object.is_instance(&np.getattr("generic")?)?;
+    let py = object.py();
     if object.is_instance_of::<PyString>() || object.is_none() {
-        return Err(PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list, got {}", object.get_type().name()?)));
+        return Err(PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list, got {}", kind(object)?)));
     }
-    let made = np.call_method1("asarray", (object,)).map_err(|error| {
-        if error.is_instance_of::<PyValueError>(object.py()) {
-            PyValueError::new_err(format!("tensor: expected a regular nested list, got {error}"))
-        } else {
-            error
+    let made = match numpy(py)?.call_method1("asarray", (object,)) {
+        Err(error) if error.is_instance_of::<PyValueError>(py) => {
+            let why = text(error.value(py))?;
+            return Err(PyValueError::new_err(format!("tensor: expected a regular nested list, got ValueError: {why}")));
         }
-    })?;
-    let array = from_ndarray(&made).map_err(|error| {
-        if is_array || !error.is_instance_of::<PyTypeError>(object.py()) {
-            error
-        } else {
-            let dtype = made.getattr("dtype").map_or_else(|_| String::new(), |dtype| format!(" that NumPy takes for {dtype}"));
-            let name = object.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
-            PyTypeError::new_err(format!(
-                "tensor: expected a Tensor, array, number, nested list or table of numbers, got {name}{dtype}; turn other values into numbers first"
-            ))
+        made => made?,
+    };
+    let array = match from_ndarray(&made) {
+        Err(error) if error.is_instance_of::<PyTypeError>(py) && !is_of_numpy(object)? => {
+            let (kind, dtype) = (kind(object)?, text(&made.getattr("dtype")?)?);
+            return Err(PyTypeError::new_err(format!(
+                "tensor: expected a Tensor, array, number, nested list or table of numbers, got {kind} that NumPy takes for {dtype}; \
+                 turn other values into numbers first"
+            )));
         }
-    })?;
-    let from_lists = object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>();
-    let holds_arrays = from_lists && object.try_iter()?.next().is_some_and(|first| first.is_ok_and(|f| f.hasattr("dtype").unwrap_or(false)));
+        array => array?,
+    };
+    let from_lists = is_list(object);
+    let holds_arrays = from_lists && object.try_iter()?.next().transpose()?.map_or(Ok(false), |first| first.hasattr("dtype"))?;
     let python = from_lists && !holds_arrays;
     if let (true, Some(dtype)) = (python, wanted) {
         check_range(&array, dtype)?;
@@ -163,10 +187,10 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
 
 /// The cell of a Tensor; arrays are refused, so that nothing is silently left off the tape.
 pub fn cell<'a>(object: &'a Bound<'_, PyAny>, op: &str) -> PyResult<&'a PyTensor> {
-    object.cast::<PyTensor>().map(Bound::get).map_err(|_| {
-        let kind = object.get_type().name().map(|n| n.to_string()).unwrap_or_default();
-        PyTypeError::new_err(format!("{op}: expected a Tensor, got {kind}; wrap it with treadle.tensor(...)"))
-    })
+    match object.cast::<PyTensor>() {
+        Ok(cell) => Ok(cell.get()),
+        Err(_) => Err(PyTypeError::new_err(format!("{op}: expected a Tensor, got {}; wrap it with treadle.tensor(...)", kind(object)?))),
+    }
 }
 
 /// What is in the cell of a Tensor; as [`cell`].
@@ -193,24 +217,35 @@ pub fn signed_shape_of(sizes: &Bound<'_, PyTuple>) -> PyResult<Vec<isize>> {
     let one = sizes.len() == 1 && !sizes.get_item(0)?.is_instance_of::<PyInt>();
     if one {
         let only = sizes.get_item(0)?;
-        if only.cast::<PySequence>().is_ok() && !only.is_instance_of::<PyString>() {
+        if is_sequence(&only)? && !only.is_instance_of::<PyString>() {
             return integers(&only, "shape");
         }
     }
     integers(sizes.as_any(), "shape")
 }
 
-fn integers(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<isize>> {
+/// Whether the object is a list or tuple.
+pub fn is_list(object: &Bound<'_, PyAny>) -> bool {
+    object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>()
+}
+
+fn is_sequence(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(is_list(object) || object.is_instance(&object.py().import("collections.abc")?.getattr("Sequence")?)?)
+}
+
+pub fn integers(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<isize>> {
     object.try_iter()?.map(|item| integer(&item?, what)).collect()
 }
 
 pub fn integer(object: &Bound<'_, PyAny>, what: &str) -> PyResult<isize> {
-    object.extract::<isize>().map_err(|e| {
-        if e.is_instance_of::<PyOverflowError>(object.py()) {
-            PyValueError::new_err(format!("{what}: expected integers that fit 64 bits, got {object}"))
+    object.extract().or_else(|error: PyErr| {
+        Err(if error.is_instance_of::<PyTypeError>(object.py()) {
+            PyTypeError::new_err(format!("{what}: expected integers, got {}", text(&object.get_type())?))
+        } else if error.is_instance_of::<PyOverflowError>(object.py()) {
+            PyValueError::new_err(format!("{what}: expected integers that fit 64 bits, got {}", text(object)?))
         } else {
-            PyTypeError::new_err(format!("{what}: expected integers, got {}", object.get_type()))
-        }
+            error
+        })
     })
 }
 
@@ -234,7 +269,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Axes {
     type Error = PyErr;
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         let object: &Bound<'py, PyAny> = &object;
-        if object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>() {
+        if is_list(object) {
             return integers(object, "axis").map(Axes);
         }
         integer(object, "axis").map(|axis| Axes(vec![axis]))
@@ -277,16 +312,16 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
     {
         return Ok(Index::Int(i));
     }
-    let t = tensor_like(object, None).map_err(|error| {
-        if error.is_instance_of::<PyMemoryError>(object.py()) {
-            return error;
+    let t = match tensor_like(object, None) {
+        Err(error) if is_refusal(object.py(), &error) => {
+            let got = match object.getattr_opt("dtype")? {
+                Some(dtype) => format!("an array of bools or of integers that fit 64 bits with their sign, got dtype {}", text(&dtype)?),
+                None => format!("integers, slices, None, ... or arrays, got {}", text(&object.get_type())?),
+            };
+            return Err(PyIndexError::new_err(format!("index: expected {got}")));
         }
-        let message = match object.getattr("dtype") {
-            Ok(dtype) => format!("index: expected an array of bools or of integers that fit 64 bits with their sign, got dtype {dtype}"),
-            Err(_) => format!("index: expected integers, slices, None, ... or arrays, got {}", object.get_type()),
-        };
-        PyIndexError::new_err(message)
-    })?;
+        made => made?,
+    };
     if t.size() == 0 && t.dtype() == DType::F32 {
         return Ok(Index::Array(ops::cast(&t, DType::I64)?));
     }
@@ -304,10 +339,10 @@ fn integer_index(object: &Bound<'_, PyAny>) -> PyResult<Option<isize>> {
     match object.extract::<isize>() {
         Ok(i) => Ok(Some(i)),
         Err(e) if e.is_instance_of::<PyOverflowError>(object.py()) => {
-            let message = format!("index: expected an index that fits 64 bits, got {}", object.str()?);
-            Err(PyIndexError::new_err(message))
+            Err(PyIndexError::new_err(format!("index: expected an index that fits 64 bits, got {}", text(object)?)))
         }
-        Err(_) => Ok(None),
+        Err(e) if is_refusal(object.py(), &e) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Element types as Python objects.
 
+use super::convert::{repr, text};
 use crate::array::DType;
-use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -38,12 +38,10 @@ impl PyDType {
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
         PyString::new(py, self.0.name()).hash()
     }
-    fn __richcmp__(&self, other: &Bound<'_, PyAny>, op: CompareOp) -> Option<bool> {
-        let same = dtype(other).map(|d| d == self.0).unwrap_or(false);
-        match op {
-            CompareOp::Eq => Some(same),
-            CompareOp::Ne => Some(!same),
-            _ => None,
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match dtype(other) {
+            Err(error) if error.is_instance_of::<PyTypeError>(other.py()) => Ok(false),
+            named => Ok(named? == self.0),
         }
     }
     /// The name of a global of treadle, so that copies are the same object.
@@ -63,17 +61,17 @@ pub fn dtype(object: &Bound<'_, PyAny>) -> PyResult<DType> {
         return Ok(d.get().0);
     }
     let name = if let Ok(name) = object.cast::<PyString>() {
-        name.to_string()
+        name.to_string_lossy().into_owned()
     } else if let Ok(class) = object.cast::<PyType>() {
-        match class.name()?.to_string().as_str() {
+        match &*class.name()?.to_string_lossy() {
             "float" => "float32".into(),
             "int" => "int64".into(),
             other => other.trim_end_matches('_').to_string(),
         }
     } else {
-        match object.getattr("name").and_then(|n| n.extract::<String>()) {
-            Ok(name) => name,
-            Err(_) => object.repr()?.to_string(),
+        match object.getattr_opt("name")? {
+            Some(name) if name.is_instance_of::<PyString>() => text(&name)?,
+            _ => repr(object)?,
         }
     };
     DType::from_name(&name).ok_or_else(|| PyTypeError::new_err(format!("dtype: expected float32, float64, int64, uint8 or bool, got {name}")))

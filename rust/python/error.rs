@@ -5,7 +5,7 @@ use crate::autograd::anomaly;
 use crate::autograd::mode::Mode;
 use crate::error::Foreign;
 use crate::kernels::{fork, interrupt};
-use pyo3::exceptions::{PyFloatingPointError, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyFloatingPointError, PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +29,12 @@ impl From<Error> for PyErr {
     }
 }
 
+/// Whether Python refuses an object with this error, for its kind or its value. Any other, such as what the handler of a signal
+/// raised meanwhile, is the caller's and must not be taken for an answer.
+pub fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyOverflowError>(py)
+}
+
 /// Work of fewer elements than this is over in about ten microseconds and keeps the GIL.
 pub const LONG: usize = 1 << 15;
 
@@ -38,7 +44,7 @@ pub fn run<R: Send>(py: Python<'_>, elements: usize, work: impl FnOnce() -> crat
     if elements < LONG {
         return run_short(work);
     }
-    let main = is_main_thread(py);
+    let main = is_main_thread(py)?;
     py.detach(|| if main { interruptible(work) } else { run_short(work) })
 }
 
@@ -57,20 +63,16 @@ thread_local! {
 }
 
 /// Whether this is the thread that handlers of signals run on.
-fn is_main_thread(py: Python<'_>) -> bool {
-    let ask = || -> PyResult<bool> {
-        let threading = py.import("threading")?;
-        threading.call_method0("main_thread")?.getattr("ident")?.eq(threading.call_method0("get_ident")?)
-    };
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     let process = fork::generation();
-    let known = MAIN.get().filter(|known| known.0 == process);
-    known
-        .unwrap_or_else(|| {
-            let asked = (process, ask().unwrap_or(false));
-            MAIN.set(Some(asked));
-            asked
-        })
-        .1
+    if let Some((_, known)) = MAIN.get().filter(|known| known.0 == process) {
+        return Ok(known);
+    }
+    // What is asked runs code of Python, and with it the handlers of signals that came before.
+    let threading = py.import("threading")?;
+    let asked = threading.call_method0("main_thread")?.getattr("ident")?.eq(threading.call_method0("get_ident")?)?;
+    MAIN.set(Some((process, asked)));
+    Ok(asked)
 }
 
 /// Runs the handlers of signals that came, and says whether one of them raised.

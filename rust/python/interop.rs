@@ -1,6 +1,6 @@
 //! Tensors on their way to Python, NumPy and other libraries, and in their memory: values, printing, copying, pickling.
 
-use super::convert::{element, numpy, to_numpy};
+use super::convert::{element, kind, numpy, to_numpy};
 use super::tensor::PyTensor;
 use crate::Tensor;
 use crate::array::{Array, DType, Scalar};
@@ -17,7 +17,7 @@ type Arguments = (Py<PyAny>, &'static str, bool);
 pub fn shared(array: &Bound<'_, PyAny>) -> PyResult<Option<PyTensor>> {
     let np = numpy(array.py())?;
     if !array.is_instance(&np.getattr("ndarray")?)? {
-        return Err(PyTypeError::new_err(format!("shared: expected an array of NumPy, got {}", array.get_type().name()?)));
+        return Err(PyTypeError::new_err(format!("shared: expected an array of NumPy, got {}", kind(array)?)));
     }
     let interface = array.getattr("__array_interface__")?;
     let dtype = match interface.get_item("typestr")?.extract::<String>()?.as_str() {
@@ -103,7 +103,7 @@ impl PyTensor {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let py = slf.py();
         let t = slf.get().tensor();
-        let class = slf.get_type().name()?.to_string();
+        let class = kind(slf)?;
         let name = if class == "Tensor" { "tensor".to_string() } else { class };
         let options = PyDict::new(py);
         options.set_item("separator", ", ")?;
@@ -172,8 +172,10 @@ impl PyTensor {
         let array = to_numpy(slf.py(), t.array())?.call_method0("copy")?;
         Ok((slf.get_type(), (array.unbind(), t.dtype().name(), t.requires_grad())))
     }
-    fn __copy__(&self) -> PyTensor {
-        PyTensor::new(self.tensor())
+    /// A leaf is copied to a leaf of its own, as by a deep copy; the result of a recorded operation stays on its graph.
+    fn __copy__(&self) -> PyResult<PyTensor> {
+        let t = self.tensor();
+        Ok(PyTensor::new(if t.op_name().is_none() && t.requires_grad() { t.requiring_grad()? } else { t }))
     }
     /// RuntimeError for the result of a recorded operation, which a copy would silently take off its graph.
     fn __deepcopy__<'py>(slf: &Bound<'py, Self>, memo: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {

@@ -169,7 +169,7 @@ impl PyTensor {
         if x.dtype() == DType::Bool {
             return Err(pyo3::exceptions::PyTypeError::new_err("pos: expected numbers, got bool; a mask has no sign"));
         }
-        Ok(PyTensor::new(x))
+        Ok(PyTensor::new(ops::unchanged(&x)))
     }
     fn __abs__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, ops::abs)

@@ -2,7 +2,8 @@
 //!
 //! Invariant: a Python number has a kind but no width, so it becomes a tensor only beside the type of the other operand.
 
-use super::convert::{natural, scalar, tensor_like};
+use super::convert::{is_of_numpy, natural, scalar, tensor_like};
+use super::error::is_refusal;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Scalar};
 use crate::{Tensor, ops};
@@ -68,9 +69,13 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Other {
             Ok(Some(s)) => Ok(Other::Scalar(s)),
             Ok(None) => match tensor_like(object, None) {
                 Ok(t) => Ok(Other::Tensor(t)),
-                Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(error),
+                Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => match is_of_numpy(object) {
+                    Ok(false) => Err(error),
+                    asked => Ok(Other::Wrong(asked.err().unwrap_or(error))),
+                },
                 Err(error) => Ok(Other::Wrong(error)),
             },
+            Err(error) if !is_refusal(object.py(), &error) => Ok(Other::Wrong(error)),
             Err(_) => {
                 let infinite = if object.lt(0)? { f64::NEG_INFINITY } else { f64::INFINITY };
                 Ok(Other::Beyond(object.extract().unwrap_or(infinite)))

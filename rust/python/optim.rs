@@ -1,12 +1,14 @@
 //! Optimizer steps: one call over all parameters of all groups, so that no signal comes between. Groups are the optimizers' own
 //! dicts, read by the names they have there.
 //!
-//! Invariant: every parameter, gradient and state is checked before the first one changes. States live in lists that run
+//! Invariant: before the first one changes every parameter, gradient and state is checked and lies so that it can be written or read
+//! in place, since a copy may find no memory. States live in lists that run
 //! parallel to the parameters; where one is None it starts at zero and is put into the list.
 
 use super::error::{run, run_short};
 use super::tensor::{Guards, PyTensor};
 use crate::array::Array;
+use crate::kernels::map::{contiguous, make_writable};
 use crate::optim::{self, Adam, RmsProp, Sgd};
 use crate::{Result, Tensor, kernels};
 use pyo3::exceptions::PyValueError;
@@ -50,10 +52,32 @@ fn gradient(param: &Bound<'_, PyTensor>) -> Option<Array> {
     param.get().lock().grad().map(Tensor::into_array)
 }
 
+/// What was replaced under locks and is dropped after them, as in `Ready::update`.
+type Before = SmallVec<[Array; 4]>;
+
+/// Whether a parameter has a gradient, which is checked and made dense.
+fn has_gradient(op: &str, param: &Tensor, before: &mut Before) -> Result<bool> {
+    let mut held = param.edge().grad();
+    let Some(Some(gradient)) = held.as_deref_mut() else { return Ok(false) };
+    optim::check_state(op, param.array(), &[("gradient", gradient.array())])?;
+    if !gradient.array().is_contiguous() {
+        let dense = contiguous(gradient.array())?;
+        before.push(std::mem::replace(gradient.array_mut(), dense));
+    }
+    Ok(true)
+}
+
+/// Makes an array one that is written in place, and answers what is to be dropped after the locks.
+fn owned(array: &mut Array) -> Result<Option<Array>> {
+    let before = array.if_shared();
+    make_writable(array)?;
+    Ok(before)
+}
+
 /// States that were made for a step, with the lists and places they are for.
 type Made<'py> = Vec<(Bound<'py, PyList>, usize, Bound<'py, PyTensor>)>;
 
-/// The parameters that have a gradient, checked together with their states; new states are put into `made`.
+/// The parameters that have a gradient, checked and made ready together with their states; new states are put into `made`.
 fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Slot<'_, 'py>], made: &mut Made<'py>) -> PyResult<Vec<Ready<'py>>> {
     let n = params.len()?;
     for Slot(_, list) in slots {
@@ -64,10 +88,10 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
     let mut found = Vec::with_capacity(n);
     for (at, param) in params.try_iter()?.enumerate() {
         let param = param?.cast_into::<PyTensor>()?;
-        let held = param.get().lock();
-        match held.edge().grad().as_deref() {
-            Some(Some(gradient)) => optim::check_state(op, held.array(), &[("gradient", gradient.array())])?,
-            _ => continue,
+        let mut before = Before::new();
+        let mut held = param.get().lock();
+        if !has_gradient(op, &held, &mut before)? {
+            continue;
         }
         let (mut states, mut first) = (SmallVec::new(), false);
         for (k, Slot(what, list)) in slots.iter().enumerate() {
@@ -80,10 +104,14 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
                 first |= k == 0;
             } else {
                 let state = item.cast_into::<PyTensor>()?;
-                optim::check_state(op, held.array(), &[(what, state.get().lock().array())])?;
+                let mut value = state.get().lock();
+                optim::check_state(op, held.array(), &[(what, value.array())])?;
+                before.extend(owned(value.array_mut())?);
+                drop(value);
                 states.push(state);
             }
         }
+        before.extend(owned(held.array_mut())?);
         drop(held);
         found.push(Ready { at, param, states, first });
     }
@@ -257,18 +285,20 @@ fn all_finite(py: Python<'_>, tensors: Params<'_>) -> PyResult<bool> {
     Ok(true)
 }
 
-/// Takes every gradient out, changes it in place, and puts it back.
+/// Changes every gradient in place, or none if there is no memory.
 fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -> PyResult<()> {
-    for p in params {
-        // As in `Ready::update`.
-        let _before;
-        let cell = p.get().lock();
-        if let Some(Some(grad)) = cell.edge().grad().as_deref_mut() {
-            _before = grad.array().if_shared();
-            run_short(|| f(grad.array_mut()))?;
-        }
-    }
-    Ok(())
+    let each = |f: &dyn Fn(&mut Array) -> Result<Option<Array>>| {
+        params.iter().try_for_each(|p| {
+            let _before;
+            let cell = p.get().lock();
+            if let Some(Some(grad)) = cell.edge().grad().as_deref_mut() {
+                _before = run_short(|| f(grad.array_mut()))?;
+            }
+            Ok(())
+        })
+    };
+    each(&owned)?;
+    each(&|grad| f(grad).map(|()| None))
 }
 
 /// Scales all gradients together so that their total norm is at most `max_norm`; returns the norm before.

@@ -1,8 +1,8 @@
 //! Random tensors, and the generators they are drawn from.
 
-use super::convert::{check_device, one_shape_of, only_tensor, shape_of};
+use super::convert::{check_device, one_shape_of, only_tensor, repr, shape_of};
 use super::dtype::optional_dtype;
-use super::error::{run_short, run_whole};
+use super::error::{is_refusal, run_short, run_whole};
 use super::functions::{Object, finish};
 use super::tensor::PyTensor;
 use crate::array::{DType, Dims};
@@ -40,7 +40,7 @@ impl PyGenerator {
 }
 
 fn refused(expected: &str, got: &Bound<'_, PyAny>) -> PyErr {
-    PyValueError::new_err(format!("{expected}, got {}", got.repr().map_or("?".into(), |r| r.to_string())))
+    repr(got).map_or_else(|error| error, |got| PyValueError::new_err(format!("{expected}, got {got}")))
 }
 
 /// What `object` was extracted as; integers too large for it are a ValueError.
@@ -49,7 +49,7 @@ fn in_range<T>(object: &Bound<'_, PyAny>, expected: &str, extracted: PyResult<T>
 }
 
 fn checked_seed(seed: &Bound<'_, PyAny>) -> PyResult<u64> {
-    seed.extract().map_err(|_| refused("generator: expected a seed in [0, 2**64)", seed))
+    seed.extract().map_err(|e| if is_refusal(seed.py(), &e) { refused("generator: expected a seed in [0, 2**64)", seed) } else { e })
 }
 
 #[pymethods]
@@ -266,14 +266,14 @@ fn randperm(py: Python<'_>, n: &Bound<'_, PyAny>, generator: Given<'_, '_>) -> P
     Wanted::new(&[n], None, false, None)?.draw(py, generator, DType::I64, move |g, _, _| g.permutation(n))
 }
 
-/// Zeroes elements with probability p and scales the others by 1 / (1 - p); the tensor itself when not training.
+/// Zeroes elements with probability p and scales the others by 1 / (1 - p); the same values when not training.
 #[pyfunction]
 #[pyo3(signature = (x, p=0.5, training=true, generator=None))]
 fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generator: Given<'_, '_>) -> PyResult<PyTensor> {
     let x = only_tensor(x, "dropout")?;
     check_probability("dropout", p)?;
     if !training || p == 0.0 {
-        return Ok(PyTensor::new(x));
+        return Ok(PyTensor::new(ops::unchanged(&x)));
     }
     let generator = given_or_default(py, generator)?;
     let mut start = run_short(|| {

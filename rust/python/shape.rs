@@ -29,23 +29,23 @@ impl PyTensor {
     /// The same values as another element type.
     fn astype(&self, py: Python<'_>, dtype: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
         let dtype = super::dtype::dtype(dtype)?;
-        apply(py, self, |x| ops::cast(x, dtype))
+        apply(py, self, |x| ops::astype(x, dtype))
     }
     /// As float32.
     fn float(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::F32))
+        apply(py, self, |x| ops::astype(x, DType::F32))
     }
     /// As float64.
     fn double(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::F64))
+        apply(py, self, |x| ops::astype(x, DType::F64))
     }
     /// As int64; fractions are cut off.
     fn long(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::I64))
+        apply(py, self, |x| ops::astype(x, DType::I64))
     }
     /// Whether each element is not zero.
     fn bool(&self, py: Python<'_>) -> PyResult<PyTensor> {
-        apply(py, self, |x| ops::cast(x, DType::Bool))
+        apply(py, self, |x| ops::astype(x, DType::Bool))
     }
 
     // Indexing -----------------------------------------------------------
@@ -159,16 +159,14 @@ shared_methods! {
         apply_view(self, |x| ops::flip(x, axis.as_ref().map(|a| &a.0[..])))
     }
     /// Consecutive parts along an axis: a size for all of them (the last may be smaller), or a list of sizes.
-    fn split(sizes, axis=0) |self, _py, sizes: Axes, axis: isize| -> Vec<PyTensor> {
+    fn split(sizes, axis=0) |self, _py, sizes: &Bound<'_, PyAny>, axis: isize| -> Vec<PyTensor> {
         let t = self.tensor();
         let n = t.shape()[normalize_axis(axis, t.ndim(), "split")?];
-        let mut sizes: Vec<usize> = sizes.0.iter().map(|&s| convert::size(s, "split")).collect::<PyResult<_>>()?;
-        if let [each] = sizes[..]
-            && each > 0
-        {
-            sizes = room(n.div_ceil(each))?;
-            sizes.extend((0..n).step_by(each).map(|start| each.min(n - start)));
-        }
+        let sizes = if convert::is_list(sizes) {
+            convert::integers(sizes, "split")?.into_iter().map(|s| convert::size(s, "split")).collect::<PyResult<_>>()?
+        } else {
+            ops::even_sizes(n, convert::size(convert::integer(sizes, "split")?, "split")?)?
+        };
         let mut parts = room(sizes.len())?;
         parts.extend(run_short(|| ops::split(&t, &sizes, axis))?.into_iter().map(PyTensor::new));
         Ok(parts)

@@ -41,6 +41,12 @@ fn _custom(py: Python<'_>, value: Bound<'_, PyAny>, inputs: Vec<Bound<'_, PyAny>
     run(py, 0, move || Ok(ops::custom(&value, &inputs, keep, Arc::new(call)))).map(PyTensor::new)
 }
 
+/// The value of a tensor as it is now, at the same place on the tape, in a cell that nobody else can change.
+#[pyfunction]
+fn _held(tensor: &Bound<'_, PyTensor>) -> PyTensor {
+    PyTensor::new(tensor.get().tensor())
+}
+
 /// Whether operations are recorded on this thread.
 #[pyfunction]
 fn is_grad_enabled() -> bool {
@@ -92,6 +98,6 @@ fn _call_layer<'py>(module: Py<PyAny>, forward: &Bound<'py, PyAny>, args: &Bound
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    add_all!(m, _checkpoint, _custom, is_grad_enabled, _set_grad_enabled, _is_recomputing, _set_watching, _set_label, _call_layer);
+    add_all!(m, _checkpoint, _custom, _held, is_grad_enabled, _set_grad_enabled, _is_recomputing, _set_watching, _set_label, _call_layer);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -45,6 +46,11 @@ def test_the_deviation_of_a_constant_has_no_slope() -> None:
         lambda x: x.flatten(),
         lambda x: x.squeeze(),
         lambda x: x.view(-1),
+        lambda x: x.float(),
+        lambda x: x.astype("float32"),
+        lambda x: +x,
+        lambda x: functional.dropout(x, 0.5, training=False),
+        lambda x: functional.dropout(x, 0.0),
     ],
 )
 def test_what_an_operation_leaves_as_it_is_is_its_result_all_the_same(
@@ -62,6 +68,18 @@ def test_what_an_operation_leaves_as_it_is_is_its_result_all_the_same(
     x.requires_grad_(False)
     unchanged(x).requires_grad_()
     assert not x.requires_grad
+
+
+def test_a_copy_of_a_leaf_is_another_leaf() -> None:
+    x = treadle.ones(3, requires_grad=True)
+    y = copy.copy(x)
+    assert y.is_leaf
+    y.sum().backward()
+    assert x.grad is None
+    y.requires_grad_(False)
+    assert x.requires_grad
+    assert not copy.copy(y).requires_grad
+    assert copy.copy(x * 2).grad_fn == "mul"
 
 
 def test_huber_at_an_infinite_error() -> None:
@@ -109,6 +127,23 @@ def test_gradients_far_from_zero(name: str, create_graph: bool) -> None:
 
     for got, wanted in zip(gradients("float32"), gradients("float64"), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+CLASSES: dict[str, Callable[[treadle.Tensor], treadle.Tensor]] = {
+    "cross-entropy": lambda x: functional.cross_entropy(x, treadle.zeros(len(x), dtype="int64"), label_smoothing=0.1),
+    "logsumexp": lambda x: x.logsumexp(1).sum(),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("start", [1e3, 1e6, 3e38])
+def test_gradients_of_scores_far_from_zero(name: str, create_graph: bool, start: float) -> None:
+    scores = np.float32(np.random.default_rng(1).integers(0, 4, (16, 5))) + np.float32(start)
+    got, wanted = (treadle.tensor(scores.astype(dtype), requires_grad=True) for dtype in ("float32", "float64"))
+    first, second = (treadle.grad(CLASSES[name](x), x, create_graph=create_graph)[0].detach().numpy() for x in (got, wanted))
+    np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(second.sum(), 16 if name == "logsumexp" else 0, atol=1e-7)
 
 
 @pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32"), ("float64", "int64")])

@@ -1,19 +1,25 @@
-"""Ctrl-C inside one long operation: it ends the operation, and nothing but its result is lost.
+"""Ctrl-C inside one long operation: it ends the operation, and nothing but its result is lost. Just before a call it is raised by it.
 
-Each operation here would take many minutes, so to end at all is to have been interrupted.
+Each long operation here would take many minutes, so to end at all is to have been interrupted.
 """
 
 from __future__ import annotations
 
+import ctypes
+import operator
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 
+import treadle
 from treadle import autograd, is_grad_enabled, nn, no_grad, ones, set_grad_enabled
 from treadle.nn import mode
 from treadle.training import predict
@@ -114,6 +120,59 @@ assert set(results) == {300 * 400 * 300.0, 399_999 * 200_000}, set(results)
 check()
 """
     run(HEAD + code, "2", "inside")
+
+
+def test_ctrl_c_before_the_first_long_operation_is_not_lost() -> None:
+    code = """
+import ctypes, functools, operator
+ctrl_c = functools.partial(getattr(ctypes.CDLL(None), "raise"), signal.SIGINT)
+try:
+    list(map(operator.call, [ctrl_c, one.broadcast_to(300, 300).exp]))
+except KeyboardInterrupt:
+    pass
+else:
+    raise SystemExit("expected to be interrupted, ran to the end")
+interrupted(lambda: one.broadcast_to(10**7, 10**7).sum())
+"""
+    run(HEAD + code, "1", "inside")
+
+
+X, WHOLE = treadle.ones(3, 4), treadle.zeros(3, dtype="int64")
+#: Calls that answer something even if what they ask Python for fails.
+CALLS: dict[str, Callable[[], Any]] = {
+    "dtype == name": partial(operator.eq, WHOLE.dtype, "int64"),
+    "dtype != name": partial(operator.ne, WHOLE.dtype, "int64"),
+    "dtype == dtype of NumPy": partial(operator.eq, WHOLE.dtype, np.dtype("int64")),
+    "dtype by name": partial(treadle.zeros, 2, dtype="float32"),
+    "dtype by class": partial(treadle.zeros, 2, dtype=np.float32),
+    "astype": partial(X.astype, "float64"),
+    "device": partial(treadle.zeros, 2, device="cpu"),
+    "== None": partial(operator.eq, X, None),
+    "== text": partial(operator.eq, X, "a"),
+    "== object": partial(operator.eq, X, object()),
+    "beyond int64": partial(operator.eq, X, 2**70),
+    "array": partial(operator.add, WHOLE, np.ones(3)),
+    "reshape by NumPy's number": partial(X.reshape, np.int64(12)),
+    "reshape by a range": partial(X.reshape, range(12, 13)),
+    "index by a list": partial(operator.getitem, X, [0]),
+    "index by an object": partial(operator.getitem, X, object()),
+    "index by an array": partial(operator.getitem, X, np.ones(3, bool)),
+    "assignment": partial(operator.setitem, X, [0], 1.0),
+    "axis": partial(X.sum, np.int64(0)),
+    "number": partial(treadle.full, (2,), np.float32(3)),
+    "clip": partial(X.clip, np.float64(0)),
+    "seed": partial(treadle.Generator, "a"),
+    "no tensor": partial(treadle.nn.functional.linear, [1.0], X),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no raise() of the C library by that name")
+@pytest.mark.parametrize("name", CALLS)
+def test_ctrl_c_just_before_a_call_is_raised_by_it(name: str) -> None:
+    ctrl_c = partial(getattr(ctypes.CDLL(None), "raise"), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        # Without Python code in between, where the signal would be seen.
+        list(map(operator.call, [ctrl_c, CALLS[name]]))
 
 
 def test_running_statistics_hold_whole_updates_only() -> None:

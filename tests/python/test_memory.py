@@ -173,6 +173,33 @@ assert all(x.grad[0].item() == 2.0 for x in p)
 """,
 }
 
+#: Where everything is shared, so that it must be copied first, a change of all parameters is made in all or in none.
+WHOLE = """
+from treadle import optim
+p = [treadle.zeros(MIB // 4, 4, requires_grad=True) for _ in range(3)]
+o = optim.{rule}
+def values():
+    of = lambda tensors: [x if x is None else x[0, 0].item() for x in tensors]
+    return [of(p), of(x.grad for x in p), *map(of, o.param_groups[0]["state"].values())]
+def step():
+    for x in p:
+        x.grad = treadle.ones(4, MIB // 4).T
+    return o.step
+for change in (step, step, lambda: lambda: optim.clip_grad_norm_(p, 0.5), lambda: lambda: optim.clip_grad_value_(p, 1e-5)):
+    for extra in range(96):
+        change_now = change()
+        held, before = [[x.detach(), x.grad] for x in p] + [o.state_dict()], values()
+        treadle.empty_cache()
+        try:
+            within(extra, change_now)
+            break
+        except MemoryError:
+            assert values() == before, (extra, before, values())
+    assert extra > 5
+    assert values() != before
+"""
+SCARCE |= {rule: WHOLE.format(rule=rule) for rule in ("SGD(p, 0.1, momentum=0.9)", "Adam(p)", "RMSprop(p, centered=True)")}
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="addresses are not limited here")
 @pytest.mark.parametrize("name", SCARCE)

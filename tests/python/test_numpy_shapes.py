@@ -58,6 +58,28 @@ def test_joining_and_splitting(shape: tuple[int, ...], data: st.DataObject) -> N
         same(got, want)
 
 
+def test_parts_of_one_size() -> None:
+    x = numbered((5, 3))
+    for n, each, sizes in [(5, 2, [2, 2, 1]), (5, 5, [5]), (5, 9, [5]), (0, 2, [0]), (0, 0, [0])]:
+        assert [len(part) for part in treadle.tensor(x[:n]).split(each)] == sizes
+    assert [part.shape for part in treadle.tensor(x).split([5])] == [(5, 3)]
+
+
+@pytest.mark.parametrize("key", [0, (0, 1), ..., [1], (slice(None), [0, 2]), np.zeros((2, 3), bool)])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_axes_of_one_in_front_of_what_is_assigned(key: Any, recorded: bool) -> None:
+    changed = numbered((2, 3))
+    value = np.full((1, 1, *np.shape(changed[key])), 7, np.float32)
+    t, v = treadle.tensor(changed), treadle.tensor(value, requires_grad=recorded)
+    t[key] = v
+    if recorded:
+        t.sum().backward()
+        same(v.grad, np.ones_like(value))
+    if changed[key].size:
+        changed[key] = value
+    same(t.detach(), changed)
+
+
 def entry() -> st.SearchStrategy[Any]:
     slices = st.builds(slice, st.none() | st.integers(-5, 5), st.none() | st.integers(-5, 5), st.sampled_from([None, 1, 2, -1, -2]))
     return st.one_of(st.integers(-3, 2), slices, st.none())

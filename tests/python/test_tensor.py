@@ -276,6 +276,16 @@ def test_a_ragged_list_is_no_operand() -> None:
 
 
 @pytest.mark.parametrize(
+    "other", [np.array([1, 2], "uint64"), np.uint64(1), np.array([1, None]), np.array(["a", "b"]), np.complex64(1)]
+)
+def test_what_numpy_holds_and_no_type_does_is_no_operand(other: Any) -> None:
+    for compare in (operator.eq, operator.ne, operator.lt, operator.add):
+        with pytest.raises(TypeError, match="tensor: expected an array of floats, integers or bools, got dtype"):
+            compare(T([1, 2]), other)
+    assert not any(bool(T([1, 2]) == foreign) for foreign in (None, object(), [object()]))
+
+
+@pytest.mark.parametrize(
     ("dtype", "value"), [("int64", 2**53 + 1), ("int64", 2.0), ("uint8", 255), ("bool", True), ("float32", 1), ("float64", -np.inf)]
 )
 def test_masked_fill_keeps_the_type(dtype: str, value: Any) -> None:

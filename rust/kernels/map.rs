@@ -342,6 +342,20 @@ fn write_from(base: &mut Array, target: &Layout, x: &Array, source: &Layout, off
     });
 }
 
+/// Adds the elements of `x` to those where `target` says, in the storage of `base`, which nobody else holds.
+pub fn add_to<T: Element + std::ops::AddAssign>(base: &mut Array, target: &Layout, x: &Array) {
+    if x.size() == 0 {
+        return;
+    }
+    let plan = Plan::new([target, x.layout()]);
+    let (step, stride) = (plan.inner_stride(0), plan.inner_stride(1));
+    let (y, data) = (base.data_mut::<T>().expect("nobody else holds it"), x.data::<T>());
+    plan.for_range(0, x.size(), |[to, from], _, n| match (step, stride) {
+        (1, 1) => y[to..to + n].iter_mut().zip(&data[from..from + n]).for_each(|(y, &x)| *y += x),
+        _ => (0..n as isize).for_each(|i| y[(to as isize + i * step) as usize] += data[(from as isize + i * stride) as usize]),
+    });
+}
+
 /// A copy whose last two merged axes are stored the other way round, the last with a stride above one.
 fn copy_transposed<T: Element>(plan: &Plan<1>, data: &[T], y: &mut [T]) {
     const BAND: usize = 16;

@@ -170,7 +170,7 @@ impl Op for SliceOp {
         "slice"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || place(dy, self.from, self.parts.clone()))
+        dx.give_part(0, dy, |whole| cut(whole, &self.parts), || place(dy, self.from, self.parts.clone()))
     }
 }
 

@@ -113,6 +113,12 @@ impl Array {
         self.buffer.slice()
     }
 
+    /// The whole buffer for writing, likewise, if nobody shares it.
+    #[inline]
+    pub fn data_mut<T: Element>(&mut self) -> Option<&mut [T]> {
+        self.buffer.slice_mut()
+    }
+
     /// The elements in row-major order, if they lie so.
     #[inline]
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {

@@ -4,11 +4,11 @@
 //! will ever get has arrived. No recursion, no visited set. Leaves are written only when the whole sweep has succeeded.
 
 use super::anomaly;
-use super::linear::{accumulate, cast, sum_to};
+use super::linear::{accumulate, accumulate_part, cast, sum_to};
 use super::mode::with_recording;
 use super::node::{Adding, Edge, Inputs, Leaf, Node};
 use super::tensor::Tensor;
-use crate::array::{Array, Scalar};
+use crate::array::{Array, Layout, Scalar};
 use crate::kernels::interrupt;
 use crate::{Error, Result, bail};
 use smallvec::SmallVec;
@@ -107,6 +107,13 @@ impl Sweep {
             }
         }
         Ok(())
+    }
+
+    /// Adds a gradient of what `part` says of the layout of `edge`'s to what it has got so far. Says whether there was anything.
+    pub(super) fn add_part(&mut self, edge: &Edge, gradient: &Tensor, part: impl FnOnce(&Layout) -> Layout) -> Result<bool> {
+        let Some((id, held)) = edge.id().and_then(|id| Some((id, self.pending.remove(&id)?))) else { return Ok(false) };
+        self.pending.insert(id, accumulate_part(held, gradient, part)?);
+        Ok(true)
     }
 
     /// Adds what arrived at leaves to their gradients: first all sums, so that an error leaves every gradient as it was.

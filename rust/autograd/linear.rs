@@ -4,7 +4,7 @@
 use super::node::{Edge, Inputs, Op};
 use super::tensor::Tensor;
 use crate::Result;
-use crate::array::{DType, Dims};
+use crate::array::{DType, Dims, Layout};
 use crate::kernels::{arith, map, reduce};
 use crate::with_float;
 
@@ -51,6 +51,17 @@ pub(super) fn accumulate(a: Tensor, b: &Tensor) -> Result<Tensor> {
     let dtype = a.dtype();
     Ok(Tensor::constant(with_float!(dtype, T => map::binary_owned::<T, _>(arith::Add, a.into_array(), b.array(), "add"),
         else unreachable!("gradients are floats"))?))
+}
+
+/// `a + b` off the tape, where `b` is a gradient of what `part` says of `a`'s layout; written over `a` when nobody else holds it.
+pub(super) fn accumulate_part(a: Tensor, b: &Tensor, part: impl FnOnce(&Layout) -> Layout) -> Result<Tensor> {
+    let mut a = a.into_array();
+    with_float!(a.dtype(), T => {
+        map::writable::<T>(&mut a)?;
+        let target = part(a.layout());
+        map::add_to::<T>(&mut a, &target, b.array());
+    }, else unreachable!("gradients are floats"));
+    Ok(Tensor::constant(a))
 }
 
 /// y = x read with more axes or larger sizes; dx = dy, summed back by the engine.

@@ -8,7 +8,7 @@ use super::anomaly;
 use super::engine::Sweep;
 use super::tensor::Tensor;
 use crate::Result;
-use crate::array::{Array, DType, Dims};
+use crate::array::{Array, DType, Dims, Layout};
 use crate::kernels::fork;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -250,6 +250,13 @@ impl Inputs<'_> {
     /// shape or wider in type: the engine undoes both.
     pub fn give(&mut self, i: usize, gradient: impl FnOnce() -> Result<Tensor>) -> Result<()> {
         if self.wants(i) { self.sweep.give(self.node, &self.edges[i], gradient()?) } else { Ok(()) }
+    }
+
+    /// As [`Inputs::give`] of a gradient that is zero but where `part` says, of the input's layout: `gradient` is what stands there,
+    /// `whole` makes all of it. To what has arrived before, only that part is added.
+    pub fn give_part(&mut self, i: usize, gradient: &Tensor, part: impl FnOnce(&Layout) -> Layout, whole: impl FnOnce() -> Result<Tensor>) -> Result<()> {
+        let whole_only = self.recording || anomaly::is_watching() || !self.wants(i);
+        if !whole_only && self.sweep.add_part(&self.edges[i], gradient, part)? { Ok(()) } else { self.give(i, whole) }
     }
 
     /// A saved input as a tensor: still attached to the graph when backward is recorded.

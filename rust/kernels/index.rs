@@ -3,26 +3,83 @@
 //! Invariant: every index is checked before the first element moves; scatters add in index order, so repeated indices
 //! give the same bits whatever the number of threads.
 
-use super::map::{cast, contiguous};
-use super::parallel;
+use super::map::{self, Unary, cast, contiguous, dense};
+use super::simd::Isa;
+use super::{arith, parallel};
 use crate::array::{self, Array, DType, Dims, Element, Scalar};
 use crate::{Result, bail, simd, with_dtype};
 use std::ops::Add;
 
-/// The positions (in `0..n`) that an int64 index array names; negative ones count from the end.
-pub fn positions(index: &Array, n: usize, op: &str) -> Result<Vec<usize>> {
-    if !matches!(index.dtype(), DType::I64 | DType::U8) {
-        bail!(Type, "{op}: expected an int64 index, got {}", index.dtype());
+/// An int64 index in row-major order whose values all name one of `n` positions: which one, [`wrapped`] says.
+struct Checked(Array);
+
+impl Checked {
+    fn new(index: &Array, n: usize, op: &str) -> Result<Checked> {
+        if !matches!(index.dtype(), DType::I64 | DType::U8) {
+            bail!(Type, "{op}: expected an int64 index, got {}", index.dtype());
+        }
+        let checked = Checked(dense(index, DType::I64)?.into_owned());
+        let end = n as i64;
+        if any_beyond(checked.values(), end) {
+            let bad = checked.values().iter().find(|&&i| i < -end || i >= end).expect("just seen");
+            bail!(Index, "{op}: expected indices in [{}, {end}), got {bad}", -end);
+        }
+        Ok(checked)
     }
-    let index = contiguous(&cast(index, DType::I64)?)?;
-    let values = index.as_slice::<i64>().expect("made contiguous");
-    let end = n as i64;
-    if let Some(bad) = values.iter().find(|&&i| i < -end || i >= end) {
-        bail!(Index, "{op}: expected indices in [{}, {end}), got {bad}", -end);
+
+    fn values(&self) -> &[i64] {
+        self.0.as_slice().expect("made contiguous")
     }
-    let mut at = array::room(values.len())?;
-    at.extend(values.iter().map(|&i| if i < 0 { i + end } else { i } as usize));
-    Ok(at)
+}
+
+simd! {
+    /// Whether any index is not in `-end..end`.
+    fn any_beyond(index: &[i64], end: i64) -> bool {
+        index.iter().fold(false, |any, &i| any | (i < -end) | (i >= end))
+    }
+
+    fn fill_run<T: Element>(y: &mut [T], mask: &[bool], value: T) {
+        for (y, &kept) in y.iter_mut().zip(mask) {
+            *y = if kept { value } else { *y };
+        }
+    }
+
+    fn count(mask: &[bool]) -> usize {
+        mask.chunks(128).map(|mask| mask.iter().map(|&kept| kept as u8).sum::<u8>() as usize).sum()
+    }
+}
+
+/// The position among `n` that an index names; negative ones count from the end.
+#[inline(always)]
+fn wrapped(i: i64, n: usize) -> usize {
+    (if i < 0 { i + n as i64 } else { i }) as usize
+}
+
+/// How far a step along an axis of `n` positions, times an index, leads.
+#[derive(Clone, Copy)]
+struct Along {
+    n: usize,
+    step: isize,
+}
+impl Unary<i64, i64> for Along {
+    #[inline(always)]
+    fn apply<I: Isa>(self, i: i64) -> i64 {
+        wrapped(i, self.n) as i64 * self.step as i64
+    }
+}
+
+/// Where index arrays, broadcast together, lead: the sum of their positions times the step of the axis each applies to. An axis is
+/// given by its size and step.
+pub fn offsets<'a>(indices: impl Iterator<Item = &'a Array>, axes: impl Iterator<Item = (usize, isize)>, op: &str) -> Result<Array> {
+    let mut sum = None;
+    for (index, (n, step)) in indices.zip(axes) {
+        let along = map::unary(Along { n, step }, &Checked::new(index, n, op)?.0)?;
+        sum = Some(match sum {
+            Some(sum) => map::binary_owned::<i64, _>(arith::Add, sum, &along, op)?,
+            None => along,
+        });
+    }
+    sum.map_or_else(|| Array::scalar(0i64), Ok)
 }
 
 /// The (outer, axis, inner) sizes around one axis.
@@ -35,30 +92,38 @@ pub fn take_shape(shape: &Dims, index: &Dims, axis: usize) -> Result<Dims> {
     Dims::new(&[&shape[..axis], index, &shape[axis + 1..]].concat())
 }
 
-/// Elements (rows, blocks) of `x` at `index` along `axis`.
-pub fn take(x: &Array, index: &Array, axis: usize) -> Result<Array> {
-    let at = positions(index, x.shape()[axis], "take")?;
+/// Runs `f(o, r, part)` over an output of `rows` rows of `inner` elements for each outer position: `part` is some of the rows at
+/// the outer position `o`, from row `r` on.
+fn for_rows<T: Send>(out: &mut [T], (rows, inner): (usize, usize), work_ns: usize, f: impl Fn(usize, usize, &mut [T]) + Sync) {
+    let group = (4096 / inner.max(1)).max(1);
+    parallel::for_chunks(out, group * inner, work_ns, |g, mut out| {
+        let mut row = g * group;
+        while !out.is_empty() {
+            let (o, r) = (row / rows, row % rows);
+            let count = (rows - r).min(out.len() / inner);
+            let (part, rest) = out.split_at_mut(count * inner);
+            f(o, r, part);
+            (out, row) = (rest, row + count);
+        }
+    });
+}
+
+/// Elements (rows, blocks) of `x` at `index` along `axis`. `op` names the operation in the error.
+pub fn take(x: &Array, index: &Array, axis: usize, op: &str) -> Result<Array> {
+    let at = Checked::new(index, x.shape()[axis], op)?;
     let mut out = Array::unfilled(x.dtype(), take_shape(x.shape(), index.shape(), axis)?)?;
     let (_, n, inner) = around(x.shape(), axis);
-    let rows = at.len();
-    if out.size() == 0 {
-        return Ok(out);
-    }
-    let x = contiguous(x)?;
+    let (x, at) = (contiguous(x)?, at.values());
     with_dtype!(x.dtype(), T => {
         let data = x.as_slice::<T>().expect("made contiguous");
         let out = out.fresh::<T>();
-        let group = (4096 / inner).max(1) * inner;
         let work = std::mem::size_of_val(out) / 16;
-        parallel::for_chunks(out, group, work, |g, out| {
-            let first = g * (group / inner);
-            let (mut o, mut r) = (first / rows, first % rows);
-            for out in out.chunks_exact_mut(inner) {
-                out.copy_from_slice(&data[(o * n + at[r]) * inner..][..inner]);
-                r += 1;
-                if r == rows {
-                    (o, r) = (o + 1, 0);
-                }
+        for_rows(out, (at.len(), inner), work, |o, r, out| {
+            let x = &data[o * n * inner..][..n * inner];
+            if inner == 1 {
+                out.iter_mut().zip(&at[r..]).for_each(|(out, &i)| *out = x[wrapped(i, n)]);
+            } else {
+                out.chunks_exact_mut(inner).zip(&at[r..]).for_each(|(out, &i)| out.copy_from_slice(&x[wrapped(i, n) * inner..][..inner]));
             }
         });
     });
@@ -67,16 +132,17 @@ pub fn take(x: &Array, index: &Array, axis: usize) -> Result<Array> {
 
 /// Rows of a uint8 array as float32, `scale · x + offset`, at `index`, in one sweep.
 pub fn take_scaled(x: &Array, index: &Array, scale: f32, offset: f32) -> Result<Array> {
-    let at = positions(index, x.shape()[0], "take_scaled")?;
+    let n = x.shape()[0];
+    let at = Checked::new(index, n, "take_scaled")?;
     let mut out = Array::unfilled(DType::F32, take_shape(x.shape(), index.shape(), 0)?)?;
     let x = contiguous(x)?;
-    let (data, y) = (x.as_slice::<u8>().expect("made contiguous"), out.fresh::<f32>());
+    let (data, y, at) = (x.as_slice::<u8>().expect("made contiguous"), out.fresh::<f32>(), at.values());
     if y.is_empty() {
         return Ok(out);
     }
     let inner = y.len() / at.len();
     let work = y.len() / 4;
-    parallel::for_chunks(y, inner, work, |i, y| scale_row(&data[at[i] * inner..][..inner], y, scale, offset));
+    parallel::for_chunks(y, inner, work, |i, y| scale_row(&data[wrapped(at[i], n) * inner..][..inner], y, scale, offset));
     Ok(out)
 }
 
@@ -121,10 +187,10 @@ pub fn index_put(x: &Array, index: &Array, src: &Array, axis: usize) -> Result<A
 /// Which entries of an index to `n` positions name one that a later entry names again; `None` if there are none.
 pub fn overwritten(index: &Array, n: usize) -> Result<Option<Array>> {
     let mut seen = array::filled(n, false)?;
-    let at = positions(index, n, "index_put")?;
+    let at = Checked::new(index, n, "index_put")?;
     let mut out = Array::unfilled(DType::Bool, *index.shape())?;
     let lost = out.fresh::<bool>();
-    lost.iter_mut().zip(&at).rev().for_each(|(lost, &at)| *lost = std::mem::replace(&mut seen[at], true));
+    lost.iter_mut().zip(at.values()).rev().for_each(|(lost, &i)| *lost = std::mem::replace(&mut seen[wrapped(i, n)], true));
     let any = lost.contains(&true);
     Ok(any.then_some(out))
 }
@@ -134,14 +200,14 @@ fn write_at(x: &Array, index: &Array, src: &Array, axis: usize, op: &str, add: b
     if *src.shape() != wanted || src.dtype() != x.dtype() {
         bail!(Value, "{op}: expected {} values of shape {wanted}, got {} of {}", x.dtype(), src.dtype(), src.shape());
     }
-    let at = positions(index, x.shape()[axis], op)?;
-    let (outer, n, inner) = around(x.shape(), axis);
-    let mut out = super::map::copy(x)?;
+    let at = Checked::new(index, x.shape()[axis], op)?;
+    let (_, n, inner) = around(x.shape(), axis);
+    let mut out = map::copy(x)?;
     let src = contiguous(src)?;
     macro_rules! write {
         ($T:ty, $put:expr) => {{
             let (out, src) = (out.fresh::<$T>(), src.as_slice::<$T>().expect("made contiguous"));
-            put_rows(out, src, &at, (outer, n, inner), $put)
+            put_rows(out, src, at.values(), (n, inner), $put)
         }};
     }
     match x.dtype() {
@@ -155,16 +221,17 @@ fn write_at(x: &Array, index: &Array, src: &Array, axis: usize, op: &str, add: b
     Ok(out)
 }
 
-fn put_rows<T: Element>(out: &mut [T], src: &[T], at: &[usize], (outer, n, inner): (usize, usize, usize), put: impl Fn(T, T) -> T) {
-    if inner == 0 {
-        return;
-    }
-    for (o, src) in (0..outer).zip(src.chunks_exact((at.len() * inner).max(1))) {
-        for (&at, src) in at.iter().zip(src.chunks_exact(inner)) {
-            let out = &mut out[(o * n + at) * inner..][..inner];
-            out.iter_mut().zip(src).for_each(|(o, &s)| *o = put(*o, s));
+fn put_rows<T: Element>(out: &mut [T], src: &[T], at: &[i64], (n, inner): (usize, usize), put: impl Fn(T, T) -> T + Sync) {
+    let rows = at.len() * inner;
+    parallel::for_chunks(out, n * inner, src.len(), |o, out| {
+        let src = &src[o * rows..][..rows];
+        let put = |(out, &src): (&mut T, &T)| *out = put(*out, src);
+        if inner == 1 {
+            at.iter().zip(src).for_each(|(&i, src)| put((&mut out[wrapped(i, n)], src)));
+        } else {
+            at.iter().zip(src.chunks_exact(inner)).for_each(|(&i, src)| out[wrapped(i, n) * inner..][..inner].iter_mut().zip(src).for_each(put));
         }
-    }
+    });
 }
 
 /// Checks an index for `take_along_axis`: same shape as `x` except along `axis`.
@@ -179,15 +246,16 @@ fn check_along(x: &Dims, index: &Dims, axis: usize, op: &str) -> Result<()> {
 /// `out[i][j][k] = x[i][index[i][j][k]][k]` for `axis == 1`, and so on (NumPy's `take_along_axis`).
 pub fn gather(x: &Array, index: &Array, axis: usize) -> Result<Array> {
     check_along(x.shape(), index.shape(), axis, "gather")?;
-    let at = positions(index, x.shape()[axis], "gather")?;
+    let at = Checked::new(index, x.shape()[axis], "gather")?;
     let mut out = Array::unfilled(x.dtype(), *index.shape())?;
     let (n, (_, m, inner)) = (x.shape()[axis], around(index.shape(), axis));
-    let x = contiguous(x)?;
+    let (x, at) = (contiguous(x)?, at.values());
     with_dtype!(x.dtype(), T => {
         let data = x.as_slice::<T>().expect("made contiguous");
-        for (i, (out, &at)) in out.fresh::<T>().iter_mut().zip(&at).enumerate() {
-            *out = data[(i / (m * inner) * n + at) * inner + i % inner];
-        }
+        for_rows(out.fresh::<T>(), (m, inner), at.len(), |o, r, out| {
+            let (x, at) = (&data[o * n * inner..][..n * inner], &at[(o * m + r) * inner..][..out.len()]);
+            along(at, (n, inner), |i, from| out[i] = x[from]);
+        });
     });
     Ok(out)
 }
@@ -195,25 +263,56 @@ pub fn gather(x: &Array, index: &Array, axis: usize) -> Result<Array> {
 /// Zeros of shape `shape` with `src` added where [`gather`] would have read.
 pub fn scatter_along(shape: &Dims, index: &Array, src: &Array, axis: usize) -> Result<Array> {
     check_along(shape, index.shape(), axis, "scatter")?;
-    let at = positions(index, shape[axis], "scatter")?;
+    let at = Checked::new(index, shape[axis], "scatter")?;
     let mut out = Array::full(shape, Scalar::Int(0), src.dtype())?;
     let (n, (_, m, inner)) = (shape[axis], around(index.shape(), axis));
-    let src = contiguous(src)?;
+    let (src, at) = (contiguous(src)?, at.values());
     crate::with_float!(src.dtype(), T => {
         let (out, src) = (out.fresh::<T>(), src.as_slice::<T>().expect("made contiguous"));
-        for (i, (&s, &at)) in src.iter().zip(&at).enumerate() {
-            out[(i / (m * inner) * n + at) * inner + i % inner] += s;
-        }
+        parallel::for_chunks(out, n * inner, at.len() * 2, |o, out| {
+            let part = o * m * inner..(o + 1) * m * inner;
+            let src = &src[part.clone()];
+            along(&at[part], (n, inner), |i, to| out[to] += src[i]);
+        });
     }, else bail!(Type, "scatter: expected float values, got {}", src.dtype()));
     Ok(out)
+}
+
+/// Calls `f(i, at)` for every index, in rows of `inner`: `at` is the element of the row named that stands under it.
+#[inline(always)]
+fn along(index: &[i64], (n, inner): (usize, usize), mut f: impl FnMut(usize, usize)) {
+    if inner == 1 {
+        return index.iter().enumerate().for_each(|(i, &at)| f(i, wrapped(at, n)));
+    }
+    for (row, index) in index.chunks_exact(inner).enumerate() {
+        index.iter().enumerate().for_each(|(k, &at)| f(row * inner + k, wrapped(at, n) * inner + k));
+    }
 }
 
 /// Row-major positions (int64) at which a boolean array is true.
 pub fn nonzero(mask: &Array) -> Result<Array> {
     let mask = contiguous(&cast(mask, DType::Bool)?)?;
     let mask = mask.as_slice::<bool>().expect("made contiguous");
-    let kept = mask.iter().enumerate().filter(|(_, k)| **k).map(|(i, _)| i as i64);
-    let mut found = Array::unfilled(DType::I64, Dims::new(&[kept.clone().count()])?)?;
-    found.fresh::<i64>().iter_mut().zip(kept).for_each(|(found, i)| *found = i);
+    let mut found = Array::unfilled(DType::I64, Dims::new(&[count(mask)])?)?;
+    let (places, mut known) = (found.fresh::<i64>(), 0);
+    // Written whether kept or not, so that nothing hangs on guesses: the next one takes the place of what is not.
+    for (i, &kept) in mask.iter().enumerate() {
+        let Some(place) = places.get_mut(known) else { break };
+        *place = i as i64;
+        known += usize::from(kept);
+    }
     Ok(found)
+}
+
+/// Writes `value` over the elements of `x` where `mask`, a bool array of its shape, is true.
+pub fn fill_where(x: &mut Array, mask: &Array, value: Scalar) -> Result<()> {
+    const BLOCK: usize = 4096;
+    let mask = dense(mask, DType::Bool)?;
+    let mask = mask.as_slice::<bool>().expect("made contiguous");
+    with_dtype!(x.dtype(), T => {
+        let (y, value) = (map::writable::<T>(x)?, T::from_scalar(value));
+        let work = y.len() / 4;
+        parallel::for_chunks(y, BLOCK, work, |i, y| fill_run(y, &mask[i * BLOCK..][..y.len()], value));
+    });
+    Ok(())
 }

@@ -63,7 +63,8 @@ impl<const K: usize> Plan<K> {
     /// Like `for_range`, with offsets that may be negative: those of a layout that is only part of one.
     pub fn walk(&self, start: usize, len: usize, mut f: impl FnMut([isize; K], usize, usize)) {
         let (inner, outer) = (self.inner(), self.sizes.len() - 1);
-        let (mut row, mut at) = (start / inner, start % inner);
+        // Divisions cost more than a short run does.
+        let (mut row, mut at) = if self.is_one_run() { (0, start) } else { (start / inner, start % inner) };
         let mut index: SmallVec<[usize; MAX_DIMS]> = SmallVec::from_elem(0, outer);
         let mut base: [isize; K] = std::array::from_fn(|k| self.offsets[k] as isize);
         for axis in (0..outer).rev() {

@@ -2,8 +2,8 @@
 
 use super::binary::{choose, constant};
 use super::shape;
-use super::take::take;
-use crate::array::{Array, DType, Dims, MAX_DIMS, Slice};
+use super::take::{take, take_at};
+use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Slice};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::index as kernel;
 use crate::kernels::map;
@@ -82,20 +82,41 @@ fn spelled_out(index: &[Index], ndim: usize) -> Result<Vec<Index>> {
 /// What an index does: slices per axis, then axes dropped or inserted, then arrays along some axes.
 struct Resolved {
     parts: SmallVec<[Slice; MAX_DIMS]>,
-    /// The shape after slicing, with integer axes dropped and new ones inserted.
+    /// The shape after slicing, with integer axes dropped, new ones inserted and the axes of a mask merged into one.
     sizes: Vec<usize>,
-    /// Arrays and the axis (of the new shape) each applies to.
+    /// Int64 arrays and the axis (of the new shape) each applies to.
     arrays: Vec<(usize, Tensor)>,
     /// Whether something stands between the arrays, if only an ellipsis: what they become is then the first axis (NumPy).
     apart: bool,
 }
 
 impl Resolved {
-    /// An axis of `n` elements, read at `places`.
-    fn gather(&mut self, n: usize, places: Tensor) {
+    /// Axes of the given sizes, merged into one of `n` and read at `places`.
+    fn gather(&mut self, sizes: &[usize], n: usize, places: Tensor) {
         self.arrays.push((self.sizes.len(), places));
         self.sizes.push(n);
-        self.parts.push(Slice { start: 0, len: n, step: 1 });
+        self.parts.extend(sizes.iter().map(|&len| Slice { start: 0, len, step: 1 }));
+    }
+
+    /// `x` without what the arrays do.
+    fn view(&self, x: &Tensor) -> Result<Tensor> {
+        shape::to_shape(&shape::slice(x, &self.parts)?, Dims::new(&self.sizes)?)
+    }
+
+    /// The order of the view's axes in which those of arrays stand side by side, and where they begin: what takes their place
+    /// stands there.
+    fn order(&self) -> (shape::Axes, usize) {
+        let axes: shape::Axes = self.arrays.iter().map(|(axis, _)| *axis).collect();
+        let at = if self.apart { 0 } else { axes[0] };
+        let mut order: shape::Axes = (0..self.sizes.len()).filter(|a| !axes.contains(a)).collect();
+        order.insert_many(at, axes);
+        (order, at)
+    }
+
+    /// Where the arrays lead in memory of the given layout, whose axes from `at` on are those that they apply to.
+    fn offsets(&self, layout: &Layout, at: usize) -> Result<Array> {
+        let axes = layout.shape[at..].iter().copied().zip(layout.strides()[at..].iter().copied());
+        kernel::offsets(self.arrays.iter().map(|(_, index)| index.array()), axes, "index")
     }
 }
 
@@ -119,7 +140,7 @@ fn resolve_all(index: &[Index], shape: &Dims) -> Result<Resolved> {
                 }
                 if has_arrays(index) {
                     // Beside arrays an integer is an array too (NumPy).
-                    out.gather(n, Tensor::constant(Array::scalar(at as i64)?));
+                    out.gather(&[n], n, Tensor::constant(Array::scalar(at as i64)?));
                 } else {
                     out.parts.push(Slice { start: at as usize, len: 1, step: 1 });
                 }
@@ -127,45 +148,26 @@ fn resolve_all(index: &[Index], shape: &Dims) -> Result<Resolved> {
             Index::Array(x) if x.dtype() == DType::Bool && x.ndim() == 0 => {
                 // One truth is a new axis that is read once or not at all (NumPy).
                 let places = Array::zeros(&[x.item()? as usize], DType::I64)?;
-                out.arrays.push((out.sizes.len(), Tensor::constant(places)));
-                out.sizes.push(1);
+                out.gather(&[], 1, Tensor::constant(places));
             }
             Index::Array(x) if x.dtype() == DType::Bool => {
                 if axis + x.ndim() > shape.len() || x.shape()[..] != shape[axis..axis + x.ndim()] {
                     bail!(Index, "index: expected a mask that matches axis {axis} on of shape {shape}, got {}", x.shape());
                 }
-                x.shape().iter().zip(coordinates(&x)?).for_each(|(&n, places)| out.gather(n, places));
+                out.gather(x.shape(), x.size(), Tensor::constant(kernel::nonzero(x.array())?));
             }
-            Index::Array(x) => out.gather(n, x),
+            Index::Array(x) => out.gather(&[n], n, x),
             Index::Ellipsis => unreachable!("spelled out"),
         }
     }
     Ok(out)
 }
 
-/// The positions of the true elements of a mask, one int64 array per axis.
-fn coordinates(mask: &Tensor) -> Result<Vec<Tensor>> {
-    let flat = kernel::nonzero(mask.array())?;
-    let flat = flat.as_slice::<i64>().expect("fresh");
-    let mut step = mask.size() as i64;
-    mask.shape()
-        .iter()
-        .map(|&n| {
-            let n = n as i64;
-            step /= n.max(1);
-            let mut along = Array::unfilled(DType::I64, Dims::new(&[flat.len()])?)?;
-            along.fresh::<i64>().iter_mut().zip(flat).for_each(|(along, &p)| *along = p / step.max(1) % n.max(1));
-            Ok(Tensor::constant(along))
-        })
-        .collect()
-}
-
 /// `x[index]`.
 pub fn get(x: &Tensor, index: &[Index]) -> Result<Tensor> {
-    let Resolved { parts, sizes, arrays, apart } = resolve_all(index, x.shape())?;
-    let view = shape::slice(x, &parts)?;
-    let view = shape::to_shape(&view, Dims::new(&sizes)?)?;
-    if arrays.is_empty() { Ok(view) } else { get_at(&view, &arrays, apart) }
+    let resolved = resolve_all(index, x.shape())?;
+    let view = resolved.view(x)?;
+    if resolved.arrays.is_empty() { Ok(view) } else { get_at(&view, &resolved) }
 }
 
 /// About how many elements it takes to read or write `x[index]`; none are read for a view.
@@ -186,33 +188,23 @@ pub fn index_work(x: &Tensor, index: &[Index]) -> usize {
         }
         axis += entry.axes();
     }
-    places.saturating_mul(each).max(x.size())
+    let moved = if x.array().is_contiguous() { 0 } else { x.size() };
+    places.saturating_mul(each).max(moved)
 }
 
-/// `x` at arrays of integers along some axes: those axes become one, read at flat positions.
-fn get_at(x: &Tensor, arrays: &[(usize, Tensor)], apart: bool) -> Result<Tensor> {
-    let axes: Vec<usize> = arrays.iter().map(|(axis, _)| *axis).collect();
-    let at = if apart { 0 } else { axes[0] };
-    let mut order: shape::Axes = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
-    order.insert_many(at, axes.iter().copied());
-    let sizes: Vec<usize> = axes.iter().map(|&a| x.shape()[a]).collect();
-    let flat = flat_positions(arrays.iter().map(|(_, index)| index), &sizes)?;
+/// `x` at arrays along some axes: those axes become one, read at flat positions.
+fn get_at(x: &Tensor, resolved: &Resolved) -> Result<Tensor> {
+    let (order, at) = resolved.order();
     let moved = shape::ordered(x, order);
-    let shape = moved.shape();
-    let merged = [&shape[..at], &[sizes.iter().product()], &shape[at + axes.len()..]].concat();
-    take(&shape::to_shape(&moved, Dims::new(&merged)?)?, &flat, at as isize)
-}
-
-/// Row-major positions in an array of the given sizes, from one index array per axis, broadcast together.
-fn flat_positions<'a>(arrays: impl Iterator<Item = &'a Tensor> + Clone, sizes: &[usize]) -> Result<Tensor> {
-    let shape = arrays.clone().try_fold(Dims::default(), |shape, index| shape.broadcast(index.shape(), "index"))?;
-    let mut flat = Array::zeros(&shape, DType::I64)?;
-    for (index, &n) in arrays.zip(sizes) {
-        let along = index.array().broadcast_to(&shape)?;
-        let along = kernel::positions(&along, n, "index")?;
-        flat.fresh::<i64>().iter_mut().zip(along).for_each(|(flat, i)| *flat = *flat * n as i64 + i as i64);
+    let (before, rest) = moved.shape().split_at(at);
+    let (read, after) = rest.split_at(resolved.arrays.len());
+    let read = Dims::new(read)?;
+    let merged = [before, &[read.size()?], after].concat();
+    let merged = shape::to_shape(&moved, Dims::new(&merged)?)?;
+    match &resolved.arrays[..] {
+        [(_, index)] => take_at(&merged, index, at, "index"),
+        _ => take_at(&merged, &Tensor::constant(resolved.offsets(&Layout::contiguous(read), 0)?), at, "index"),
     }
-    Ok(Tensor::constant(flat))
 }
 
 /// `value` as it is written where there is room for `shape`: cast, without the axes of size 1 in front that the room lacks (NumPy),
@@ -267,13 +259,29 @@ fn index_put(x: &Tensor, index: &Tensor, src: &Tensor) -> Result<Tensor> {
 /// Writes `value` (broadcast) at `index` of an array that is off the tape: where it lies if nobody else holds it, so that
 /// filling a large buffer row by row costs a row each time.
 pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
-    if has_arrays(index) {
-        *base = set(&Tensor::constant(base.clone()), index, value)?.into_array();
-        return Ok(());
+    if let [Index::Array(mask)] = index
+        && mask.dtype() == DType::Bool
+        && mask.shape() == base.shape()
+        && value.ndim() == 0
+    {
+        return kernel::fill_where(base, mask.array(), linear::cast(value, base.dtype())?.item_exact()?);
     }
     map::make_writable(base)?;
-    let target = *get(&Tensor::constant(base.clone()), index)?.array().layout();
-    let value = fitted(value, base.dtype(), &target.shape)?;
-    map::write(base, &target, value.array());
+    let resolved = resolve_all(index, base.shape())?;
+    // Of a contiguous array, so nothing was copied to shape it.
+    let mut target = *resolved.view(&Tensor::constant(base.clone()))?.array().layout();
+    if resolved.arrays.is_empty() {
+        let value = fitted(value, base.dtype(), &target.shape)?;
+        map::write(base, &target, value.array());
+        return Ok(());
+    }
+    let (order, at) = resolved.order();
+    target = target.permute(&order);
+    let offsets = resolved.offsets(&target, at)?;
+    resolved.arrays.iter().for_each(|_| target = target.remove_axis(at));
+    let around = |places: &[usize]| Dims::new(&[&target.shape[..at], places, &target.shape[at..]].concat());
+    let value = fitted(value, base.dtype(), &around(offsets.shape())?)?;
+    let value = shape::to_shape(&value, around(&[offsets.size()])?)?;
+    map::scatter(base, &target, offsets.as_slice().expect("just made"), value.array(), at);
     Ok(())
 }

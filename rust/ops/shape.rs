@@ -1,6 +1,6 @@
 //! Shape ops: the same elements under another shape. All but a reshape of a scattered view are O(1).
 
-use crate::array::{Array, Dims, MAX_DIMS, Slice, normalize_axis, room};
+use crate::array::{Array, Dims, Layout, MAX_DIMS, Slice, normalize_axis, room};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map;
 use crate::{Result, bail};
@@ -94,6 +94,9 @@ pub(super) fn inverse(order: &[usize]) -> Axes {
 
 /// [`permute`] by distinct axes.
 pub(super) fn ordered(x: &Tensor, order: Axes) -> Tensor {
+    if order.is_sorted() {
+        return linear::unchanged(x);
+    }
     Tensor::record(x.array().permute(&order), &[x], || Permute { order })
 }
 
@@ -167,7 +170,7 @@ impl Op for SliceOp {
         "slice"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || place(dy, self.from, self.parts.clone()))
+        dx.give_part(0, dy, |whole| cut(whole, &self.parts), || place(dy, self.from, self.parts.clone()))
     }
 }
 
@@ -187,14 +190,21 @@ impl Op for Place {
 /// One slice per axis (all in range).
 pub fn slice(x: &Tensor, parts: &[Slice]) -> Result<Tensor> {
     assert!(parts.len() == x.ndim(), "one slice per axis");
+    if parts.iter().zip(x.shape().iter()).all(|(&part, &len)| part == Slice { start: 0, len, step: 1 }) {
+        return Ok(linear::unchanged(x));
+    }
     let view = parts.iter().enumerate().fold(x.array().clone(), |view, (axis, &part)| view.slice(axis, part));
     Ok(Tensor::record(view, &[x], || SliceOp { from: *x.shape(), parts: parts.into() }))
+}
+
+fn cut(layout: &Layout, parts: &[Slice]) -> Layout {
+    parts.iter().enumerate().fold(*layout, |layout, (axis, &part)| layout.slice(axis, part))
 }
 
 /// Zeros of shape `shape` with `x` at the given slices.
 fn place(x: &Tensor, shape: Dims, parts: SmallVec<[Slice; MAX_DIMS]>) -> Result<Tensor> {
     let mut y = Array::zeros(&shape, x.dtype())?;
-    let target = parts.iter().enumerate().fold(*y.layout(), |layout, (axis, &part)| layout.slice(axis, part));
+    let target = cut(y.layout(), &parts);
     map::write(&mut y, &target, x.array());
     Ok(Tensor::record(y, &[x], || Place { parts }))
 }

@@ -23,8 +23,12 @@ impl Op for Take {
 
 /// Elements of `x` at `index` (int64, any shape) along `axis`.
 pub fn take(x: &Tensor, index: &Tensor, axis: isize) -> Result<Tensor> {
-    let axis = normalize_axis(axis, x.ndim(), "take")?;
-    let y = kernel::take(x.array(), index.array(), axis)?;
+    take_at(x, index, normalize_axis(axis, x.ndim(), "take")?, "take")
+}
+
+/// [`take`] under the name of the operation that needs it.
+pub(super) fn take_at(x: &Tensor, index: &Tensor, axis: usize, op: &str) -> Result<Tensor> {
+    let y = kernel::take(x.array(), index.array(), axis, op)?;
     Ok(Tensor::record(y, &[x], || Take { index: index.array().clone(), from: *x.shape(), axis }))
 }
 

@@ -77,8 +77,11 @@ impl PyTensor {
             0 if x.size() >= LONG => run_short(|| ops::get(&x.detach(), &index))?.size(),
             work => work,
         };
+        let size = x.size();
         drop(x);
-        run_whole(py, work, || self.write(|x| ops::assign(x, &index, &value)))
+        // What others hold is copied first.
+        let copied = if self.lock().array().is_unique() { 0 } else { size };
+        run_whole(py, work.max(copied), || self.write(|x| ops::assign(x, &index, &value)))
     }
 
     fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -21,6 +21,12 @@ fn everything() -> Result<Vec<Vec<u64>>> {
     let h = ops::linear(&x, &w, Some(&b))?;
     let (h, _) = ops::batch_norm(&h, Some(&gamma), Some(&beta), None, None, config)?;
     let h = ops::mul(&ops::gelu(&h)?, &ops::sigmoid(&h)?)?;
+    let mut noise = Noise::new(6);
+    let mut places = |shape: &[usize], n| {
+        let places: Vec<i64> = (0..shape.iter().product()).map(|_| noise.below(n) as i64).collect();
+        Tensor::from_slice(shape, &places)
+    };
+    let columns = places(&[200], 200)?;
     let parts = [
         ops::sum(&h, Some(&[0]), false)?,
         ops::sum(&h, Some(&[1]), false)?,
@@ -30,6 +36,10 @@ fn everything() -> Result<Vec<Vec<u64>>> {
         ops::matmul(&ops::transpose(&h), &h)?,
         ops::max(&h, Some(&[0]), false)?,
         ops::sum(&h, None, false)?,
+        ops::take(&h, &columns, 1)?,
+        ops::index_add(&h, &columns, &h, 1)?,
+        ops::gather(&h, &places(&[700, 200], 200)?, 1)?,
+        ops::gather(&h, &places(&[500, 200], 700)?, 0)?,
     ];
     let mut loss = ops::sum(&h, None, false)?;
     for part in &parts {
@@ -45,7 +55,7 @@ fn threads_do_not_change_bits() {
     let _alone = alone();
     parallel::set_num_threads(1);
     let want = everything().unwrap();
-    assert_eq!(want.len(), 13);
+    assert_eq!(want.len(), 17);
     for threads in [2, 3, 8, 1] {
         parallel::set_num_threads(threads);
         assert!(everything().unwrap() == want, "{threads} threads gave other bits");

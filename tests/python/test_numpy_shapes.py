@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,20 @@ def test_axes_of_one_in_front_of_what_is_assigned(key: Any, recorded: bool) -> N
     same(t.detach(), changed)
 
 
+# How a tensor may lie in memory.
+LAYOUTS: list[Callable[[np.ndarray], treadle.Tensor]] = [
+    treadle.tensor,
+    lambda x: treadle.tensor(x.T.copy()).T,
+    lambda x: treadle.tensor(x[::-1].copy()).flip(0),
+    lambda x: treadle.tensor(np.concatenate([x, x, x]))[len(x) : 2 * len(x)],
+    lambda x: treadle.tensor(np.stack([x, x], -1))[..., 1],
+]
+
+SLICES = st.builds(slice, st.none() | st.integers(-5, 5), st.none() | st.integers(-5, 5), st.sampled_from([None, 1, 2, -1, -2]))
+
+
 def entry() -> st.SearchStrategy[Any]:
-    slices = st.builds(slice, st.none() | st.integers(-5, 5), st.none() | st.integers(-5, 5), st.sampled_from([None, 1, 2, -1, -2]))
-    return st.one_of(st.integers(-3, 2), slices, st.none())
+    return st.one_of(st.integers(-3, 2), SLICES, st.none())
 
 
 @given(index=st.lists(entry(), max_size=4), dots=st.integers(0, 4))
@@ -98,10 +110,32 @@ def test_basic_indexing(index: list[Any], dots: int) -> None:
             treadle.tensor(x)[key]
         return
     same(treadle.tensor(x)[key], want)
-    changed, t = x.copy(), treadle.tensor(x)
+    changed = x.copy()
     changed[key] = -1
-    t[key] = -1.0
-    same(t, changed)
+    for layout in LAYOUTS:
+        t = layout(x)
+        t[key] = -1.0
+        same(t, changed)
+
+
+@given(shape=SHAPES, cuts=st.lists(st.lists(SLICES, max_size=4), max_size=4), whole=st.integers(0, 4), leaf=st.booleans())
+def test_gradients_of_parts_add_up(shape: tuple[int, ...], cuts: list[list[slice]], whole: int, leaf: bool) -> None:
+    parts = [tuple(cut[: len(shape)]) for cut in cuts]
+    parts.insert(whole, ())
+    x = treadle.tensor(numbered(shape).astype(np.float64), requires_grad=True)
+    base = x if leaf else x * 1.0
+    outputs = [base[part] if part else base.reshape(*shape, 1) for part in parts]
+    given = [numbered(y.shape).astype(np.float64) + i for i, y in enumerate(outputs)]
+    want = np.zeros(shape)
+    for part, y in zip(parts, given, strict=True):
+        want[part] += y.reshape(want[part].shape)
+    tensors = [treadle.tensor(y) for y in given]
+    for recorded in (False, True):
+        same(treadle.grad(outputs, [x], tensors, retain_graph=True, create_graph=recorded)[0], want)
+    with treadle.detect_anomaly():
+        same(treadle.grad(outputs, [x], tensors)[0], want)
+    for tensor, y in zip(tensors, given, strict=True):
+        same(tensor, y)
 
 
 KEYS: dict[str, Any] = {
@@ -127,6 +161,111 @@ def test_advanced_indexing(key: Any) -> None:
     changed[key] = -7
     t[key] = -7.0
     same(t, changed)
+
+
+@st.composite
+def keys(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Integers, slices, new axes, arrays that broadcast together and masks of one axis or more."""
+    places = draw(hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=3))
+    key: list[Any] = []
+    axis = 0
+    while axis < len(shape) and draw(st.integers(0, 5)):
+        n = shape[axis]
+        match draw(st.sampled_from(["array", "mask", "entry"])):
+            case "array" if n:
+                sizes = tuple(draw(st.sampled_from([1, size])) for size in places)
+                key.append(draw(hnp.arrays(draw(st.sampled_from([np.int64, np.int32])), sizes, elements=st.integers(-n, n - 1))))
+            case "mask":
+                axes = draw(st.integers(1, len(shape) - axis))
+                key.append(draw(hnp.arrays(np.bool_, shape[axis : axis + axes])))
+                axis += axes - 1
+            case _:
+                key.append(draw(entry()))
+                axis -= key[-1] is None
+        axis += 1
+    return (*key, ...) if draw(st.booleans()) else tuple(key)
+
+
+@given(shape=SHAPES, dtype=st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_]), data=st.data())
+def test_any_index_reads_writes_and_has_gradients(shape: tuple[int, ...], dtype: Any, data: st.DataObject) -> None:
+    x = numbered(shape).astype(dtype)
+    key = data.draw(keys(shape))
+    t = data.draw(st.sampled_from(LAYOUTS))(x)
+    try:
+        want = x[key]
+    except IndexError:
+        with pytest.raises((IndexError, ValueError)):
+            t[key]
+        with pytest.raises((IndexError, ValueError)):
+            t[key] = 1
+        same(t, x)
+        return
+    same(t[key], want)
+    sizes = want.shape[data.draw(st.integers(0, want.ndim)) :]
+    value = (100 + numbered(sizes)).astype(dtype)
+    changed, other = x.copy(), t[...] if data.draw(st.booleans()) else None
+    changed[key] = value
+    t[key] = treadle.tensor(value)
+    same(t, changed)
+    if other is not None:
+        same(other, x)
+    if dtype == np.float64:
+        leaf = treadle.tensor(x, requires_grad=True)
+        leaf[key].backward(treadle.tensor(want))
+        grad = np.zeros(shape)
+        np.add.at(grad, key, want)
+        assert leaf.grad is not None
+        same(leaf.grad, grad)
+        recorded = leaf * 1.0
+        recorded[key] = treadle.tensor(value)
+        same(recorded, changed)
+
+
+def test_a_failed_assignment_changes_nothing() -> None:
+    for key, value in [([0, 3], 1.0), (([0, 1], [0, 1, 2]), 1.0), ([0, 1], treadle.ones(3)), (np.array([[True, False]]), 1.0)]:
+        t = treadle.zeros(3, 4)
+        with pytest.raises((IndexError, ValueError)):
+            t[key] = value
+        same(t, np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("shape", [(3, 5000), (2, 3, 4099), (5000, 2), (1, 9000, 1), (20, 30, 40)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_along_any_axis_of_large_tensors(shape: tuple[int, ...], layout: Callable[[np.ndarray], treadle.Tensor]) -> None:
+    along_any_axis(numbered(shape), layout, np.random.default_rng(0))
+
+
+@given(shape=SHAPES, layout=st.sampled_from(LAYOUTS), seed=st.integers(0, 2**32))
+def test_rows_along_any_axis(shape: tuple[int, ...], layout: Callable[[np.ndarray], treadle.Tensor], seed: int) -> None:
+    along_any_axis(numbered(shape), layout, np.random.default_rng(seed))
+
+
+def along_any_axis(x: np.ndarray, layout: Callable[[np.ndarray], treadle.Tensor], rng: np.random.Generator) -> None:
+    """`take`, `index_add`, `gather` and their gradients, of whole numbers: exact in any order of sums."""
+    x = x.astype(np.float64) % 1000
+
+    def same_and_gradient(read: Callable[[treadle.Tensor], treadle.Tensor], key: tuple[Any, ...]) -> np.ndarray:
+        leaf = layout(x).requires_grad_()
+        got = read(leaf)
+        same(got, x[key])
+        got.backward(got.detach())
+        grad = np.zeros_like(x)
+        np.add.at(grad, key, x[key])
+        assert leaf.grad is not None
+        same(leaf.grad, grad)
+        return grad
+
+    for axis, n in enumerate(x.shape):
+        m = int(rng.integers(0, 2 * n + 1))
+        rows = rng.integers(-n, max(n, 1), m)
+        key = (*[slice(None)] * axis, rows)
+        index = treadle.tensor(rows)
+        added = same_and_gradient(lambda t, i=index, a=axis: t.take(i, a), key)
+        same(layout(x).index_add(index, treadle.tensor(x[key]), axis), x + added)
+        elements = rng.integers(-n, max(n, 1), [*x.shape[:axis], m, *x.shape[axis + 1 :]])
+        around = np.indices(elements.shape, sparse=True)
+        index = treadle.tensor(elements)
+        same_and_gradient(lambda t, i=index, a=axis: t.gather(i, a), (*around[:axis], elements, *around[axis + 1 :]))
 
 
 def test_where_take_gather_and_put() -> None:

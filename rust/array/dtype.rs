@@ -144,10 +144,21 @@ mod sealed {
 pub trait Element: sealed::Sealed + Copy + Send + Sync + PartialEq + PartialOrd + Default + Debug + 'static {
     const DTYPE: DType;
     const ONE: Self;
+    fn from_f32(x: f32) -> Self;
     fn from_f64(x: f64) -> Self;
     fn from_i64(x: i64) -> Self;
-    fn to_f64(self) -> f64;
-    fn to_i64(self) -> i64;
+    fn from_u8(x: u8) -> Self;
+    /// The same value as another type, rounded once. Floats are held at the ends of an integer's range, integers wrap around.
+    fn to<R: Element>(self) -> R;
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self.to()
+    }
+    #[inline(always)]
+    fn to_i64(self) -> i64 {
+        self.to()
+    }
 
     fn from_scalar(s: Scalar) -> Self {
         match s {
@@ -166,55 +177,56 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + PartialEq + PartialOrd 
     }
 }
 
-macro_rules! number {
-    ($t:ty, $d:ident, $one:expr) => {
+/// A float as an integer: what `as` gives, which the compiler takes one by one, in a form that loops turn into vector code.
+macro_rules! truncated {
+    ($x:ident: $from:ident as $to:ident) => {{
+        const LOW: $from = $to::MIN as $from;
+        const END: $from = $to::MAX as $from + 1.0;
+        let held = if $x > LOW { $x } else { LOW };
+        let beyond = held >= END;
+        let held = if beyond { LOW } else { held };
+        // SAFETY: `held` is a number from LOW on and below END, so the type has its integer part.
+        let whole = unsafe { held.to_int_unchecked::<$to>() };
+        let whole = if beyond { $to::MAX } else { whole };
+        if $x.is_nan() { 0 } else { whole }
+    }};
+}
+
+/// An element type: its values of a float32, a float64, an int64 and a uint8, and which of these its own values become others from.
+macro_rules! element {
+    ($t:ty, $d:ident, one $one:expr, |$x:ident| [$f32:expr, $f64:expr, $i64:expr, $u8:expr], to $to:ident($own:expr)) => {
         impl Element for $t {
             const DTYPE: DType = DType::$d;
             const ONE: Self = $one;
             #[inline(always)]
-            fn from_f64(x: f64) -> Self {
-                x as $t
+            fn from_f32($x: f32) -> Self {
+                $f32
             }
             #[inline(always)]
-            fn from_i64(x: i64) -> Self {
-                x as $t
+            fn from_f64($x: f64) -> Self {
+                $f64
             }
             #[inline(always)]
-            fn to_f64(self) -> f64 {
-                self as f64
+            fn from_i64($x: i64) -> Self {
+                $i64
             }
             #[inline(always)]
-            fn to_i64(self) -> i64 {
-                self as i64
+            fn from_u8($x: u8) -> Self {
+                $u8
+            }
+            #[inline(always)]
+            fn to<R: Element>(self) -> R {
+                let $x = self;
+                R::$to($own)
             }
         }
     };
 }
-number!(f32, F32, 1.0);
-number!(f64, F64, 1.0);
-number!(i64, I64, 1);
-number!(u8, U8, 1);
-
-impl Element for bool {
-    const DTYPE: DType = DType::Bool;
-    const ONE: Self = true;
-    #[inline(always)]
-    fn from_f64(x: f64) -> Self {
-        x != 0.0
-    }
-    #[inline(always)]
-    fn from_i64(x: i64) -> Self {
-        x != 0
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self as u8 as f64
-    }
-    #[inline(always)]
-    fn to_i64(self) -> i64 {
-        self as i64
-    }
-}
+element!(f32, F32, one 1.0, |x| [x, x as f32, x as f32, x as f32], to from_f32(x));
+element!(f64, F64, one 1.0, |x| [x as f64, x, x as f64, x as f64], to from_f64(x));
+element!(i64, I64, one 1, |x| [truncated!(x: f32 as i64), truncated!(x: f64 as i64), x, x as i64], to from_i64(x));
+element!(u8, U8, one 1, |x| [truncated!(x: f32 as u8), truncated!(x: f64 as u8), x as u8, x], to from_u8(x));
+element!(bool, Bool, one true, |x| [x != 0.0, x != 0.0, x != 0, x != 0], to from_u8(x as u8));
 
 /// Runs `$body` with `$T` bound to the Rust type of a dtype. One generic body, no copies of code per type.
 #[macro_export]

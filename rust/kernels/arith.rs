@@ -2,8 +2,8 @@
 
 use super::map::{Binary, Unary};
 use super::math::Math;
-use super::simd::Isa;
-use crate::array::Element;
+use super::simd::{Float, Isa};
+use crate::array::{Element, Scalar};
 
 /// `$name` as a function of two elements of each listed type, by one expression.
 macro_rules! binary {
@@ -98,6 +98,34 @@ impl<T: Math> Binary<T, T> for Pow {
     #[inline(always)]
     fn apply<I: Isa>(self, a: T, b: T) -> T {
         a.pow_on::<I>(b)
+    }
+}
+
+/// Floats and two bounds: a float held between them, or whether it is there.
+#[derive(Clone, Copy)]
+pub struct Within<T> {
+    low: T,
+    high: T,
+}
+impl<T: Element> Within<T> {
+    pub fn of([low, high]: [Scalar; 2]) -> Self {
+        Within { low: T::from_scalar(low), high: T::from_scalar(high) }
+    }
+}
+impl<T: Element> Unary<T, T> for Within<T>
+where
+    Maximum: Binary<T, T>,
+    Minimum: Binary<T, T>,
+{
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T) -> T {
+        Minimum.apply::<I>(Maximum.apply::<I>(x, self.low), self.high)
+    }
+}
+impl<T: Float> Unary<T, bool> for Within<T> {
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T) -> bool {
+        (self.low <= x) & (x <= self.high)
     }
 }
 

@@ -100,6 +100,12 @@ simd! {
         stream::fence();
     }
 
+    fn select_run<T: Element>(condition: &[bool], a: &[T], b: &[T], out: &mut [T]) {
+        for (((o, &c), &a), &b) in out.iter_mut().zip(condition).zip(a).zip(b) {
+            *o = if c { a } else { b };
+        }
+    }
+
     fn binary_in_place_run<T: Element, F: Binary<T, T>>(f: F, a: &mut [T], b: &[T]) {
         for (a, &b) in a.iter_mut().zip(b) {
             *a = f.apply::<I>(*a, b);
@@ -116,6 +122,23 @@ fn gather<T: Element>(data: &[T], offset: usize, stride: isize, out: &mut [T]) {
         s if s > 0 => out.iter_mut().zip(data[offset..].iter().step_by(s as usize)).for_each(|(o, &x)| *o = x),
         s => out.iter_mut().enumerate().for_each(|(i, o)| *o = data[(offset as isize + i as isize * s) as usize]),
     }
+}
+
+/// Elements of a buffer, from an offset on, a stride apart.
+type Run<'a, T> = (&'a [T], usize, isize);
+
+/// As many elements of a run as fit `part`, from its `first` on: where they lie side by side, or else gathered into `part`, which
+/// holds those before.
+#[inline]
+fn piece<'a, T: Element>((data, at, stride): Run<'a, T>, first: usize, part: &'a mut [T]) -> &'a [T] {
+    let at = (at as isize + first as isize * stride) as usize;
+    if stride == 1 {
+        return &data[at..at + part.len()];
+    }
+    if first == 0 || stride != 0 {
+        gather(data, at, stride, part);
+    }
+    part
 }
 
 fn nanoseconds(n: usize, tenths: usize) -> usize {
@@ -150,10 +173,8 @@ fn unary_strided<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], at: usiz
         return unary_run(f, &x[at..at + y.len()], y);
     }
     let mut part = [T::default(); GATHER];
-    for (i, y) in y.chunks_mut(GATHER).enumerate() {
-        let at = (at as isize + (i * GATHER) as isize * stride) as usize;
-        gather(x, at, stride, &mut part[..y.len()]);
-        unary_run(f, &part[..y.len()], y);
+    for (k, y) in y.chunks_mut(GATHER).enumerate() {
+        unary_run(f, piece((x, at, stride), k * GATHER, &mut part[..y.len()]), y);
     }
 }
 
@@ -195,21 +216,17 @@ pub fn binary<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &Array, b: &Arra
     Ok(out)
 }
 
-type Run<'a, T> = (&'a [T], usize, isize);
-
 fn binary_strided<T: Element, R: Element, F: Binary<T, R>>(f: F, a: Run<T>, b: Run<T>, y: &mut [R]) {
     let n = y.len();
     match (a, b) {
         ((a, i, 1), (b, j, 1)) => binary_run(f, &a[i..i + n], &b[j..j + n], y),
         ((a, i, 1), (b, j, 0)) => unary_run(Right(f, b[j]), &a[i..i + n], y),
         ((a, i, 0), (b, j, 1)) => unary_run(Left(f, a[i]), &b[j..j + n], y),
-        ((a, i, s), (b, j, t)) => {
+        _ => {
             let (mut left, mut right) = ([T::default(); GATHER], [T::default(); GATHER]);
             for (k, y) in y.chunks_mut(GATHER).enumerate() {
-                let (k, n) = ((k * GATHER) as isize, y.len());
-                gather(a, (i as isize + k * s) as usize, s, &mut left[..n]);
-                gather(b, (j as isize + k * t) as usize, t, &mut right[..n]);
-                binary_run(f, &left[..n], &right[..n], y);
+                let (k, n) = (k * GATHER, y.len());
+                binary_run(f, piece(a, k, &mut left[..n]), piece(b, k, &mut right[..n]), y);
             }
         }
     }
@@ -233,17 +250,17 @@ pub fn binary_owned<T: Element, F: Binary<T, T>>(f: F, mut a: Array, b: &Array, 
 pub fn select<T: Element>(condition: &Array, a: &Array, b: &Array) -> Result<Array> {
     let shape = condition.shape().broadcast(a.shape(), "where")?.broadcast(b.shape(), "where")?;
     let mut out = Array::unfilled(T::DTYPE, shape)?;
-    let layouts = [condition, a, b].map(|x| x.layout().broadcast_to(&shape, "where"));
-    let [lc, la, lb] = layouts;
+    let [lc, la, lb] = [condition, a, b].map(|x| x.layout().broadcast_to(&shape, "where"));
     let plan = Plan::new([&lc?, &la?, &lb?]);
     let (c, x, z) = (condition.data::<bool>(), a.data::<T>(), b.data::<T>());
-    let y = out.fresh::<T>();
     let [sc, sx, sz] = [0, 1, 2].map(|k| plan.inner_stride(k));
-    parallel::for_chunks(y, BLOCK, nanoseconds(shape.size()?, 15), |i, y| {
+    parallel::for_chunks(out.fresh::<T>(), BLOCK, nanoseconds(shape.size()?, 5), |i, y| {
+        let (mut holds, mut left, mut right) = ([false; GATHER], [T::default(); GATHER], [T::default(); GATHER]);
         plan.for_range(i * BLOCK, y.len(), |at, first, n| {
-            let step = |at: usize, stride: isize, i: usize| (at as isize + i as isize * stride) as usize;
-            for (i, y) in y[first..first + n].iter_mut().enumerate() {
-                *y = if c[step(at[0], sc, i)] { x[step(at[1], sx, i)] } else { z[step(at[2], sz, i)] };
+            for (k, y) in y[first..first + n].chunks_mut(GATHER).enumerate() {
+                let (k, n) = (k * GATHER, y.len());
+                let holds = piece((c, at[0], sc), k, &mut holds[..n]);
+                select_run(holds, piece((x, at[1], sx), k, &mut left[..n]), piece((z, at[2], sz), k, &mut right[..n]), y);
             }
         });
     });
@@ -255,8 +272,7 @@ struct Convert;
 impl<T: Element, R: Element> Unary<T, R> for Convert {
     #[inline(always)]
     fn apply<I: Isa>(self, x: T) -> R {
-        // Rounded once: what float64 does not hold exactly must not go through it.
-        if T::DTYPE.is_float() { R::from_f64(x.to_f64()) } else { R::from_i64(x.to_i64()) }
+        x.to()
     }
 }
 

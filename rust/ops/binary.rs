@@ -5,7 +5,7 @@ use super::value::Formula;
 use crate::array::{Array, DType, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::{arith, map};
-use crate::{Result, bail, with_dtype};
+use crate::{Result, bail, with_dtype, with_float};
 
 /// A Python scalar as a tensor of the type NumPy 2 gives it beside `partner`: it has a kind but no width.
 pub fn match_weak(x: Scalar, partner: DType) -> Result<Tensor> {
@@ -193,11 +193,14 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 pub fn pow(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if b.size() == 1 && b.ndim() == 0 && b.dtype().is_float() && !b.requires_grad() && a.dtype() == b.dtype() {
         match b.item()? {
-            2.0 => return unary::square(a),
-            1.0 => return Ok(linear::unchanged(a)),
+            0.0 => {} // Its gradient is 0 whatever a is.
             0.5 => return unary::sqrt(a),
+            1.0 => return Ok(linear::unchanged(a)),
+            2.0 => return unary::square(a),
+            3.0 => return unary::cube(a),
+            4.0 => return unary::fourth(a),
             -1.0 => return unary::reciprocal(a),
-            _ => {}
+            e => return unary::power(a, e),
         }
     }
     promote!(a, b);
@@ -358,28 +361,34 @@ pub fn masked_fill(x: &Tensor, mask: &Tensor, value: impl Into<Scalar>) -> Resul
 
 /// y = x held within [low, high]; dx = dy where x was inside.
 struct Clip {
-    inside: Array,
+    x: Array,
+    bounds: [Scalar; 2],
 }
 impl Op for Clip {
     fn name(&self) -> &'static str {
         "clip"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let zero = constant(0.0, dy)?;
-        dx.give(0, || choose(&Tensor::constant(self.inside.clone()), dy, &zero))
+        dx.give(0, || {
+            let inside = with_float!(self.x.dtype(), T => map::unary::<T, bool, _>(arith::Within::<T>::of(self.bounds), &self.x),
+                else unreachable!("only floats are recorded"))?;
+            choose(&Tensor::constant(inside), dy, &constant(0.0, dy)?)
+        })
     }
 }
 
 /// `x` held within `[low, high]`; either bound may be absent. The gradient is 1 inside and at the bounds, 0 outside, and 0 between crossed bounds.
 pub fn clip(x: &Tensor, low: Option<Scalar>, high: Option<Scalar>) -> Result<Tensor> {
-    let mut y = x.detach();
+    if x.dtype().is_float() {
+        let bounds = [low.unwrap_or(Scalar::Float(f64::NEG_INFINITY)), high.unwrap_or(Scalar::Float(f64::INFINITY))];
+        let y = with_float!(x.dtype(), T => map::unary::<T, T, _>(arith::Within::<T>::of(bounds), x.array()), else unreachable!("floats"))?;
+        return Ok(Tensor::record(y, &[x], || Clip { x: x.array().clone(), bounds }));
+    }
+    let mut y = x.clone();
     for (bound, limit) in [(low, maximum as fn(&Tensor, &Tensor) -> Result<Tensor>), (high, minimum)] {
         if let Some(bound) = bound {
             y = limit(&y, &match_weak(bound, y.dtype())?)?;
         }
     }
-    // Of crossed bounds all becomes the upper one.
-    let crossed = low.zip(high).is_some_and(|(low, high)| low.as_f64() > high.as_f64());
-    let inside = if crossed { Array::full(x.shape(), Scalar::Bool(false), DType::Bool)? } else { equal(&y, x)?.into_array() };
-    Ok(Tensor::record(y.into_array(), &[x], || Clip { inside }))
+    Ok(y)
 }

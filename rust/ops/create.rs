@@ -37,5 +37,10 @@ pub fn arange_count(start: Scalar, stop: Scalar, step: Scalar) -> Result<usize> 
 /// Ones on the diagonal of an (n, m) matrix of zeros.
 pub fn eye(n: usize, m: usize, dtype: DType) -> Result<Tensor> {
     let shape = Dims::new(&[n, m])?;
-    with_dtype!(dtype, T => map::from_index::<T>(shape, |i| if i / m == i % m { T::ONE } else { T::default() })).map(Tensor::constant)
+    with_dtype!(dtype, T => {
+        let mut out = map::from_index(shape, |_| T::default())?;
+        let y = out.fresh::<T>();
+        (0..n.min(m)).for_each(|i| y[i * m + i] = T::ONE);
+        Ok(Tensor::constant(out))
+    })
 }

@@ -1,6 +1,6 @@
 //! Losses over elements. Each is written as its definition over tensors, but for the binary cross-entropy, which is one sweep.
 
-use super::binary::{add, choose, constant, greater, mul, sub};
+use super::binary::{add, constant, mul, sub};
 use super::reduce::{mean, sum};
 use super::unary;
 use super::value::{Formula, Value};
@@ -69,15 +69,12 @@ pub fn huber_loss(x: &Tensor, y: &Tensor, delta: f64, reduction: Reduction) -> R
     }
     let y = same_shape(x, y, "huber_loss")?;
     let error = sub(x, &y)?;
-    let size = unary::abs(&error)?;
-    let delta_of = constant(delta, &error)?;
-    let is_far = greater(&size, &delta_of)?;
-    // An infinite error must not come to the square, whose slope there would be 0·∞.
-    let near = mul(&constant(0.5, &error)?, &unary::square(&choose(&is_far, &constant(0.0, &error)?, &error)?)?)?;
-    // Nor must an infinite delta come to a slope of 0.
-    let beyond = choose(&is_far, &sub(&size, &constant(0.5 * delta, &error)?)?, &constant(0.0, &error)?)?;
-    let far = mul(&delta_of, &beyond)?;
-    reduction.of(&choose(&is_far, &far, &near)?)
+    let losses = match constant(delta, &error)?.item()? {
+        // No error is beyond it, not even an infinite one.
+        f64::INFINITY => mul(&constant(0.5, &error)?, &unary::square(&error)?)?,
+        _ => unary::huber(&error, delta)?,
+    };
+    reduction.of(&losses)
 }
 
 /// (1 − y)·x for x above 0, −y·x for others, and log(1 + e^−|x|), which loses nothing however sure x is; dx = σ(x) − y, dy = −x.

@@ -157,6 +157,18 @@ unary! {
     square() Square, saves Input, cost 2;
         f = |x| x.clone() * x;
         df = |x| x.clone() + x;
+    /// x³.
+    cube() Cube, saves Input, cost 2;
+        f = |x| x.cube();
+        df = |x| V::c(3.0) * x.clone() * x;
+    /// x⁴.
+    fourth() Fourth, saves Input, cost 2;
+        f = |x| x.fourth();
+        df = |x| V::c(4.0) * x.cube();
+    /// xᵉ of one exponent other than 0.
+    power(e) Power, saves Input, cost 30;
+        f = |x| x.pow(e);
+        df = |x| e.clone() * x.pow(e - V::c(1.0));
     /// 1/x.
     reciprocal() Reciprocal, saves Output, cost 4;
         f = |x| V::c(1.0) / x;
@@ -197,6 +209,10 @@ unary! {
     log_sigmoid() LogSigmoid, saves Input, cost 12;
         f = |x| -((-x.clone()).relu() + (-x.abs()).exp().log1p());
         df = |x| (-x).sigmoid();
+    /// x²/2 within `delta` of 0, delta·(|x| − delta/2) beyond (Huber 1964).
+    huber(delta) Huber, saves Input, cost 3;
+        f = |x| { let c = x.clone().abs().held(delta); c.clone() * (x.abs() - half::<V>() * c) };
+        df = |x| x.held(delta);
     /// Error function.
     erf() Erf, saves Input, cost 10;
         f = |x| x.erf();

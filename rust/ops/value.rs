@@ -6,7 +6,7 @@ use super::{binary, unary};
 use crate::Result;
 use crate::array::Array;
 use crate::autograd::Tensor;
-use crate::kernels::math::Math;
+use crate::kernels::math::{Math, power};
 use crate::kernels::simd::Isa;
 use std::marker::PhantomData;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -27,6 +27,11 @@ pub trait Value: Clone + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn relu(self) -> Self;
+    fn cube(self) -> Self;
+    fn fourth(self) -> Self;
+    fn pow(self, e: Self) -> Self;
+    /// Held within −limit and limit.
+    fn held(self, limit: Self) -> Self;
     /// -1, 0 or 1; its derivative is zero.
     fn sign(self) -> Self;
     /// 1 where the value is above zero, 0 elsewhere; its derivative is zero.
@@ -134,6 +139,24 @@ impl<T: Math, I: Isa> Value for Lane<T, I> {
         Lane::new(if self.0 < T::ZERO { T::ZERO } else { self.0 })
     }
     #[inline(always)]
+    fn cube(self) -> Self {
+        Lane::new(power::cube::<T, I>(self.0))
+    }
+    #[inline(always)]
+    fn fourth(self) -> Self {
+        Lane::new(power::fourth::<T, I>(self.0))
+    }
+    #[inline(always)]
+    fn pow(self, e: Self) -> Self {
+        Lane::new(self.0.pow_on::<I>(e.0))
+    }
+    #[inline(always)]
+    fn held(self, limit: Self) -> Self {
+        // Written so that NaN stays NaN.
+        let x = if self.0 > limit.0 { limit.0 } else { self.0 };
+        Lane::new(if x < -limit.0 { -limit.0 } else { x })
+    }
+    #[inline(always)]
     fn sign(self) -> Self {
         let x = self.0;
         let sign = if x > T::ZERO {
@@ -206,10 +229,18 @@ macro_rules! formula_functions {
             fn c(x: f64) -> Self {
                 Formula::Constant(x)
             }
+            fn pow(self, e: Self) -> Self {
+                Formula::Tensor(Formula::paired(self, e).and_then(|(x, e)| binary::pow(&x, &e)))
+            }
+            fn held(self, limit: Self) -> Self {
+                let (low, high) = (-limit.clone(), limit);
+                let above = Formula::paired(self, low).and_then(|(x, low)| binary::maximum(&x, &low));
+                Formula::Tensor(Formula::paired(Formula::Tensor(above), high).and_then(|(x, high)| binary::minimum(&x, &high)))
+            }
             $(fn $f(self) -> Self {
                 Formula::Tensor(self.tensor().and_then(|x| unary::$f(&x)))
             })+
         }
     };
 }
-formula_functions!(exp, expm1, log, log1p, tanh, sigmoid, erf, sin, cos, sqrt, abs, relu, sign, step);
+formula_functions!(exp, expm1, log, log1p, tanh, sigmoid, erf, sin, cos, sqrt, abs, relu, cube, fourth, sign, step);

@@ -1,6 +1,7 @@
 //! From Python objects to core values and back.
 
 use super::error::is_refusal;
+use super::interop::shared;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::ops::{self, Index};
@@ -90,6 +91,12 @@ fn copy_buffer<T: pyo3::buffer::Element + Element>(array: &Bound<'_, PyAny>, sha
     // PyO3 reads no shape from the buffer of a 0-d array.
     let array = if shape.is_empty() { &array.call_method1("reshape", (1,))? } else { array };
     let buffer = PyBuffer::<T>::get(array)?;
+    // Python itself copies any other order element by element.
+    if !buffer.is_c_contiguous()
+        && let Some(there) = shared(array)?
+    {
+        return Ok(crate::kernels::map::copy(there.tensor().array())?);
+    }
     buffer.copy_to_slice(array.py(), out.fresh::<T>())?;
     Ok(out)
 }

@@ -4,6 +4,7 @@ mod architecture;
 mod columns;
 mod columns_reference;
 mod determinism;
+mod elementwise;
 mod gradients;
 mod kernels;
 mod math;

@@ -1,7 +1,7 @@
 //! Elementary functions: the errors that `kernels/math.rs` states, over a sweep of all float32, and against values of many
 //! digits for float64. `TREADLE_ALL_FLOATS=1` sweeps every float32.
 
-use treadle::kernels::math::Math;
+use treadle::kernels::math::{Math, power};
 use treadle::kernels::simd::{Avx2, Baseline, Isa};
 
 type F32 = fn(f32) -> f32;
@@ -20,6 +20,8 @@ fn rows<I: Isa>() -> Vec<(&'static str, F32, F64, f64)> {
         ("erf", f32::erf_on::<I>, erf, 3.0),
         ("sin", f32::sin_on::<I>, f64::sin, 2.0),
         ("cos", f32::cos_on::<I>, f64::cos, 2.0),
+        ("cube", power::cube::<f32, I>, |x| x * x * x, if I::FMA { 1.0 } else { 1.5 }),
+        ("fourth", power::fourth::<f32, I>, |x| x * x * (x * x), if I::FMA { 1.0 } else { 2.5 }),
     ]
 }
 
@@ -212,5 +214,32 @@ fn power_edges() {
             let same = (got == want || near) && got.is_sign_negative() == want.is_sign_negative();
             assert!(same || got.is_nan() && want.is_nan(), "{x:e}^{y:e} is {got:e}, expected {want:e}");
         }
+    }
+}
+
+/// Whole numbers of so many bits that their powers fit 128, so that those are known exactly.
+#[test]
+fn whole_float64_powers() {
+    fn error(got: f64, want: u128) -> f64 {
+        let ulp = f64::from_bits(got.to_bits() + 1) - got;
+        (got as u128).abs_diff(want) as f64 / ulp
+    }
+    let mut state = 1u64;
+    for _ in 0..100_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (m, n) = (state >> 22, state >> 33);
+        let (cube, fourth) = ((m as u128).pow(3), (n as u128).pow(4));
+        for (got, want, limit) in [
+            (power::cube::<f64, Avx2>(m as f64), cube, 1.0),
+            (power::cube::<f64, Baseline>(m as f64), cube, 1.5),
+            (power::fourth::<f64, Avx2>(n as f64), fourth, 1.0),
+            (power::fourth::<f64, Baseline>(n as f64), fourth, 2.5),
+        ] {
+            assert!(error(got, want) <= limit, "{m} cubed or {n} to the fourth is {got:e}, expected {want}");
+        }
+    }
+    for (x, cube, fourth) in [(f64::INFINITY, f64::INFINITY, f64::INFINITY), (-1e300, f64::NEG_INFINITY, f64::INFINITY), (-0.0, -0.0, 0.0), (1e-200, 0.0, 0.0)]
+    {
+        assert_eq!((power::cube::<f64, Avx2>(x).to_bits(), power::fourth::<f64, Avx2>(x).to_bits()), (cube.to_bits(), fourth.to_bits()), "{x}");
     }
 }

@@ -96,6 +96,25 @@ def test_arrays_are_copied_and_widened(dtype: str) -> None:
     assert tensor.tolist() == [0, 1, 1]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "float16", ">f8", "int32"])
+def test_arrays_in_any_order_are_copied_in_row_major_order(dtype: str) -> None:
+    base = np.random.default_rng(0).integers(0, 2, (6, 35, 40)).astype(dtype)
+    table = np.zeros(7, [("a", "u1"), ("b", dtype), ("c", dtype, (2, 3))])
+    table["b"], table["c"] = base[0, 0, :7], base[1, :7, :6].reshape(7, 2, 3)
+    aligned = np.zeros(7, np.dtype([("b", dtype), ("c", "u1")], align=True))
+    views = [base.T, base[::-1, ::2], base[:, :, 3], base.transpose(1, 0, 2)[..., ::-3], np.asfortranarray(base), base[:, ::-1, :0]]
+    views += [np.broadcast_to(base[0, :, :1], (3, 35, 8)), table["b"], table["c"].transpose(0, 2, 1), aligned["b"], base[0, 0, 0]]
+    for array in views:
+        t = treadle.tensor(array)
+        wanted = np.array(array, order="C")
+        assert t.numpy().flags.c_contiguous
+        np.testing.assert_array_equal(t.numpy(), wanted, strict=False)
+        if array.size and array.flags.writeable:
+            array[...] = wanted == 0
+            np.testing.assert_array_equal(t.numpy(), wanted)
+            array[...] = wanted
+
+
 def test_empty_parts_of_structured_and_misaligned_arrays_are_empty_tensors() -> None:
     records = np.zeros(3, [("flag", "i1"), ("x", "f8")])
     misaligned = np.zeros(33, "i1")[1:].view("f8")

@@ -8,7 +8,7 @@
 #![allow(clippy::excessive_precision)]
 
 mod erf;
-mod power;
+pub mod power;
 mod trig;
 
 use super::simd::{Float, Isa};

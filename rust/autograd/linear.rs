@@ -5,7 +5,7 @@ use super::node::{Edge, Inputs, Op};
 use super::tensor::Tensor;
 use crate::Result;
 use crate::array::{DType, Dims, Layout};
-use crate::kernels::{arith, map, reduce};
+use crate::kernels::{arith, map, parts, reduce};
 use crate::with_float;
 
 struct Identity;
@@ -59,7 +59,7 @@ pub(super) fn accumulate_part(a: Tensor, b: &Tensor, part: impl FnOnce(&Layout) 
     with_float!(a.dtype(), T => {
         map::writable::<T>(&mut a)?;
         let target = part(a.layout());
-        map::add_to::<T>(&mut a, &target, b.array());
+        parts::add::<T>(&mut a, &target, b.array());
     }, else unreachable!("gradients are floats"));
     Ok(Tensor::constant(a))
 }

@@ -10,6 +10,7 @@ pub mod interrupt;
 pub mod map;
 pub mod math;
 pub mod parallel;
+pub mod parts;
 pub mod plan;
 pub mod random;
 pub mod reduce;

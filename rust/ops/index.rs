@@ -6,7 +6,7 @@ use super::take::{take, take_at};
 use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Slice};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::index as kernel;
-use crate::kernels::map;
+use crate::kernels::{map, parts};
 use crate::{Error, Result, bail};
 use smallvec::SmallVec;
 
@@ -272,7 +272,7 @@ pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
     let mut target = *resolved.view(&Tensor::constant(base.clone()))?.array().layout();
     if resolved.arrays.is_empty() {
         let value = fitted(value, base.dtype(), &target.shape)?;
-        map::write(base, &target, value.array());
+        parts::write(base, &target, value.array());
         return Ok(());
     }
     let (order, at) = resolved.order();
@@ -282,6 +282,6 @@ pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
     let around = |places: &[usize]| Dims::new(&[&target.shape[..at], places, &target.shape[at..]].concat());
     let value = fitted(value, base.dtype(), &around(offsets.shape())?)?;
     let value = shape::to_shape(&value, around(&[offsets.size()])?)?;
-    map::scatter(base, &target, offsets.as_slice().expect("just made"), value.array(), at);
+    parts::scatter(base, &target, offsets.as_slice().expect("just made"), value.array(), at);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::array::{Array, Dims, Layout, MAX_DIMS, Slice, normalize_axis, room};
 use crate::autograd::{Inputs, Op, Tensor, linear};
-use crate::kernels::map;
+use crate::kernels::{map, parts};
 use crate::{Result, bail};
 use smallvec::SmallVec;
 
@@ -205,7 +205,7 @@ fn cut(layout: &Layout, parts: &[Slice]) -> Layout {
 fn place(x: &Tensor, shape: Dims, parts: SmallVec<[Slice; MAX_DIMS]>) -> Result<Tensor> {
     let mut y = Array::zeros(&shape, x.dtype())?;
     let target = cut(y.layout(), &parts);
-    map::write(&mut y, &target, x.array());
+    parts::write(&mut y, &target, x.array());
     Ok(Tensor::record(y, &[x], || Place { parts }))
 }
 
@@ -267,7 +267,7 @@ pub fn concatenate(xs: &[Tensor], axis: isize) -> Result<Tensor> {
     for x in &xs {
         let part = Slice { start, len: x.shape()[axis], step: 1 };
         let target = out.layout().slice(axis, part);
-        map::write(&mut out, &target, &*map::dense(x.array(), dtype)?);
+        parts::write(&mut out, &target, &*map::dense(x.array(), dtype)?);
         start += part.len;
     }
     let refs: Vec<&Tensor> = xs.iter().collect();

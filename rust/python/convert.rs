@@ -246,10 +246,10 @@ pub fn integers(object: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<isize>> {
 
 pub fn integer(object: &Bound<'_, PyAny>, what: &str) -> PyResult<isize> {
     object.extract().or_else(|error: PyErr| {
-        Err(if error.is_instance_of::<PyTypeError>(object.py()) {
-            PyTypeError::new_err(format!("{what}: expected integers, got {}", text(&object.get_type())?))
-        } else if error.is_instance_of::<PyOverflowError>(object.py()) {
+        Err(if error.is_instance_of::<PyOverflowError>(object.py()) {
             PyValueError::new_err(format!("{what}: expected integers that fit 64 bits, got {}", text(object)?))
+        } else if is_refusal(object.py(), &error) {
+            PyTypeError::new_err(format!("{what}: expected integers, got {}", text(&object.get_type())?))
         } else {
             error
         })

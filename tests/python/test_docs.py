@@ -142,9 +142,11 @@ def test_functions_have_the_arguments_that_the_reference_says() -> None:
     page = (ROOT / "docs" / "api" / "ops.md").read_text(encoding="utf-8")
     x = treadle.randn(2, 3, 4)
     for name in sorted({*treadle.ops.__all__} & {*dir(treadle.Tensor)}):
-        method, function = (inspect.signature(getattr(owner, name)) for owner in (treadle.Tensor, treadle.ops))
+        method, function = (
+            [*inspect.signature(getattr(owner, name)).parameters.values()][1:] for owner in (treadle.Tensor, treadle.ops)
+        )
         assert method == function or f"`{name}`" in page, name
-        for parameter in method.parameters.values():
+        for parameter in method:
             if parameter.default is Ellipsis:
                 assert getattr(x, name)().tolist() == getattr(x, name)(**{parameter.name: -1}).tolist(), name
 

@@ -10,7 +10,7 @@ pub fn write(base: &mut Array, target: &Layout, x: &Array) {
     write_from(base, target, x, x.layout(), std::iter::once((0, 0)));
 }
 
-/// As [`write`], for each place along one axis of `x` where `target` says from that place's offset on, in turn.
+/// As [`write()`], for each place along one axis of `x` where `target` says from that place's offset on, in turn.
 pub fn scatter(base: &mut Array, target: &Layout, offsets: &[i64], x: &Array, axis: usize) {
     let (each, step) = (x.layout().remove_axis(axis), x.layout().strides()[axis]);
     write_from(base, target, x, &each, offsets.iter().zip(0..).map(|(&to, i)| (to as isize, i * step)));

@@ -16,7 +16,7 @@ SANITIZED := RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address --cfg asan' RUSTDO
 READERS := safetensors torch idx csv
 FUZZ_RUNS ?= 1000000
 
-.PHONY: help demo test test-core test-python lint sanitize fuzz bench bench-peers docs wheel clean
+.PHONY: help demo build test test-build test-core test-python lint sanitize fuzz bench bench-peers docs wheel clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,11 @@ wheel: .venv/installed ## Builds the wheel into dist/ and installs it into .venv
 
 demo: .venv/installed ## Trains a residual MLP with BatchNorm1d on the digits, seeds 0 to 4
 	$(BIN)/python examples/digits.py --out runs/digits
+
+build: .venv/installed test-build ## Compiles the wheel and the core's tests; with -j2 side by side, as the wheel takes one processor
+
+test-build:
+	$(CORE) test --locked --no-run
 
 test: test-core test-python ## Passes all tests
 

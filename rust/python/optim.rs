@@ -2,8 +2,8 @@
 //! dicts, read by the names they have there.
 //!
 //! Invariant: before the first one changes every parameter, gradient and state is checked and lies so that it can be written or read
-//! in place, since a copy may find no memory. States live in lists that run
-//! parallel to the parameters; where one is None it starts at zero and is put into the list.
+//! in place, since a copy may find no memory. States live in lists that run parallel to the parameters; where one is None it starts
+//! at zero and is put into the list.
 
 use super::error::{run, run_short};
 use super::tensor::{Guards, PyTensor};

@@ -176,7 +176,6 @@ def struck(call: Callable[[], Any]) -> None:
         pass
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no raise() of the C library by that name")
 @pytest.mark.parametrize("name", CALLS)
 def test_ctrl_c_just_before_a_call_is_raised(name: str) -> None:
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,84 @@
+"""What the table of `benches.peers` has no row for, beside NumPy and PyTorch on one thread: writes, reads, choices, few rows.
+
+    python -m benches.everyday
+
+Microseconds of the thread's processor time, the least of many rounds, so that other work on the machine disturbs little.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import treadle
+from treadle.nn import functional
+
+N = 1_000_000
+Work = Callable[[], Any]
+
+
+def microseconds(work: Work) -> float:
+    """Of one call."""
+    work()
+    best = float("inf")
+    for _ in range(15):
+        started, count = time.thread_time(), 0
+        while time.thread_time() - started < 0.01:
+            work()
+            count += 1
+        best = min(best, (time.thread_time() - started) / count)
+    return best * 1e6
+
+
+def write(target: Any, key: Any, value: Any) -> None:
+    """target[key] = value."""
+    target[key] = value
+
+
+def works(name: str) -> dict[str, Work]:
+    """The operations in one library, on the same numbers."""
+    make = {"treadle": treadle.tensor, "PyTorch": torch.tensor, "NumPy": np.array}[name]
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal(N).astype(np.float32)
+    x, y, mask = make(numbers), make(numbers[::-1].copy()), make(numbers > 0)
+    three, many, buffer = make([1, 5, 77]), make(rng.integers(0, N, N)), make(np.zeros((10_000, 64), np.float32))
+    rows, new = make(rng.integers(0, 10_000, 32)), make(numbers[: 32 * 64].reshape(32, 64))
+    few, weight = make(numbers[: 2 * 784].reshape(2, 784)), make(numbers[: 256 * 784].reshape(256, 784))
+    found: dict[str, Work] = {
+        "3 places of 1e6 = 1": lambda: write(y, three, 1.0),
+        "32 rows of (10000, 64) = w": lambda: write(buffer, rows, new),
+        "x[mask] = 0, 1e6": lambda: write(y, mask, 0.0),
+        "x[indices], 1e6": lambda: x[many],
+        "x[mask], 1e6": lambda: x[mask],
+        "where, 1e6": lambda: {"treadle": treadle.ops, "PyTorch": torch, "NumPy": np}[name].where(mask, x, y),
+        "x ** 3, 1e6": lambda: x**3,
+        "(2, 784) @ (256, 784).T": lambda: few @ weight.T,
+    }
+    if name == "NumPy":
+        return found
+    leaf = make(numbers.reshape(1000, 1000))
+    leaf.requires_grad_()
+    stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
+    flat = y.reshape(1000, 1000)
+    found["stack of 1000 rows, forward and back"] = lambda: stack(list(leaf)).sum().backward()
+    found["Huber loss, forward and back, 1e6"] = lambda: huber(leaf, flat).backward()
+    return found
+
+
+def main() -> None:
+    """Prints the table."""
+    treadle.set_num_threads(1)
+    torch.set_num_threads(1)
+    libraries = {name: works(name) for name in ("treadle", "PyTorch", "NumPy")}
+    print("| operation |" + "".join(f" {name} |" for name in libraries) + "\n|---|" + "---|" * len(libraries))
+    for operation in libraries["treadle"]:
+        cells = [f"{microseconds(of[operation]):.1f}" if operation in of else "–" for of in libraries.values()]
+        print(f"| {operation} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

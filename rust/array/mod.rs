@@ -18,6 +18,8 @@ pub use stats::MemoryStats;
 pub use storage::{Buffer, Owner};
 
 use crate::{Result, bail};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Room for `n` values, a number that callers choose: an error where there is not so much memory, for which `Vec` ends the process.
 pub fn room<T>(n: usize) -> Result<Vec<T>> {
@@ -35,19 +37,19 @@ pub fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
     Ok(filled)
 }
 
-/// An n-dimensional array of one element type. Cloning shares the storage.
+/// An n-dimensional array of one element type: two words, since arrays move through every call. Cloning shares the storage.
 #[derive(Clone)]
 pub struct Array {
     buffer: Buffer,
-    layout: Layout,
+    /// How it is read, unless as the buffer was made.
+    view: Option<Arc<Layout>>,
 }
 
 impl Array {
     /// An array with unspecified values, to be filled.
     #[inline]
     pub fn unfilled(dtype: DType, shape: Dims) -> Result<Array> {
-        let buffer = Buffer::new(dtype, shape.size()?)?;
-        Ok(Array { buffer, layout: Layout::contiguous(shape) })
+        Ok(Array { buffer: Buffer::new(dtype, shape)?, view: None })
     }
 
     pub fn full(shape: &[usize], value: Scalar, dtype: DType) -> Result<Array> {
@@ -85,22 +87,25 @@ impl Array {
 
     #[inline]
     pub fn shape(&self) -> &Dims {
-        &self.layout.shape
+        &self.layout().shape
     }
 
     #[inline]
     pub fn ndim(&self) -> usize {
-        self.layout.shape.len()
+        self.layout().shape.len()
     }
 
     #[inline]
     pub fn size(&self) -> usize {
-        self.layout.size()
+        self.layout().size()
     }
 
     #[inline]
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        match &self.view {
+            Some(view) => view,
+            None => self.buffer.layout(),
+        }
     }
 
     pub fn buffer(&self) -> &Buffer {
@@ -122,15 +127,24 @@ impl Array {
     /// The elements in row-major order, if they lie so.
     #[inline]
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
-        let range = self.layout.offset..self.layout.offset + self.size();
-        if self.layout.is_contiguous() { self.data().get(range) } else { None }
+        self.data().get(self.range()?)
     }
 
     /// The elements for writing, if they lie in row-major order and nobody shares them.
     #[inline]
     pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
-        let range = self.layout.offset..self.layout.offset + self.size();
-        if self.layout.is_contiguous() { self.buffer.slice_mut()?.get_mut(range) } else { None }
+        let range = self.range()?;
+        self.buffer.slice_mut()?.get_mut(range)
+    }
+
+    /// Where in the buffer the elements are, if they lie in row-major order.
+    #[inline]
+    fn range(&self) -> Option<Range<usize>> {
+        if self.view.is_none() && self.buffer.is_own() {
+            return Some(0..self.buffer.len());
+        }
+        let layout = self.layout();
+        layout.is_contiguous().then(|| layout.offset..layout.offset + layout.size())
     }
 
     /// The elements of an array that was just made: unique and contiguous by construction.
@@ -139,8 +153,9 @@ impl Array {
         self.as_mut_slice().expect("a fresh array is unique and contiguous")
     }
 
+    #[inline]
     pub fn is_contiguous(&self) -> bool {
-        self.layout.is_contiguous()
+        self.range().is_some()
     }
 
     /// Whether writing in place would change nobody else's value.
@@ -156,12 +171,12 @@ impl Array {
 
     /// The same storage under another layout. The layout must come from this array's own.
     fn with_layout(&self, layout: Layout) -> Array {
-        Array { buffer: self.buffer.clone(), layout }
+        Array { buffer: self.buffer.clone(), view: Some(Arc::new(layout)) }
     }
 
     /// A view with axes in the given order.
     pub fn permute(&self, order: &[usize]) -> Array {
-        self.with_layout(self.layout.permute(order))
+        self.with_layout(self.layout().permute(order))
     }
 
     /// A view with two axes exchanged.
@@ -172,12 +187,12 @@ impl Array {
     }
 
     pub fn broadcast_to(&self, shape: &Dims) -> Result<Array> {
-        Ok(self.with_layout(self.layout.broadcast_to(shape, "broadcast_to")?))
+        Ok(self.with_layout(self.layout().broadcast_to(shape, "broadcast_to")?))
     }
 
     /// A view under another shape of the same size, if strides can express it.
     pub fn reshape_view(&self, shape: Dims) -> Option<Array> {
-        Some(self.with_layout(self.layout.reshape(shape)?))
+        Some(self.with_layout(self.layout().reshape(shape)?))
     }
 
     /// A view of part of one axis. Panics if out of range: callers check and name the op.
@@ -187,7 +202,7 @@ impl Array {
             let n = self.shape()[axis];
             assert!(slice.start < n && (0..n as isize).contains(&last), "slice out of range");
         }
-        self.with_layout(self.layout.slice(axis, slice))
+        self.with_layout(self.layout().slice(axis, slice))
     }
 }
 

@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(super) const ALIGN: usize = 64;
+/// Bytes in front of the elements of a block.
+pub(super) const HEADER: usize = 3 * ALIGN;
 /// Blocks of up to this many bytes are kept by the thread that freed them.
-const SMALL: usize = (256 << 10) + ALIGN;
+const SMALL: usize = (256 << 10) + HEADER;
 /// Bytes that one thread keeps per size class.
 const SMALL_CAP: usize = 1 << 20;
 /// From here on blocks are maps of their own, aligned so that the kernel can back them with huge pages.
@@ -32,7 +34,7 @@ const TRIES: usize = 1000;
 /// Size classes: four per power of two from 64 bytes on, and a header, so that powers of two, of which most layers are made, fit and at
 /// most a quarter of a block is unused.
 fn class_of(bytes: usize) -> usize {
-    let bytes = bytes.saturating_sub(ALIGN);
+    let bytes = bytes.saturating_sub(HEADER);
     if bytes <= ALIGN {
         return 0;
     }
@@ -43,10 +45,10 @@ fn class_of(bytes: usize) -> usize {
 
 fn class_bytes(class: usize) -> usize {
     if class == 0 {
-        return 2 * ALIGN;
+        return HEADER + ALIGN;
     }
     let (log, quarter) = ((class - 1) / 4 + 6, (class - 1) % 4);
-    ((1 << log) + ((quarter + 1) << (log - 2))).next_multiple_of(ALIGN) + ALIGN
+    ((1 << log) + ((quarter + 1) << (log - 2))).next_multiple_of(ALIGN) + HEADER
 }
 
 /// Bytes of the map of a block.
@@ -368,13 +370,13 @@ mod tests {
             assert!(bytes < 512 || class_bytes(class) * 4 <= bytes * 5 + 256, "{bytes} in {}", class_bytes(class));
         }
         for log in 6..40 {
-            assert_eq!(class_bytes(class_of((1 << log) + ALIGN)), (1 << log) + ALIGN);
+            assert_eq!(class_bytes(class_of((1 << log) + HEADER)), (1 << log) + HEADER);
         }
     }
 
     #[test]
     fn maps_hold_their_blocks_and_waste_less_than_an_eighth_of_a_huge_page() {
-        for bytes in [HUGE, HUGE + ALIGN, 2 * HUGE - 1, 5 * HUGE / 2 + 7, NEARLY_HUGE + HUGE, 100 * HUGE + 3 * PAGE] {
+        for bytes in [HUGE, HUGE + HEADER, 2 * HUGE - 1, 5 * HUGE / 2 + 7, NEARLY_HUGE + HUGE, 100 * HUGE + 3 * PAGE] {
             assert!((bytes..bytes + HUGE / 8 + 1).contains(&map_bytes(bytes)), "{bytes} in {}", map_bytes(bytes));
         }
         assert_eq!(map_bytes(HUGE + NEARLY_HUGE), 2 * HUGE);

@@ -1,11 +1,11 @@
-//! Shared, reference-counted storage: a 64-byte header and the elements behind it, in one pool block; or a header alone, for
-//! elements that live in memory of others.
+//! Shared, reference-counted storage: a header and the elements behind it, in one pool block; or a header alone, for elements that
+//! live in memory of others.
 //!
 //! Invariants: the elements are initialised from the first moment (the pool never hands out uninitialised bytes, and bool
 //! storage is cleared); they are written only through `&mut Buffer` while the count is one, and never in memory of others.
 
 use super::dtype::{DType, Element};
-use super::pool::{self, ALIGN, Block};
+use super::pool::{self, Block, HEADER};
 use super::{Array, Dims, Layout};
 use crate::{Error, Result};
 use std::ptr::NonNull;
@@ -21,8 +21,10 @@ struct Header {
     data: *const u8,
     /// Keeps memory of others alive.
     owner: Option<Owner>,
+    /// How the array is read that it was made for.
+    layout: Layout,
 }
-const _: () = assert!(size_of::<Header>() == ALIGN);
+const _: () = assert!(size_of::<Header>() == HEADER);
 
 /// Whatever keeps memory alive until it is dropped, on any thread.
 pub type Owner = Box<dyn Send + Sync>;
@@ -38,32 +40,34 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// A buffer of `len` elements with unspecified (but initialised) values; false for bool.
-    pub fn new(dtype: DType, len: usize) -> Result<Buffer> {
+    /// A buffer for the elements of `shape`, in row-major order, with unspecified (but initialised) values; false for bool.
+    #[inline]
+    pub fn new(dtype: DType, shape: Dims) -> Result<Buffer> {
+        let len = shape.size()?;
         let block = take(dtype, len, dtype.size())?;
-        // SAFETY: the block is at least `ALIGN` bytes long.
-        let data = unsafe { block.ptr.add(ALIGN) }.as_ptr();
-        let mut buffer = Buffer::with_header(block, Header { count: AtomicUsize::new(1), len, class: block.class, dtype, data, owner: None });
+        // SAFETY: the block is at least `HEADER` bytes long.
+        let data = unsafe { block.ptr.add(HEADER) }.as_ptr();
+        let mut buffer = Buffer::with_header(block, dtype, len, data, None, Layout::contiguous(shape));
         if dtype == DType::Bool {
             buffer.clear_bytes();
         }
         Ok(buffer)
     }
 
-    /// `len` elements in memory of others, which `owner` keeps alive. They are never written here.
+    /// `len` elements in memory of others, which `owner` keeps alive, read as `layout` says. They are never written here.
     ///
     /// # Safety
     /// `data` points to `len` initialised elements of `dtype`, aligned for it, for as long as `owner` lives. Whoever else
     /// may write to them does not while a kernel reads them.
-    pub unsafe fn borrowed(dtype: DType, len: usize, data: *const u8, owner: Owner) -> Result<Buffer> {
-        let block = take(dtype, 0, 0)?;
-        Ok(Buffer::with_header(block, Header { count: AtomicUsize::new(1), len, class: block.class, dtype, data, owner: Some(owner) }))
+    pub unsafe fn borrowed(dtype: DType, len: usize, data: *const u8, owner: Owner, layout: Layout) -> Result<Buffer> {
+        Ok(Buffer::with_header(take(dtype, 0, 0)?, dtype, len, data, Some(owner), layout))
     }
 
-    fn with_header(block: Block, header: Header) -> Buffer {
+    #[inline]
+    fn with_header(block: Block, dtype: DType, len: usize, data: *const u8, owner: Option<Owner>, layout: Layout) -> Buffer {
         let place = block.ptr.cast::<Header>();
-        // SAFETY: the block is 64-byte aligned, at least `ALIGN` bytes long and owned by no one else.
-        unsafe { place.write(header) };
+        // SAFETY: the block is 64-byte aligned, at least `HEADER` bytes long and owned by no one else.
+        unsafe { place.write(Header { count: AtomicUsize::new(1), len, class: block.class, dtype, data, owner, layout }) };
         Buffer { header: place }
     }
 
@@ -77,6 +81,12 @@ impl Buffer {
     #[inline]
     pub fn address(&self) -> *const u8 {
         self.head().data
+    }
+
+    /// How the array is read that the buffer was made for.
+    #[inline]
+    pub fn layout(&self) -> &Layout {
+        &self.head().layout
     }
 
     #[allow(clippy::len_without_is_empty)]
@@ -110,9 +120,15 @@ impl Buffer {
         Some(unsafe { std::slice::from_raw_parts_mut(self.address().cast_mut().cast::<T>(), head.len) })
     }
 
+    /// Whether the memory is the pool's: then the elements are those of one shape, in row-major order.
+    #[inline]
+    pub fn is_own(&self) -> bool {
+        self.head().owner.is_none()
+    }
+
     /// Whether the elements may be written: nobody else reads them, and the memory is the pool's.
     pub fn is_unique(&self) -> bool {
-        self.head().count.load(Ordering::Acquire) == 1 && self.head().owner.is_none()
+        self.head().count.load(Ordering::Acquire) == 1 && self.is_own()
     }
 
     fn clear_bytes(&mut self) {
@@ -137,8 +153,9 @@ impl Drop for Buffer {
         if self.head().count.load(Ordering::Acquire) != 1 && self.head().count.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
+        let class = self.head().class;
         // SAFETY: this was the last `Buffer` that led to the header, which nobody reads again.
-        let Header { class, owner, .. } = unsafe { self.header.read() };
+        let owner = unsafe { (&raw const (*self.header.as_ptr()).owner).read() };
         pool::give(Block { ptr: self.header.cast(), class });
         drop(owner);
     }
@@ -160,15 +177,15 @@ impl Array {
         // SAFETY: the first and the last element belong to the array, and so does what lies between them.
         let buffer = unsafe {
             let start = data.wrapping_offset(before * dtype.size() as isize);
-            Buffer::borrowed(dtype, (after - before) as usize + 1, start, owner)?
+            Buffer::borrowed(dtype, (after - before) as usize + 1, start, owner, layout)?
         };
-        Ok(Array { buffer, layout })
+        Ok(Array { buffer, view: None })
     }
 }
 
 /// A block for a header and `len` elements of `bytes` each.
 fn take(dtype: DType, len: usize, bytes: usize) -> Result<Block> {
-    let wanted = len.checked_mul(bytes).and_then(|n| n.checked_add(ALIGN));
+    let wanted = len.checked_mul(bytes).and_then(|n| n.checked_add(HEADER));
     wanted.and_then(pool::take).ok_or_else(|| Error::Memory(format!("allocate: expected memory for {len} elements of {dtype}, got none of that size")))
 }
 

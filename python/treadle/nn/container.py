@@ -122,7 +122,6 @@ class ModuleDict(_Container):
         return self._items.items()
 
 
-_FUSED = (BatchNorm1d, BatchNorm2d)
 _CALL = Module.__call__
 
 
@@ -167,7 +166,7 @@ class Sequential(_Indexed):
                     x, norm = norm.forward(x, None, True) if named is None else named(norm, norm.forward, (x, None, True), {}), None
                     continue
                 x, norm = norm(x), None
-            if kind in _FUSED and "forward" not in module.__dict__:
+            if (kind is BatchNorm1d or kind is BatchNorm2d) and "forward" not in module.__dict__:
                 norm = cast("BatchNorm1d | BatchNorm2d", module)
             elif named is None and kind.__call__ is _CALL:
                 x = module.forward(x)  # what a call would do, without one

@@ -3,7 +3,7 @@
 use super::forward::{for_chunks_backwards, for_flat};
 use super::layout::{Planes, Rows, for_runs, for_tiles};
 use super::runs::{self, Lanes};
-use super::stats::{Few, Stats, expand, merge, sum_spans};
+use super::stats::{Few, Known, Stats, expand, merge, sum_spans};
 use super::tiles::{self, Channels};
 use super::{MANY, Options, SPAN, group_width, strip_width, sweep_rows};
 use crate::kernels::parallel::{self, Chunks, ColumnsMut};
@@ -29,15 +29,16 @@ type Sums = SmallVec<[f64; 256]>;
 
 /// Gradients through the batch statistics that `forward_train` left in `stats`.
 pub fn backward_train<T: Float>(dy: &Planes<T>, x: &Planes<T>, options: &Options<T>, stats: &Stats<T>, out: Gradients<T>) {
-    backward(dy, x, options, stats, out, false);
+    backward(dy, x, options, stats.known(), out, false);
 }
 
 /// Gradients under given statistics, which are constants.
 pub fn backward_eval<T: Float>(dy: &Planes<T>, x: &Planes<T>, mean: &[T], var: &[T], options: &Options<T>, out: Gradients<T>) {
-    backward(dy, x, options, &Stats::given(mean, var, options.eps), out, true);
+    let mut place = Few::new();
+    backward(dy, x, options, Known::given(mean, var, options.eps, &mut place), out, true);
 }
 
-fn backward<T: Float>(dy: &Planes<T>, x: &Planes<T>, options: &Options<T>, stats: &Stats<T>, out: Gradients<T>, frozen: bool) {
+fn backward<T: Float>(dy: &Planes<T>, x: &Planes<T>, options: &Options<T>, stats: Known<T>, out: Gradients<T>, frozen: bool) {
     assert_eq!((dy.n, dy.c, dy.l), (x.n, x.c, x.l), "batch_norm: dy must have x's shape");
     let Gradients { mut dx, dw, db } = out;
     if x.len() == 0 || (stats.count == 0 && !frozen) {
@@ -57,7 +58,7 @@ fn backward<T: Float>(dy: &Planes<T>, x: &Planes<T>, options: &Options<T>, stats
         db.iter_mut().zip(&s1).for_each(|(db, &s)| *db = T::from_f64(s));
     }
     if let Some(dw) = dw {
-        let terms = s2.iter().zip(&stats.invstd);
+        let terms = s2.iter().zip(stats.invstd);
         dw.iter_mut().zip(terms).for_each(|(dw, (&s, invstd))| *dw = T::from_f64(s * invstd.to_f64()));
     }
 }
@@ -66,7 +67,7 @@ struct Problem<'a, T: Float> {
     dy: &'a Planes<'a, T>,
     x: &'a Planes<'a, T>,
     options: &'a Options<'a, T>,
-    stats: &'a Stats<T>,
+    stats: Known<'a, T>,
 }
 
 simd! {

@@ -2,7 +2,7 @@
 
 use super::layout::{Planes, Rows, for_runs, for_tiles, pivots};
 use super::runs::{self, Channel, Lanes};
-use super::stats::{Columns, Stats, expand, merge, settle, spread, sum_spans};
+use super::stats::{Columns, Few, Known, Stats, expand, merge, settle, spread, sum_spans};
 use super::tiles;
 use super::{Options, SPAN, group_width, strip_width, sweep_rows};
 use crate::kernels::parallel::{self, Blocks, Chunks, ColumnsMut};
@@ -40,14 +40,15 @@ pub fn forward_train<T: Float>(x: &Planes<T>, options: &Options<T>, y: &mut [T],
     } else {
         sweep_runs_for_stats(x, options, stats);
     }
-    normalise(x, options, stats, y);
+    normalise(x, options, stats.known(), y);
 }
 
 /// y under given statistics, such as running ones.
 pub fn forward_eval<T: Float>(x: &Planes<T>, mean: &[T], var: &[T], options: &Options<T>, y: &mut [T]) {
     assert_eq!(y.len(), x.len(), "batch_norm: y must have x's size");
     if !y.is_empty() {
-        normalise(x, options, &Stats::given(mean, var, options.eps), y);
+        let mut place = Few::new();
+        normalise(x, options, Known::given(mean, var, options.eps, &mut place), y);
     }
 }
 
@@ -152,7 +153,7 @@ fn sweep_runs_for_stats<T: Float>(x: &Planes<T>, options: &Options<T>, stats: &m
 }
 
 /// One sweep under known statistics. It runs from the end, where the sweep for statistics left the cache warm.
-fn normalise<T: Float>(x: &Planes<T>, options: &Options<T>, stats: &Stats<T>, y: &mut [T]) {
+fn normalise<T: Float>(x: &Planes<T>, options: &Options<T>, stats: Known<T>, y: &mut [T]) {
     if x.walks_rows(options.mask.is_some()) {
         let rows = x.rows();
         let columns = stats.columns(options, 0..x.c, x.l);

@@ -36,13 +36,6 @@ impl<T: Float> Stats<T> {
         Ok(Stats { hi: zeros()?, lo: zeros()?, invstd: zeros()?, mean: wide()?, var: wide()?, count: 0 })
     }
 
-    /// Given statistics, such as running ones, for sweeps: those in float64 stay empty.
-    pub fn given(mean: &[T], var: &[T], eps: f64) -> Self {
-        let mut invstd = var.to_vec();
-        invert(&mut invstd, eps);
-        Stats { hi: mean.to_vec(), lo: vec![T::ZERO; mean.len()], invstd, ..Stats::default() }
-    }
-
     /// r ← (1 − factor)·r + factor·batch, of the mean and of `spread` times the variance, in channels where both come out finite.
     /// Returns the number of others.
     pub fn blend<R: Float>(&self, factor: f64, spread: f64, mean: &mut [R], var: &mut [R]) -> usize {
@@ -59,19 +52,43 @@ impl<T: Float> Stats<T> {
         broken
     }
 
-    /// What sweeps need to know, per column of a matrix with `l` columns per channel.
-    pub(super) fn columns<'a>(&'a self, options: &Options<'a, T>, at: Range<usize>, l: usize) -> Columns<'a, T> {
-        let (hi, lo, invstd) = (&self.hi[at.clone()], &self.lo[at.clone()], &self.invstd[at.clone()]);
-        Columns::new(options, at, l, hi, lo, invstd)
-    }
-
-    pub(super) fn channel(&self, options: &Options<T>, c: usize) -> Channel<T> {
-        Channel::new(options, c, self.hi[c], self.lo[c], self.invstd[c])
+    pub(super) fn known(&self) -> Known<'_, T> {
+        Known { hi: &self.hi, lo: &self.lo, invstd: &self.invstd, count: self.count }
     }
 
     pub(super) fn parts(&mut self, chunk: usize) -> StatsMut<'_, T> {
         let Stats { hi, lo, invstd, mean, var, .. } = self;
         StatsMut { hi, lo, invstd, mean, var, chunk }
+    }
+}
+
+/// Statistics as sweeps need them: see [`Stats`].
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a, T> {
+    hi: &'a [T],
+    lo: &'a [T],
+    pub invstd: &'a [T],
+    pub count: usize,
+}
+
+impl<'a, T: Float> Known<'a, T> {
+    /// Of given statistics, such as running ones; what follows from them goes to `place`.
+    pub fn given(mean: &'a [T], var: &[T], eps: f64, place: &'a mut Few<T>) -> Self {
+        place.resize(mean.len(), T::ZERO);
+        place.extend_from_slice(var);
+        let (lo, invstd) = place.split_at_mut(mean.len());
+        invert(invstd, eps);
+        Known { hi: mean, lo, invstd, count: 0 }
+    }
+
+    /// Per column of a matrix with `l` columns per channel.
+    pub fn columns(self, options: &Options<'a, T>, at: Range<usize>, l: usize) -> Columns<'a, T> {
+        let (hi, lo, invstd) = (&self.hi[at.clone()], &self.lo[at.clone()], &self.invstd[at.clone()]);
+        Columns::new(options, at, l, hi, lo, invstd)
+    }
+
+    pub fn channel(self, options: &Options<T>, c: usize) -> Channel<T> {
+        Channel::new(options, c, self.hi[c], self.lo[c], self.invstd[c])
     }
 }
 
@@ -82,8 +99,8 @@ pub(in crate::kernels) fn expand<T: Copy>(v: &[T], l: usize) -> Vec<T> {
     out
 }
 
-/// Values per column, on the stack where columns are few.
-pub(super) type Few<T> = SmallVec<[T; 256]>;
+/// Values per column, on the stack where columns are few: not so many that it costs more to move them.
+pub(super) type Few<T> = SmallVec<[T; 64]>;
 
 /// What a sweep needs to know of every column of a matrix whose channels have `l` columns each.
 pub(super) struct Columns<'a, T: Float> {
@@ -91,25 +108,25 @@ pub(super) struct Columns<'a, T: Float> {
     lo: Cow<'a, [T]>,
     invstd: Cow<'a, [T]>,
     scale: Few<T>,
-    shift: Few<T>,
+    shift: Cow<'a, [T]>,
     relu: bool,
 }
 
 impl<'a, T: Float> Columns<'a, T> {
     /// Of the channels `at`, whose statistics are given.
     pub fn new(options: &Options<'a, T>, at: Range<usize>, l: usize, hi: &'a [T], lo: &'a [T], invstd: &'a [T]) -> Self {
-        let mut scale = Few::from_slice(invstd);
-        if let Some(w) = options.weight {
-            scale.iter_mut().zip(&w[at.clone()]).for_each(|(s, &w)| *s *= w);
+        let each = |v: &'a [T]| if l == 1 { Cow::from(v) } else { Cow::from(expand(v, l)) };
+        let [hi, lo, invstd] = [hi, lo, invstd].map(each);
+        let mut scale = Few::new();
+        match options.weight.map(|w| each(&w[at.clone()])) {
+            Some(w) => scale.extend(invstd.iter().zip(w.iter()).map(|(&s, &w)| s * w)),
+            None => scale.extend_from_slice(&invstd),
         }
-        let shift = options.bias.map_or_else(|| Few::from_elem(T::ZERO, at.len()), |b| Few::from_slice(&b[at.clone()]));
-        let relu = options.relu;
-        if l == 1 {
-            let [hi, lo, invstd] = [hi, lo, invstd].map(Cow::from);
-            return Columns { hi, lo, invstd, scale, shift, relu };
-        }
-        let [hi, lo, invstd] = [hi, lo, invstd].map(|v| Cow::from(expand(v, l)));
-        Columns { hi, lo, invstd, scale: expand(&scale, l).into(), shift: expand(&shift, l).into(), relu }
+        let shift = match options.bias {
+            Some(b) => each(&b[at]),
+            None => Cow::from(vec![T::ZERO; invstd.len()]),
+        };
+        Columns { hi, lo, invstd, scale, shift, relu: options.relu }
     }
 
     pub fn all(&self) -> Channels<'_, T> {

@@ -53,6 +53,7 @@ def works(name: str) -> dict[str, Work]:
         "32 rows of (10000, 64) = w": lambda: write(buffer, rows, new),
         "x[mask] = 0, 1e6": lambda: write(y, mask, 0.0),
         "x[indices], 1e6": lambda: x[many],
+        "32 rows of 63 columns of (10000, 64)": lambda: buffer[:, 1:][rows],
         "x[mask], 1e6": lambda: x[mask],
         "where, 1e6": lambda: {"treadle": treadle.ops, "PyTorch": torch, "NumPy": np}[name].where(mask, x, y),
         "x ** 3, 1e6": lambda: x**3,

@@ -3,12 +3,13 @@
 //! Invariant: every index is checked before the first element moves; scatters add in index order, so repeated indices
 //! give the same bits whatever the number of threads.
 
-use super::map::{self, Unary, cast, contiguous, dense};
+use super::map::{self, Unary, cast, contiguous, dense, gather as gather_run};
+use super::plan::Plan;
 use super::simd::Isa;
 use super::{arith, parallel};
-use crate::array::{self, Array, DType, Dims, Element, Scalar};
+use crate::array::{self, Array, DType, Dims, Element, Layout, Scalar};
 use crate::{Result, bail, simd, with_dtype};
-use std::ops::Add;
+use std::ops::{Add, Range};
 
 /// An int64 index in row-major order whose values all name one of `n` positions: which one, [`wrapped`] says.
 struct Checked(Array);
@@ -87,9 +88,9 @@ fn around(shape: &Dims, axis: usize) -> (usize, usize, usize) {
     (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
 }
 
-/// `x.shape[..axis] + index.shape + x.shape[axis + 1..]`.
-pub fn take_shape(shape: &Dims, index: &Dims, axis: usize) -> Result<Dims> {
-    Dims::new(&[&shape[..axis], index, &shape[axis + 1..]].concat())
+/// `index` in place of `axes` of `shape`.
+pub fn take_shape(shape: &Dims, index: &Dims, axes: Range<usize>) -> Result<Dims> {
+    Dims::new(&[&shape[..axes.start], index, &shape[axes.end..]].concat())
 }
 
 /// Runs `f(o, r, part)` over an output of `rows` rows of `inner` elements for each outer position: `part` is some of the rows at
@@ -108,25 +109,78 @@ fn for_rows<T: Send>(out: &mut [T], (rows, inner): (usize, usize), work_ns: usiz
     });
 }
 
+/// How an array is read at places along neighbouring axes: what lies before those, and what behind.
+struct Source {
+    outer: Plan<1>,
+    inner: Plan<1>,
+}
+
+impl Source {
+    fn around(layout: &Layout, axes: Range<usize>) -> Source {
+        let without = |axes: Range<usize>| axes.rev().fold(*layout, |left, axis| left.remove_axis(axis));
+        let mut inner = without(0..axes.end);
+        inner.offset = 0;
+        Source { outer: Plan::new([&without(axes.start..layout.shape.len())]), inner: Plan::new([&inner]) }
+    }
+
+    /// Where the elements at position `o` before the axes begin.
+    fn start(&self, o: usize) -> isize {
+        let mut start = 0;
+        self.outer.walk(o, 1, |[at], _, _| start = at);
+        start
+    }
+
+    /// How far each of the `inner` elements behind one place is from the first; empty where they lie evenly.
+    fn spread(&self, inner: usize) -> Result<Vec<isize>> {
+        let mut spread = array::room(if self.inner.is_one_run() { 0 } else { inner })?;
+        if !self.inner.is_one_run() {
+            let stride = self.inner.inner_stride(0);
+            self.inner.walk(0, inner, |[at], _, n| spread.extend((0..n as isize).map(|k| at + k * stride)));
+        }
+        Ok(spread)
+    }
+
+    /// What lies behind one place, from `start` on.
+    #[inline(always)]
+    fn read<T: Element>(&self, data: &[T], start: isize, out: &mut [T]) {
+        let stride = self.inner.inner_stride(0);
+        if self.inner.is_one_run() {
+            return gather_run(data, start as usize, stride, out);
+        }
+        self.inner.walk(0, out.len(), |[at], done, n| gather_run(data, (start + at) as usize, stride, &mut out[done..done + n]));
+    }
+}
+
+/// Elements of `x` at as many places along `axes`, of which `place` tells how far they are from the first.
+fn read_at<T: Element>(x: &Array, axes: Range<usize>, places: usize, out: &mut [T], place: impl Fn(usize) -> isize + Sync) {
+    let inner: usize = x.shape()[axes.end..].iter().product();
+    let (data, source, work) = (x.data::<T>(), Source::around(x.layout(), axes), std::mem::size_of_val(out) / 16);
+    for_rows(out, (places, inner), work, |o, r, out| {
+        let start = source.start(o);
+        if inner == 1 {
+            out.iter_mut().zip(r..).for_each(|(out, p)| *out = data[(start + place(p)) as usize]);
+        } else {
+            out.chunks_exact_mut(inner).zip(r..).for_each(|(out, p)| source.read(data, start + place(p), out));
+        }
+    });
+}
+
 /// Elements (rows, blocks) of `x` at `index` along `axis`. `op` names the operation in the error.
 pub fn take(x: &Array, index: &Array, axis: usize, op: &str) -> Result<Array> {
-    let at = Checked::new(index, x.shape()[axis], op)?;
-    let mut out = Array::unfilled(x.dtype(), take_shape(x.shape(), index.shape(), axis)?)?;
-    let (_, n, inner) = around(x.shape(), axis);
-    let (x, at) = (contiguous(x)?, at.values());
-    with_dtype!(x.dtype(), T => {
-        let data = x.as_slice::<T>().expect("made contiguous");
-        let out = out.fresh::<T>();
-        let work = std::mem::size_of_val(out) / 16;
-        for_rows(out, (at.len(), inner), work, |o, r, out| {
-            let x = &data[o * n * inner..][..n * inner];
-            if inner == 1 {
-                out.iter_mut().zip(&at[r..]).for_each(|(out, &i)| *out = x[wrapped(i, n)]);
-            } else {
-                out.chunks_exact_mut(inner).zip(&at[r..]).for_each(|(out, &i)| out.copy_from_slice(&x[wrapped(i, n) * inner..][..inner]));
-            }
-        });
-    });
+    let (n, step) = (x.shape()[axis], x.layout().strides()[axis]);
+    let at = Checked::new(index, n, op)?;
+    let mut out = Array::unfilled(x.dtype(), take_shape(x.shape(), index.shape(), axis..axis + 1)?)?;
+    let at = at.values();
+    with_dtype!(x.dtype(), T => read_at::<T>(x, axis..axis + 1, at.len(), out.fresh(), |p| wrapped(at[p], n) as isize * step));
+    Ok(out)
+}
+
+/// Elements of `x` where [`offsets`] in its memory lead along `axes`.
+pub fn take_at_offsets(x: &Array, offsets: &Array, axes: Range<usize>) -> Result<Array> {
+    let mut out = Array::unfilled(x.dtype(), take_shape(x.shape(), offsets.shape(), axes.clone())?)?;
+    let at = contiguous(offsets)?;
+    let at = at.as_slice::<i64>().expect("made contiguous");
+    with_dtype!(x.dtype(), T => read_at::<T>(x, axes, at.len(), out.fresh(), |p| at[p] as isize));
     Ok(out)
 }
 
@@ -134,15 +188,19 @@ pub fn take(x: &Array, index: &Array, axis: usize, op: &str) -> Result<Array> {
 pub fn take_scaled(x: &Array, index: &Array, scale: f32, offset: f32) -> Result<Array> {
     let n = x.shape()[0];
     let at = Checked::new(index, n, "take_scaled")?;
-    let mut out = Array::unfilled(DType::F32, take_shape(x.shape(), index.shape(), 0)?)?;
-    let x = contiguous(x)?;
-    let (data, y, at) = (x.as_slice::<u8>().expect("made contiguous"), out.fresh::<f32>(), at.values());
+    let mut out = Array::unfilled(DType::F32, take_shape(x.shape(), index.shape(), 0..1)?)?;
+    let whole = x.is_contiguous();
+    let x = if whole { x.clone() } else { take(x, index, 0, "take_scaled")? };
+    let (data, y, at) = (x.as_slice::<u8>().expect("contiguous, or just taken"), out.fresh::<f32>(), at.values());
     if y.is_empty() {
         return Ok(out);
     }
     let inner = y.len() / at.len();
     let work = y.len() / 4;
-    parallel::for_chunks(y, inner, work, |i, y| scale_row(&data[wrapped(at[i], n) * inner..][..inner], y, scale, offset));
+    parallel::for_chunks(y, inner, work, |i, y| {
+        let row = if whole { wrapped(at[i], n) } else { i };
+        scale_row(&data[row * inner..][..inner], y, scale, offset);
+    });
     Ok(out)
 }
 
@@ -176,60 +234,38 @@ pub fn scatter_add(shape: &Dims, index: &Array, src: &Array, axis: usize) -> Res
 
 /// `x` with `src` added at `index` along `axis`; repeated indices add up.
 pub fn index_add(x: &Array, index: &Array, src: &Array, axis: usize) -> Result<Array> {
-    write_at(x, index, src, axis, "index_add", true)
-}
-
-/// `x` with `src` in place of what stands at `index` along `axis`; the last of repeated indices wins.
-pub fn index_put(x: &Array, index: &Array, src: &Array, axis: usize) -> Result<Array> {
-    write_at(x, index, src, axis, "index_put", false)
-}
-
-/// Which entries of an index to `n` positions name one that a later entry names again; `None` if there are none.
-pub fn overwritten(index: &Array, n: usize) -> Result<Option<Array>> {
-    let mut seen = array::filled(n, false)?;
-    let at = Checked::new(index, n, "index_put")?;
-    let mut out = Array::unfilled(DType::Bool, *index.shape())?;
-    let lost = out.fresh::<bool>();
-    lost.iter_mut().zip(at.values()).rev().for_each(|(lost, &i)| *lost = std::mem::replace(&mut seen[wrapped(i, n)], true));
-    let any = lost.contains(&true);
-    Ok(any.then_some(out))
-}
-
-fn write_at(x: &Array, index: &Array, src: &Array, axis: usize, op: &str, add: bool) -> Result<Array> {
-    let wanted = take_shape(x.shape(), index.shape(), axis)?;
+    let wanted = take_shape(x.shape(), index.shape(), axis..axis + 1)?;
     if *src.shape() != wanted || src.dtype() != x.dtype() {
-        bail!(Value, "{op}: expected {} values of shape {wanted}, got {} of {}", x.dtype(), src.dtype(), src.shape());
+        bail!(Value, "index_add: expected {} values of shape {wanted}, got {} of {}", x.dtype(), src.dtype(), src.shape());
     }
-    let at = Checked::new(index, x.shape()[axis], op)?;
+    let at = Checked::new(index, x.shape()[axis], "index_add")?;
     let (_, n, inner) = around(x.shape(), axis);
     let mut out = map::copy(x)?;
     let src = contiguous(src)?;
-    macro_rules! write {
-        ($T:ty, $put:expr) => {{
-            let (out, src) = (out.fresh::<$T>(), src.as_slice::<$T>().expect("made contiguous"));
-            put_rows(out, src, at.values(), (n, inner), $put)
-        }};
+    macro_rules! add {
+        ($T:ty, $add:expr) => {
+            add_rows(out.fresh::<$T>(), src.as_slice::<$T>().expect("made contiguous"), at.values(), (n, inner), $add)
+        };
     }
     match x.dtype() {
-        DType::F32 if add => write!(f32, Add::add),
-        DType::F64 if add => write!(f64, Add::add),
-        DType::I64 if add => write!(i64, i64::wrapping_add),
-        DType::U8 if add => write!(u8, u8::wrapping_add),
-        DType::Bool if add => write!(bool, |a, b| a | b),
-        _ => with_dtype!(x.dtype(), T => write!(T, |_, b| b)),
+        DType::F32 => add!(f32, Add::add),
+        DType::F64 => add!(f64, Add::add),
+        DType::I64 => add!(i64, i64::wrapping_add),
+        DType::U8 => add!(u8, u8::wrapping_add),
+        DType::Bool => add!(bool, |a, b| a | b),
     }
     Ok(out)
 }
 
-fn put_rows<T: Element>(out: &mut [T], src: &[T], at: &[i64], (n, inner): (usize, usize), put: impl Fn(T, T) -> T + Sync) {
+fn add_rows<T: Element>(out: &mut [T], src: &[T], at: &[i64], (n, inner): (usize, usize), add: impl Fn(T, T) -> T + Sync) {
     let rows = at.len() * inner;
     parallel::for_chunks(out, n * inner, src.len(), |o, out| {
         let src = &src[o * rows..][..rows];
-        let put = |(out, &src): (&mut T, &T)| *out = put(*out, src);
+        let add = |(out, &src): (&mut T, &T)| *out = add(*out, src);
         if inner == 1 {
-            at.iter().zip(src).for_each(|(&i, src)| put((&mut out[wrapped(i, n)], src)));
+            at.iter().zip(src).for_each(|(&i, src)| add((&mut out[wrapped(i, n)], src)));
         } else {
-            at.iter().zip(src.chunks_exact(inner)).for_each(|(&i, src)| out[wrapped(i, n) * inner..][..inner].iter_mut().zip(src).for_each(put));
+            at.iter().zip(src.chunks_exact(inner)).for_each(|(&i, src)| out[wrapped(i, n) * inner..][..inner].iter_mut().zip(src).for_each(add));
         }
     });
 }
@@ -249,12 +285,15 @@ pub fn gather(x: &Array, index: &Array, axis: usize) -> Result<Array> {
     let at = Checked::new(index, x.shape()[axis], "gather")?;
     let mut out = Array::unfilled(x.dtype(), *index.shape())?;
     let (n, (_, m, inner)) = (x.shape()[axis], around(index.shape(), axis));
-    let (x, at) = (contiguous(x)?, at.values());
+    let (source, step, at) = (Source::around(x.layout(), axis..axis + 1), x.layout().strides()[axis], at.values());
+    let (stride, spread) = (source.inner.inner_stride(0), source.spread(inner)?);
+    let behind = |k: usize| spread.get(k).copied().unwrap_or(k as isize * stride);
     with_dtype!(x.dtype(), T => {
-        let data = x.as_slice::<T>().expect("made contiguous");
+        let data = x.data::<T>();
         for_rows(out.fresh::<T>(), (m, inner), at.len(), |o, r, out| {
-            let (x, at) = (&data[o * n * inner..][..n * inner], &at[(o * m + r) * inner..][..out.len()]);
-            along(at, (n, inner), |i, from| out[i] = x[from]);
+            let start = source.start(o);
+            let at = &at[(o * m + r) * inner..][..out.len()];
+            along(at, (n, inner), |i, from, k| out[i] = data[(start + from as isize * step + behind(k)) as usize]);
         });
     });
     Ok(out)
@@ -272,20 +311,20 @@ pub fn scatter_along(shape: &Dims, index: &Array, src: &Array, axis: usize) -> R
         parallel::for_chunks(out, n * inner, at.len() * 2, |o, out| {
             let part = o * m * inner..(o + 1) * m * inner;
             let src = &src[part.clone()];
-            along(&at[part], (n, inner), |i, to| out[to] += src[i]);
+            along(&at[part], (n, inner), |i, to, k| out[to * inner + k] += src[i]);
         });
     }, else bail!(Type, "scatter: expected float values, got {}", src.dtype()));
     Ok(out)
 }
 
-/// Calls `f(i, at)` for every index, in rows of `inner`: `at` is the element of the row named that stands under it.
+/// Calls `f(i, at, k)` for every index, in rows of `inner`: it names the row `at`, of which the element `k` stands under it.
 #[inline(always)]
-fn along(index: &[i64], (n, inner): (usize, usize), mut f: impl FnMut(usize, usize)) {
+fn along(index: &[i64], (n, inner): (usize, usize), mut f: impl FnMut(usize, usize, usize)) {
     if inner == 1 {
-        return index.iter().enumerate().for_each(|(i, &at)| f(i, wrapped(at, n)));
+        return index.iter().enumerate().for_each(|(i, &at)| f(i, wrapped(at, n), 0));
     }
     for (row, index) in index.chunks_exact(inner).enumerate() {
-        index.iter().enumerate().for_each(|(k, &at)| f(row * inner + k, wrapped(at, n) * inner + k));
+        index.iter().enumerate().for_each(|(k, &at)| f(row * inner + k, wrapped(at, n), k));
     }
 }
 

@@ -128,10 +128,11 @@ saves_both! {
 fn power_by_base(a: Formula, b: Formula) -> Formula {
     Formula::Tensor((|| {
         let (a, b) = (a.tensor()?, b.tensor()?);
-        let one = constant(1.0, &b)?;
-        let slope = mul(&b, &pow(&a, &sub(&b, &one)?)?)?;
-        let zero = constant(0.0, &b)?;
-        choose(&equal(&b, &zero)?, &zero, &slope)
+        let (zero, one) = (constant(0.0, &b)?, constant(1.0, &b)?);
+        let flat = equal(&b, &zero)?;
+        // Where the slope is 0, its own must not be 0 · ∞.
+        let safe = choose(&flat, &one, &a)?;
+        choose(&flat, &zero, &mul(&b, &pow(&safe, &sub(&b, &one)?)?)?)
     })())
 }
 

@@ -1,8 +1,8 @@
 //! Indexing: `y = x[index]`; dx = dy added at the same places. Basic indices are views; integer and boolean arrays gather.
 
-use super::binary::{choose, constant};
+use super::binary::{choose, constant, equal};
 use super::shape;
-use super::take::{take, take_at};
+use super::take::{take_at, take_at_offsets};
 use crate::array::{Array, DType, Dims, Layout, MAX_DIMS, Slice};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::index as kernel;
@@ -188,23 +188,20 @@ pub fn index_work(x: &Tensor, index: &[Index]) -> usize {
         }
         axis += entry.axes();
     }
-    let moved = if x.array().is_contiguous() { 0 } else { x.size() };
-    places.saturating_mul(each).max(moved)
+    places.saturating_mul(each)
 }
 
-/// `x` at arrays along some axes: those axes become one, read at flat positions.
+/// `x` at arrays along some axes, read where they lie.
 fn get_at(x: &Tensor, resolved: &Resolved) -> Result<Tensor> {
     let (order, at) = resolved.order();
     let moved = shape::ordered(x, order);
-    let (before, rest) = moved.shape().split_at(at);
-    let (read, after) = rest.split_at(resolved.arrays.len());
-    let read = Dims::new(read)?;
-    let merged = [before, &[read.size()?], after].concat();
-    let merged = shape::to_shape(&moved, Dims::new(&merged)?)?;
-    match &resolved.arrays[..] {
-        [(_, index)] => take_at(&merged, index, at, "index"),
-        _ => take_at(&merged, &Tensor::constant(resolved.offsets(&Layout::contiguous(read), 0)?), at, "index"),
+    if let [(_, index)] = &resolved.arrays[..] {
+        return take_at(&moved, index, at, "index");
     }
+    let axes = at..at + resolved.arrays.len();
+    let offsets = resolved.offsets(moved.array().layout(), at)?;
+    let index = resolved.offsets(&Layout::contiguous(Dims::new(&moved.shape()[axes.clone()])?), 0)?;
+    take_at_offsets(&moved, &offsets, index, axes)
 }
 
 /// `value` as it is written where there is room for `shape`: cast, without the axes of size 1 in front that the room lacks (NumPy),
@@ -216,44 +213,36 @@ fn fitted(value: &Tensor, dtype: DType, shape: &Dims) -> Result<Tensor> {
         .map_err(|_| Error::Value(format!("index: expected a value that broadcasts to {shape}, got {}", value.shape())))
 }
 
-/// `x` with `value` (broadcast) at `index`: a new value, `x` itself does not change.
-pub fn set(x: &Tensor, index: &[Index], value: &Tensor) -> Result<Tensor> {
-    // Number the elements, index the numbers, and write where they say.
-    let numbers = Tensor::constant(map::from_index(*x.shape(), |i| i as i64)?);
-    let at = get(&numbers, index)?;
-    let value = fitted(value, x.dtype(), at.shape())?;
-    let at = shape::reshape(&at, &[-1])?;
-    let flat = index_put(&shape::reshape(x, &[-1])?, &at, &shape::reshape(&value, &[-1])?)?;
-    shape::to_shape(&flat, *x.shape())
+/// y = x with v at an index; dx = dy without what is there, dv = dy there, but 0 where a later place of the index is the same.
+struct Set {
+    index: Vec<Index>,
 }
-
-/// y = x with src at some positions of its only axis; dx = dy without them, dsrc = dy there, but 0 where a later src took its place.
-struct IndexPut {
-    index: Array,
-}
-impl Op for IndexPut {
+impl Op for Set {
     fn name(&self) -> &'static str {
         "index_put"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let index = Tensor::constant(self.index.clone());
-        dx.give(0, || {
-            let zeros = Tensor::constant(Array::zeros(index.shape(), dy.dtype())?);
-            index_put(dy, &index, &zeros)
-        })?;
+        let zero = constant(0.0, dy)?;
+        dx.give(0, || set(dy, &self.index, &zero))?;
         dx.give(1, || {
-            let there = take(dy, &index, 0)?;
-            match kernel::overwritten(&self.index, dy.size())? {
-                Some(lost) => choose(&Tensor::constant(lost), &constant(0.0, dy)?, &there),
-                None => Ok(there),
+            let there = get(dy, &self.index)?;
+            if !has_arrays(&self.index) {
+                return Ok(there);
             }
+            let turn = Tensor::constant(map::from_index(*there.shape(), |i| i as i64)?);
+            let mut last = Array::unfilled(DType::I64, *dy.shape())?;
+            assign(&mut last, &self.index, &turn)?;
+            choose(&equal(&get(&Tensor::constant(last), &self.index)?, &turn)?, &there, &zero)
         })
     }
 }
 
-fn index_put(x: &Tensor, index: &Tensor, src: &Tensor) -> Result<Tensor> {
-    let y = kernel::index_put(x.array(), index.array(), src.array(), 0)?;
-    Ok(Tensor::record(y, &[x, src], || IndexPut { index: index.array().clone() }))
+/// `x` with `value` (broadcast) at `index`: a new value, `x` itself does not change.
+pub fn set(x: &Tensor, index: &[Index], value: &Tensor) -> Result<Tensor> {
+    let value = fitted(value, x.dtype(), get(&x.detach(), index)?.shape())?;
+    let mut y = map::copy(x.array())?;
+    assign(&mut y, index, &value)?;
+    Ok(Tensor::record(y, &[x, &value], || Set { index: index.to_vec() }))
 }
 
 /// Writes `value` (broadcast) at `index` of an array that is off the tape: where it lies if nobody else holds it, so that

@@ -63,7 +63,7 @@ pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) 
     let n = count(&x, &kernel::reduced_axes(axes, x.ndim(), "var")?);
     let centred = centred(&x, |x| mean(x, axes, true))?;
     let total = sum(&unary::square(&centred)?, axes, keepdims)?;
-    div(&total, &constant((n - correction).max(0.0), &x)?)
+    div(&total, &constant(if n < correction { 0.0 } else { n - correction }, &x)?)
 }
 
 /// Standard deviation: the square root of [`var`]. Where that is 0, where a root has no slope, the gradient is 0.

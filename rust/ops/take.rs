@@ -5,19 +5,21 @@ use crate::array::{Array, DType, Dims, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::{index as kernel, map};
 use crate::{Result, bail};
+use std::ops::Range;
 
-/// y = rows of x at an index; dx = dy added at those rows.
+/// y = rows of x at an index; dx = dy added at those rows. Axes of x may have become one for it.
 struct Take {
     index: Array,
     from: Dims,
     axis: usize,
+    shape: Dims,
 }
 impl Op for Take {
     fn name(&self) -> &'static str {
         "take"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || scatter_add(dy, &self.index, self.from, self.axis))
+        dx.give(0, || shape::to_shape(&scatter_add(dy, &self.index, self.from, self.axis)?, self.shape))
     }
 }
 
@@ -29,7 +31,15 @@ pub fn take(x: &Tensor, index: &Tensor, axis: isize) -> Result<Tensor> {
 /// [`take`] under the name of the operation that needs it.
 pub(super) fn take_at(x: &Tensor, index: &Tensor, axis: usize, op: &str) -> Result<Tensor> {
     let y = kernel::take(x.array(), index.array(), axis, op)?;
-    Ok(Tensor::record(y, &[x], || Take { index: index.array().clone(), from: *x.shape(), axis }))
+    Ok(Tensor::record(y, &[x], || Take { index: index.array().clone(), from: *x.shape(), axis, shape: *x.shape() }))
+}
+
+/// Elements of `x` at `offsets` in its memory along `axes`, which are the places `index` of these as one.
+pub(super) fn take_at_offsets(x: &Tensor, offsets: &Array, index: Array, axes: Range<usize>) -> Result<Tensor> {
+    let y = kernel::take_at_offsets(x.array(), offsets, axes.clone())?;
+    let one = Dims::new(&[x.shape()[axes.clone()].iter().product()])?;
+    let from = kernel::take_shape(x.shape(), &one, axes.clone())?;
+    Ok(Tensor::record(y, &[x], || Take { index, from, axis: axes.start, shape: *x.shape() }))
 }
 
 /// How many elements `take` writes.
@@ -57,15 +67,27 @@ fn scatter_add(src: &Tensor, index: &Array, shape: Dims, axis: usize) -> Result<
     Ok(Tensor::record(y, &[src], || ScatterAdd { index: index.clone(), axis }))
 }
 
+/// y = x with src added at an index; dx = dy, dsrc = dy at that index.
+struct IndexAdd {
+    index: Array,
+    axis: usize,
+}
+impl Op for IndexAdd {
+    fn name(&self) -> &'static str {
+        "index_add"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(0, || Ok(dy.clone()))?;
+        dx.give(1, || take(dy, &Tensor::constant(self.index.clone()), self.axis as isize))
+    }
+}
+
 /// `x` with `src` added at `index` (int64, one-dimensional) along `axis`; repeated indices add up.
 pub fn index_add(x: &Tensor, index: &Tensor, src: &Tensor, axis: isize) -> Result<Tensor> {
     let axis = normalize_axis(axis, x.ndim(), "index_add")?;
     let src = linear::cast(src, x.dtype())?;
     let y = kernel::index_add(x.array(), index.array(), src.array(), axis)?;
-    if !(x.requires_grad() || src.requires_grad()) {
-        return Ok(Tensor::constant(y));
-    }
-    super::binary::add(x, &scatter_add(&src, index.array(), *x.shape(), axis)?)
+    Ok(Tensor::record(y, &[x, &src], || IndexAdd { index: index.array().clone(), axis }))
 }
 
 /// y = x at one index per position along an axis; dx = dy added there.

@@ -100,10 +100,13 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand<'a, 'py> {
     }
 }
 
-/// Two operands, of which at most one is a weak scalar; `operand` makes a tensor of each beside the type of the other.
+/// Two operands; `operand` makes a tensor of each beside the type of the other, or of two numbers beside what they have in common.
 pub fn pair(a: Other, b: Other, operand: fn(Other, DType) -> PyResult<Tensor>) -> PyResult<(Tensor, Tensor)> {
     let (da, db) = (a.dtype(), b.dtype());
     let own = |x: &Other| if let Other::Scalar(s) = x { natural(*s) } else { DType::F32 };
-    let (pa, pb) = (db.unwrap_or(own(&a)), da.unwrap_or(own(&b)));
-    Ok((operand(a, pa)?, operand(b, pb)?))
+    let common = match (own(&a), own(&b)) {
+        (DType::F32, _) | (_, DType::F32) => DType::F32,
+        (a, b) => a.promote(b),
+    };
+    Ok((operand(a, db.unwrap_or(common))?, operand(b, da.unwrap_or(common))?))
 }

@@ -171,7 +171,7 @@ struct AdamGroup<'py> {
     state: AdamState<'py>,
     steps: Bound<'py, PyList>,
     lr: f64,
-    betas: (f64, f64),
+    betas: [f64; 2],
     eps: f64,
     weight_decay: f64,
     maximize: bool,
@@ -196,7 +196,7 @@ fn adam_step<'py>(py: Python<'py>, groups: Vec<AdamGroup<'py>>, decoupled: bool)
         ready(py, "adam_step", params, &[Slot("first moment", &state.exp_avg), Slot("second moment", &state.exp_avg_sq)], made)
     })?;
     for ((group, found), counts) in checked.into_iter().zip(counts) {
-        let &AdamGroup { ref steps, lr, betas: (beta1, beta2), eps, weight_decay, maximize, .. } = group;
+        let &AdamGroup { ref steps, lr, betas: [beta1, beta2], eps, weight_decay, maximize, .. } = group;
         let adam = Adam { lr, beta1, beta2, eps, weight_decay, decoupled, maximize };
         let mut latest = (0, adam.factors(0));
         for r in found {

@@ -205,3 +205,20 @@ def test_a_variance_far_from_zero_is_exact() -> None:
     layer = nn.InstanceNorm1d(1, momentum=1.0, track_running_stats=True)
     layer(treadle.tensor(x))
     assert layer.running_var.item() == pytest.approx(x.astype("float64").var(ddof=1), rel=1e-6)
+    assert np.isnan(treadle.ones(3).var(correction=float("nan")).item())
+
+
+def test_powers_of_zero_have_second_derivatives() -> None:
+    for exponents in (0.0, treadle.zeros(4)):
+        x = treadle.tensor([0.0, 1.0, 1e-30, np.nan], requires_grad=True)
+        y = x**exponents + x**3
+        (slope,) = treadle.grad(y.sum(), [x], create_graph=True)
+        (bend,) = treadle.grad(slope.sum(), [x])
+        np.testing.assert_array_equal(bend.numpy(), np.float32([0.0, 6.0, 6e-30, np.nan]))
+
+
+def test_two_numbers_have_one_type() -> None:
+    mask = treadle.tensor([True, False])
+    for got in (treadle.where(mask, 1, 2.5), treadle.where(mask, 1.0, 2), treadle.ops.add(1, 2.5)):
+        assert got.dtype == treadle.float32
+    assert treadle.where(mask, 1, 2).dtype == treadle.int64

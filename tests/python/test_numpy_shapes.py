@@ -210,15 +210,43 @@ def test_any_index_reads_writes_and_has_gradients(shape: tuple[int, ...], dtype:
     if other is not None:
         same(other, x)
     if dtype == np.float64:
-        leaf = treadle.tensor(x, requires_grad=True)
+        leaf = data.draw(st.sampled_from(LAYOUTS))(x).requires_grad_()
         leaf[key].backward(treadle.tensor(want))
         grad = np.zeros(shape)
         np.add.at(grad, key, want)
         assert leaf.grad is not None
         same(leaf.grad, grad)
-        recorded = leaf * 1.0
-        recorded[key] = treadle.tensor(value)
+        recorded, written = leaf * 1.0, treadle.tensor(value, requires_grad=True)
+        recorded[key] = written
         same(recorded, changed)
+        from_x, from_value = treadle.grad(recorded, [leaf, written], [treadle.tensor(x)])
+        left, turn = x.copy(), np.arange(want.size).reshape(want.shape)
+        left[key] = 0
+        same(from_x, left)
+        last = np.zeros(shape, int)
+        last[key] = turn
+        there = np.where(last[key] == turn, want, 0)
+        same(from_value, there.sum(tuple(range(want.ndim - len(sizes)))))
+
+
+def test_an_index_reads_what_it_names_alone() -> None:
+    """Views that no memory could hold."""
+    x = numbered((4,))
+    row, rows = treadle.tensor(x), treadle.tensor([-1, 0])
+    table = row.broadcast_to((10**8, 1000, 4))
+    for key in [
+        (rows,),
+        (slice(None, None, -2), 0, rows),
+        (rows, slice(2), rows),
+        (0, slice(None, 3), rows),
+        (..., rows, slice(1, 3)),
+    ]:
+        few = table[:6] if key[0] is ... or isinstance(key[0], slice) else table
+        want = np.broadcast_to(x, few.shape)[tuple(np.array([-1, 0]) if part is rows else part for part in key)]
+        same(few[key], want)
+    same(table.take(rows, 0)[:, 5], np.stack([x, x]))
+    some = treadle.zeros(1, 1000, 4, dtype="int64")
+    same(table.gather(some, 0)[0, 7], x)
 
 
 def test_a_failed_assignment_changes_nothing() -> None:
@@ -279,6 +307,8 @@ def test_where_take_gather_and_put() -> None:
     added = x.copy()
     np.add.at(added, [0, 0, 2], y[:3])
     np.testing.assert_allclose(t.index_add(treadle.tensor([0, 0, 2]), u[:3]).numpy(), added, rtol=1e-6)
+    most = treadle.tensor([-3e38], requires_grad=True)
+    assert most.index_add(treadle.tensor([0, 0]), treadle.tensor([3e38, 3e38])).item() == np.float32(3e38)
     same(t.clip(-0.5, 0.5), x.clip(-0.5, 0.5))
     same(t.masked_fill(t > 0, 9.0), np.where(x > 0, np.float32(9), x))
     same(treadle.ops.one_hot(treadle.tensor([2, 0]), 3), np.eye(3, dtype=np.float32)[[2, 0]])

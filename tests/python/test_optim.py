@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from treadle import Tensor, nn, optim, randn
+from treadle import Tensor, nn, ones_like, optim, randn
 
 Array = npt.NDArray[np.float64]
 
@@ -239,6 +239,23 @@ def test_an_option_is_of_its_kind_and_finite(kind: Any) -> None:
             ):
                 kind([p], **{option: value})
     kind([p], lr=np.float32(0.1), maximize=np.bool_(True))
+
+
+def test_options_are_set_between_steps_and_betas_are_any_two() -> None:
+    p, q = leaf([1.0]), leaf([1.0])
+    p.grad, q.grad = ones_like(p), ones_like(q)
+    some = optim.Adam([p], betas=[0.5, 0.9])  # type: ignore[arg-type]
+    some.step()
+    optim.Adam([q], betas=(0.5, 0.9)).step()
+    assert p.item() == q.item() < 1.0
+    for option, value in [("lr", None), ("betas", "ab"), ("maximize", 1)]:
+        before, some.param_groups[0][option] = some.param_groups[0][option], value
+        with pytest.raises(ValueError, match=rf"^adam: expected {option} as .*, got {re.escape(repr(value))}$"):
+            some.step()
+        some.param_groups[0][option] = before
+    assert p.item() == q.item()
+    with pytest.raises(ValueError, match=r"^sgd: expected lr as a finite number"):
+        optim.SGD([p], lr=10**400)
 
 
 def test_what_is_no_parameter_is_refused() -> None:

@@ -23,7 +23,13 @@ _FLAGS = ("maximize", "nesterov", "centered")
 
 def is_number(value: Any, low: float = 0.0, below: float = math.inf) -> bool:
     """Whether a value is a finite number in [low, below); True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) < below
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+    return math.isfinite(number) and low <= number < below
 
 
 class Optimizer:
@@ -113,9 +119,15 @@ class Optimizer:
         """Changes every parameter that has a gradient.
 
         Raises:
-            ValueError: A parameter that got another shape than its state has; nothing was changed.
+            ValueError: A parameter that got another shape than its state has, or an option that was set to what it cannot be;
+                nothing was changed.
         """
-        self._update(self.param_groups)
+        try:
+            self._update(self.param_groups)
+        except TypeError:
+            for group in self.param_groups:
+                self._check(group)
+            raise
 
     def zero_grad(self) -> None:
         """Clears the gradients of all parameters."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
-from treadle.checks import at_least
+from treadle.checks import at_least, floating
 
 __all__ = [
     "constant",
@@ -253,6 +253,7 @@ def orthogonal(
 
     Raises:
         ValueError: Fewer than two sizes, or one below 1.
+        TypeError: A dtype other than float32 and float64.
 
     Example:
         >>> init.orthogonal((64, 32), gain=2**0.5).shape
@@ -262,7 +263,7 @@ def orthogonal(
     """
     if len(shape) < 2 or min(shape) < 1:
         raise ValueError(f"orthogonal: expected at least 2 sizes of at least 1, got shape {tuple(shape)}")
-    rows, columns = shape[0], math.prod(shape[1:])
+    dtype, rows, columns = floating("orthogonal", dtype), shape[0], math.prod(shape[1:])
     draws = randn(max(rows, columns), min(rows, columns), dtype="float64", generator=generator).numpy()
     q, r = np.linalg.qr(draws)
     # With the signs of r's diagonal taken out, q is uniform over the orthogonal matrices.

@@ -305,6 +305,9 @@ LAYERS: list[Row] = [
     ("Residual", lambda: nn.Residual(abs), TypeError, "expected a module, got builtin_function"),
     ("no forward", lambda: nn.Module()(X), TypeError, "forward"),
     ("load missing", lambda: nn.Linear(2, 2).load_state_dict({}), ValueError, "missing.*bias.*weight"),
+    ("load list", lambda: nn.Linear(2, 2).load_state_dict([1]), TypeError, "a dict of tensors by name, got list"),  # type: ignore
+    ("train", lambda: nn.Linear(2, 2).train("no"), ValueError, "mode as True or False, got 'no'"),  # type: ignore[arg-type]
+    ("train none", lambda: nn.Linear(2, 2).train(None), ValueError, "mode as True or False, got None"),  # type: ignore[arg-type]
     ("load shape", lambda: nn.Linear(2, 2).load_state_dict({"weight": X, "bias": treadle.ones(2)}), ValueError, r"\(3, 4\)"),
     ("MLPResNet", lambda: treadle.models.MLPResNet(4, hidden_dim=1), ValueError, "hidden_dim.*1"),
     ("fuse", lambda: nn.utils.fuse_linear_bn(nn.Linear(2, 3), nn.BatchNorm1d(4)), ValueError, "3.*4"),
@@ -347,6 +350,7 @@ OPTIM: list[Row] = [
     ("betas", lambda: optim.Adam([LEAF], betas=(0.9, 1.0)), ValueError, "1.0"),
     ("alpha", lambda: optim.RMSprop([LEAF], alpha=1.0), ValueError, "1.0"),
     ("unknown option", lambda: optim.SGD([{"params": [LEAF], "speed": 2}]), ValueError, "speed"),
+    ("load list of groups", lambda: _optimizer().load_state_dict([1]), TypeError, "sgd: expected a state_dict, got list"),
     ("load groups", lambda: _optimizer().load_state_dict({"groups": []}), ValueError, "1 parameter groups, got 0"),
     ("step size", lambda: lr_scheduler.StepLR(_optimizer(), 0), ValueError, "at least 1, got 0"),
     ("cosine", lambda: lr_scheduler.CosineAnnealingLR(_optimizer(), 0), ValueError, "got 0"),

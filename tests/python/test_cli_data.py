@@ -32,3 +32,12 @@ def test_no_batch_to_train_on_is_a_single_row(size: int) -> None:
     sizes = [len(x) for x, _ in loader(rows, size, Generator(0))]
     assert (sum(sizes), 1 in sizes) == (len(rows) - single, False)
     assert sum(len(x) for x, _ in loader(rows, size)) == len(rows)
+
+
+def test_a_folder_without_images_to_test_on_says_so(tmp_path: Path) -> None:
+    for part, rows in (("train", 4), ("t10k", 0)):
+        for name, shape in (("images-idx3", (rows, 2, 3)), ("labels-idx1", (rows,))):
+            head = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+            (tmp_path / f"{part}-{name}-ubyte").write_bytes(head + np.arange(np.prod(shape), dtype=np.uint8).tobytes())
+    with pytest.raises(ValueError, match="expected at least 2 rows to train on and 1 to test, got 4 and 0"):
+        prepare(str(tmp_path), None, 0)

@@ -102,6 +102,22 @@ def test_train_writes_over_nothing_but_an_earlier_run(
     assert [contents(folder) for folder in (tmp_path, tmp_path / "run")] == before
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "checkpoint.1.safetensors", "confusion.png", "link.csv"])
+def test_predict_writes_over_no_other_file_of_the_run(
+    name: str, tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "confusion.png").unlink()  # not there, but a name of the run's
+    (run / "link.csv").symlink_to(run / "history.csv")
+    before = contents(run)
+    assert main(["predict", "--model", str(run), "--data", "digits", "--quiet", "--out", str(run / "." / name)]) == 2
+    wanted = f"{run / name}: expected a file that is none of the run in {run}; choose another --out"
+    assert wanted in capsys.readouterr().err
+    assert contents(run) == before
+    for free in ("predictions.csv", "mine.csv"):
+        assert main(["predict", "--model", str(run), "--data", "digits", "--quiet", "--out", str(run / free)]) == 0
+
+
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("stop", "code", "said"),

@@ -176,6 +176,8 @@ def test_a_schema_reads_other_files_alike(tmp_path: Path) -> None:
     assert table.features.tolist() == [[3, 0, 1]]
     assert table.target is None
     assert table.schema == schema
+    with pytest.raises(ValueError, match=r"^read_csv: expected the target 't' as in the schema, got 'c'$"):
+        read_csv(written(tmp_path, "n,c,t\n1,a,5\n"), "c", schema)
     for text, message in (
         ("n,c\n1,z\n", r"expected one of \['a', 'b'\] in column 'c', got 'z' in line 2 of"),
         ("n,c\n1,a\nx,a\n", "expected numbers in column 'n', got 'x' in line 3 of"),

@@ -49,6 +49,8 @@ class Setting:
         ({"data": [(X, Y, Y)]}, ValueError, "got a batch of 3; several inputs, or targets, go into one tuple"),
         ({"data": DataLoader(TensorDataset(X), 4)}, ValueError, "got a batch of 1; give targets too"),
         ({"loss": nn.CrossEntropyLoss}, TypeError, "a loss, got the class CrossEntropyLoss; make one of it"),
+        ({"loss": "mse"}, TypeError, "a loss that can be called, got a str; give a function of outputs and targets, or a loss mod"),
+        ({"data": []}, ValueError, "at least 1 batch, got none"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, ValueError, "got reduction 'none'; use 'mean'"),
     ],
     ids=lambda value: None if isinstance(value, dict) else "",
@@ -95,6 +97,44 @@ def test_what_an_epoch_would_end_with_is_looked_at_before_it(options: dict[str, 
     setting = Setting()
     with pytest.raises(error, match=re.escape(f"expected {message}")):
         setting.fit(**options)
+    assert setting.bits() == setting.before
+
+
+def superseded(optimizer: optim.Optimizer) -> optim.LRScheduler:
+    """A schedule that another took over from."""
+    first = optim.StepLR(optimizer, 1)
+    optim.StepLR(optimizer, 1)
+    return first
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda _: {"loss": None}, TypeError, "a loss that can be called, got a NoneType"),
+        (lambda _: {"optimizer": None}, TypeError, "optimizer as Optimizer, got a NoneType"),
+        (lambda _: {"optimizer": optim.SGD}, TypeError, "optimizer as Optimizer, got the class SGD; make one of it"),
+        (lambda _: {"early_stopping": "x"}, TypeError, "early_stopping as EarlyStopping, got a str"),
+        (lambda _: {"scheduler": "x"}, TypeError, "scheduler as LRScheduler or ReduceLROnPlateau, got a str"),
+        (lambda _: {"scheduler": optim.StepLR(Setting().optimizer, 1)}, ValueError, "a scheduler of the optimizer, got one of an"),
+        (
+            lambda setting: {"scheduler": superseded(setting.optimizer)},
+            RuntimeError,
+            "one schedule for an optimizer, got a step of StepLR after another was made",
+        ),
+        (lambda _: {"clip_norm": -1}, ValueError, "clip_norm as a number of at least 0, got -1"),
+        (lambda _: {"clip_norm": float("nan")}, ValueError, "clip_norm as a number of at least 0, got nan"),
+        (lambda _: {"clip_norm": "a"}, ValueError, "clip_norm as a number of at least 0, got 'a'"),
+        (lambda _: {"data": DataLoader(TensorDataset(X, Y), 64, drop_last=True)}, ValueError, "at least 1 batch, got none"),
+        (lambda _: {"valid": []}, ValueError, "at least 1 batch, got none"),
+    ],
+)
+def test_a_wrong_argument_leaves_the_earlier_checkpoint(make: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
+    setting, path = Setting(), tmp_path / "run.safetensors"
+    Setting().fit(checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(error, match=re.escape(f"expected {message}")):
+        setting.fit(checkpoint=path, **make(setting))
+    assert path.read_bytes() == before
     assert setting.bits() == setting.before
 
 

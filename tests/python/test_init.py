@@ -137,3 +137,5 @@ def test_what_is_refused(make: Callable[[], Tensor], message: str) -> None:
     assert str(caught.value) == message
     with pytest.raises(TypeError):
         init.xavier_uniform(3, 3, mode="fan_in")
+    with pytest.raises(TypeError, match="orthogonal: expected dtype float32 or float64, got int64"):
+        init.orthogonal((2, 2), dtype="int64")

@@ -313,8 +313,8 @@ def test_train_eval_apply_return_the_module():
     m = model()
     assert m.eval() is m
     assert not any(part.training for part in m.modules())
-    assert m.train() is m
-    assert all(part.training for part in m.modules())
+    assert m.train(np.bool_(True)) is m  # type: ignore[arg-type]
+    assert all(part.training is True for part in m.modules())
     seen: list[nn.Module] = []
     assert m.apply(seen.append) is m
     assert seen[-1] is m

@@ -113,6 +113,7 @@ def test_a_callback_sees_every_epoch_and_may_end_the_run() -> None:
 
 
 def test_only_true_from_a_callback_ends_the_run() -> None:
-    answers = [None, 1.0, "yes", np.ones(3), np.ones(()), Tensor([1.0, 2.0]), Tensor(1.0), np.False_, np.True_]
+    answers = [None, 1.0, "yes", np.ones(3), np.ones(()), Tensor([1.0, 2.0]), Tensor([True]), np.array(False), Tensor(1.0)]
     assert len(Setting().fit(9, scheduler=None, callbacks=[lambda history, _: answers[len(history) - 1], lambda *_: False])) == 9
-    assert len(Setting().fit(9, scheduler=None, callbacks=[lambda history, _: answers[-len(history)]])) == 1
+    for true in (True, np.True_, np.array(True), Tensor(True)):
+        assert len(Setting().fit(9, scheduler=None, callbacks=[lambda *_, true=true: true, lambda *_: False])) == 1

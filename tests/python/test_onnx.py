@@ -226,6 +226,13 @@ class Louder(nn.Linear):
         return super().forward(x) * 2
 
 
+class Twice(nn.Linear):
+    """A layer that is called in another way than the one it derives from."""
+
+    def __call__(self, x: treadle.Tensor) -> treadle.Tensor:  # type: ignore[override]
+        return super().__call__(super().__call__(x))
+
+
 class Narrow(nn.Linear):
     """A layer with the forward it derives from."""
 
@@ -241,6 +248,15 @@ def test_a_forward_that_nobody_described_is_refused_by_place(tmp_path: Path) -> 
         treadle.onnx.export(model, path, (None, 4))
     assert not path.exists()
     assert all(module.training for module in model.modules())
+    changed = nn.Sequential(nn.ReLU())
+    changed[0].forward = lambda x: x * 2  # type: ignore[method-assign]
+    for replaced, message in [
+        (changed, "ReLU at '0', got a forward of the instance's; write a class with it and register one"),
+        (nn.Sequential(Twice(4, 4)), "Twice at '0', got none; register one"),
+    ]:
+        with pytest.raises(TypeError, match=f"expected an exporter for {message}"):
+            treadle.onnx.export(replaced, path, (None, 4))
+    assert not path.exists()
     treadle.onnx.export(Narrow(), path, (None, 4))
     assert path.exists()
 

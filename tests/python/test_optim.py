@@ -294,6 +294,15 @@ def test_a_loaded_state_continues_bit_for_bit(kind: Any, options: dict[str, Any]
             np.testing.assert_array_equal(p.numpy(), end)
 
 
+def test_what_else_is_put_into_a_group_is_no_part_of_the_state() -> None:
+    first, second = (optim.SGD([leaf(np.ones(2))], lr=lr) for lr in (0.5, 0.25))
+    first.param_groups[0]["name"], second.param_groups[0]["scale"] = "head", print
+    second.load_state_dict(first.state_dict())
+    assert second.param_groups[0]["lr"] == 0.5
+    assert (first.param_groups[0]["name"], second.param_groups[0]["scale"]) == ("head", print)
+    assert "name" not in second.param_groups[0]
+
+
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
     def made(*shapes: tuple[int, ...], dtype: str = "float64", kind: Any = optim.Adam) -> Any:
         params = [leaf(np.ones(shape), dtype) for shape in shapes]

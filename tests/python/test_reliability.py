@@ -192,7 +192,7 @@ def test_the_last_checkpoints_are_kept_and_the_newest_whole_one_is_resumed(tmp_p
 
 def kept(folder: Path) -> dict[str, int]:
     """The epoch of each file that is a checkpoint."""
-    return {file.name: load_checkpoint(file)["epoch"] for file in sorted(folder.iterdir()) if is_checkpoint(file)}
+    return {file.name: load_checkpoint(file)["epoch"] for file in sorted(folder.iterdir()) if is_checkpoint(file, "within")}
 
 
 def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: Path) -> None:
@@ -201,8 +201,10 @@ def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_pat
     others = [tmp_path / f"run.{name}.safetensors" for name in (4, 7, 2024, "best")]
     for other in others:
         treadle.save(other, {"w": treadle.ones(2)})
-    Setting().fit(1, checkpoint=path, keep_last=2)
+    mine = tmp_path / "run.2.safetensors"
+    Setting().fit(1, checkpoint=path, callbacks=[lambda history, _: save_checkpoint(mine, {"epochs": len(history)})])
     assert kept(tmp_path) == {"run.1.safetensors": 0, "run.safetensors": 1}
+    assert load_checkpoint(mine) == {"epochs": 1}
     assert all(other.exists() for other in others)
 
 
@@ -211,6 +213,28 @@ def test_a_file_in_the_place_of_an_older_checkpoint_is_refused(tmp_path: Path) -
     with pytest.raises(ValueError, match=r"expected .*run\.1\.safetensors to be free for an older checkpoint"):
         Setting().fit(1, checkpoint=tmp_path / "run.safetensors")
     assert [file.name for file in tmp_path.iterdir()] == ["run.1.safetensors"]
+
+
+def test_a_file_that_comes_into_the_place_of_an_older_checkpoint_stays(tmp_path: Path) -> None:
+    path, mine = tmp_path / "run.safetensors", tmp_path / "run.1.safetensors"
+
+    def keep(history: Any, _: Any) -> None:
+        if len(history) == 2:
+            save_checkpoint(mine, {"mine": True})
+
+    refused = r"expected .*run\.1\.safetensors to be free for an older checkpoint, got a file that is none; save it under another"
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=refused):
+            Setting().fit(4, checkpoint=path, callbacks=[keep], resume=resume)
+        assert load_checkpoint(mine) == {"mine": True}
+        assert kept(tmp_path) == {"run.safetensors": 1}
+    whole, resumed = Setting(), Setting()
+    whole.fit(4)
+    resumed.fit(4, checkpoint=path, resume=True, keep_last=1)
+    assert resumed.bits() == whole.bits()
+    path.unlink()
+    with pytest.raises(SerializationError, match=r"expected a checkpoint that fit wrote, got another in .*run\.1\.safetensors"):
+        Setting().fit(4, checkpoint=path, resume=True, keep_last=1)
 
 
 def test_a_new_run_that_cannot_save_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

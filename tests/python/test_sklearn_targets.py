@@ -94,6 +94,27 @@ def test_later_calls_of_partial_fit_may_only_repeat_the_classes() -> None:
     assert labels.partial_fit(x, pairs > 0, classes=[0, 1]).n_iter_ == 2
 
 
+def test_classes_say_whether_a_matrix_of_0_and_1_is_of_labels() -> None:
+    x, y = load_iris(return_X_y=True)
+    several, flags = np.stack([y, 2 - y], axis=1), np.stack([y > 0, y > 1], axis=1).astype(int)
+    model = MLPClassifier(random_state=0).partial_fit(x, flags, classes=[[0, 1, 2], [2, 1, 0]]).partial_fit(x, several)
+    assert [column.tolist() for column in model.classes_] == [[0, 1, 2], [0, 1, 2]]
+    assert [p.shape for p in model.predict_proba(x)] == [(150, 3), (150, 3)]
+    wide = np.concatenate([flags, flags[:, :1]], axis=1)
+    assert MLPClassifier(random_state=0).partial_fit(x, wide, classes=[0, 1, 2]).predict(x).shape == (150, 3)
+    labels = "expected [0, 1] or the numbers of 2 labels, as y is an indicator matrix, got"
+    known = MLPClassifier(random_state=0).partial_fit(x, flags)
+    for begun, target, classes, message in [
+        (known, flags, [[0, 1], [0, 1]], labels),
+        (clone(known), flags, ["a", "b"], labels),
+        (clone(known), several, [0, 1, 2], "expected an array for each of 2 columns of y, got [0, 1, 2]"),
+        (clone(known), several, [[0, 1, 2]], "expected an array for each of 2 columns of y, got [[0, 1, 2]]"),
+        (clone(known), y, [0, 1, 2, np.nan], "expected classes that equal themselves, got [0.0, 1.0, 2.0, nan]; leave out NaN"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(f"classes: {message}")):
+            begun.partial_fit(x, target, classes=classes)
+
+
 DAYS = np.datetime64("2026-01-01", "ns") + np.arange(40).astype("m8[D]")
 
 
@@ -107,8 +128,10 @@ DAYS = np.datetime64("2026-01-01", "ns") + np.arange(40).astype("m8[D]")
         pd.DataFrame({"day": pd.to_datetime(DAYS).tz_localize("UTC")}),
         pl.DataFrame({"day": DAYS, "x": np.ones(40)}),
         pa.table({"day": DAYS}),
+        [[day - DAYS[0], 1.0] for day in DAYS],
+        pd.DataFrame({"day": pd.Series(list(DAYS - DAYS[0]), dtype=object), "x": np.ones(40)}),
     ],
-    ids=["dates", "durations", "list", "pandas", "zone", "polars", "arrow"],
+    ids=["dates", "durations", "list", "pandas", "zone", "polars", "arrow", "mixed list", "objects"],
 )
 def test_dates_are_no_numbers(dates: Any) -> None:
     y = np.arange(40) % 2
@@ -118,6 +141,7 @@ def test_dates_are_no_numbers(dates: Any) -> None:
     fitted = MLPRegressor(max_iter=1).fit(np.eye(40)[:, :width], y)
     with pytest.raises(TypeError, match="X: expected numbers, got"):
         fitted.predict(dates)
-    with pytest.raises(TypeError, match=r"y: expected numbers, got datetime64\[ns\]"):
-        MLPRegressor(max_iter=1).fit(np.eye(40), DAYS)
+    for days in (DAYS, np.array([*DAYS, *(DAYS - DAYS[0])], object)[:40], np.array([*(DAYS - DAYS[0]), ""], object)[:-1]):
+        with pytest.raises(TypeError, match=r"y: expected numbers, got (datetime|timedelta)64\[ns\]"):
+            MLPRegressor(max_iter=1).fit(np.eye(40), days)
     assert MLPClassifier(max_iter=1).fit(np.eye(40), DAYS.astype("M8[M]")).classes_.dtype == "M8[M]"  # as classes they may be

@@ -338,7 +338,9 @@ def test_a_run_without_batches_or_with_a_loss_that_is_not_finite() -> None:
     setting = Setting()
     with pytest.raises(ValueError, match="fit: expected at least 1 batch, got none"):
         fit(setting.model, [], loss=nn.CrossEntropyLoss(), optimizer=setting.optimizer, epochs=1, progress=False)
-    with pytest.raises(ValueError, match="expected at least 1 row per batch, got an empty batch"):
+    with pytest.raises(ValueError, match=r"^evaluate: expected at least 1 batch, got none"):
+        evaluate(setting.model, iter(()))
+    with pytest.raises(ValueError, match=r"^evaluate: expected at least 1 row per batch, got an empty batch"):
         evaluate(nn.Linear(2, 2), [(treadle.ones(n, 2), treadle.zeros(n, dtype="int64")) for n in (4, 0)])
     with pytest.raises(FloatingPointError, match="fit: expected a finite loss, got nan in epoch 1"):
         setting.fit(1, loss=lambda outputs, targets: nn.CrossEntropyLoss()(outputs, targets) * math.nan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -205,7 +206,7 @@ def _images(source: str, kind: str, part: str, seed: int, labelled: bool = True)
     images, labels = zip(*[read_mnist(source, train, labelled) for train in parts], strict=True)
     if any(one.dtype != "uint8" for one in images):
         raise ValueError(f"{source}: expected images of bytes, got {', '.join(str(one.dtype) for one in images)}")
-    x = np.concatenate([one.numpy().reshape(len(one), -1) for one in images])
+    x = np.concatenate([one.numpy().reshape(len(one), math.prod(one.shape[1:])) for one in images])
     y = None if any(one is None for one in labels) else np.concatenate([one.numpy() for one in labels])
     return x, y, np.arange(len(x))
 

@@ -28,6 +28,7 @@ __all__ = [
     "PREDICTIONS",
     "holds_run",
     "keep",
+    "keep_run",
     "load_model",
     "read_config",
     "take_over",
@@ -68,6 +69,14 @@ def keep(source: str, path: Path) -> None:
     """ValueError when a file that will be written is the source."""
     if path.is_file() and os.path.exists(source) and path.samefile(source):
         raise ValueError(f"{source}: expected the data outside of what is written, got {path}; choose another --out")
+
+
+def keep_run(folder: str, path: Path) -> None:
+    """ValueError when a file that will be written is one of a run's, but for its predictions."""
+    names = {CONFIG, *_LEFT} - {PREDICTIONS}
+    for file in (*(Path(folder) / name for name in names), *Checkpoints(Path(folder) / CHECKPOINT).files()):
+        if path.resolve() == file.resolve() or (path.is_file() and file.exists() and path.samefile(file)):
+            raise ValueError(f"{path}: expected a file that is none of the run in {folder}; choose another --out")
 
 
 def take_over(folder: Path, new: Path, config: dict[str, Any]) -> None:

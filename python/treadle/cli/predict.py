@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or str(Path(options.model) / folder.PREDICTIONS)
     if out != "-":
         folder.keep(options.data, Path(out))
+        folder.keep_run(options.model, Path(out))
     elif sys.stdout is None:
         raise ValueError("--out -: expected a stdout to write to, got a closed one")
     config = folder.read_config(options.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -107,7 +107,7 @@ class Subset:
         return len(self.indices)
 
 
-def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset]:
+def random_split(dataset: Any, lengths: Iterable[float], generator: Generator | None = None) -> list[Subset]:
     """Divides a dataset at random.
 
     Args:
@@ -124,14 +124,14 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
     Example:
         >>> train, test = random_split(Digits(), [0.8, 0.2], treadle.Generator(0))
     """
-    total = len(dataset)
-    sizes = list(lengths)
+    total, lengths = len(dataset), list(lengths)
+    sizes = lengths
     if abs(sum(sizes) - 1) < 1e-9:
         sizes = [int(total * share) for share in lengths]
         for i in range(total - int(sum(sizes))):
             sizes[i % len(sizes)] += 1
     if sum(sizes) != total or any(n < 0 or n != int(n) for n in sizes):
-        raise ValueError(f"random_split: expected lengths that add up to {total} (or shares to 1), got {list(lengths)}")
+        raise ValueError(f"random_split: expected lengths that add up to {total} (or shares to 1), got {lengths}")
     order = _core.randperm(total, generator)
     parts, start = [], 0
     for n in map(int, sizes):

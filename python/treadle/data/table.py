@@ -93,21 +93,23 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
     Args:
         path: The file.
         target: Name of the column to predict.
-        schema: Reads the columns as another file's were; then the target column may be missing.
+        schema: Reads the columns as another file's were, and predicts the same; then the target column may be missing.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: No such column, another separator, a quote that opens and does not close, a cell of more than
-            `csv.field_size_limit()` characters, missing values (named with line and column; nothing, ? or a word such as NA,
-            N/A, NaN, null, nil or None), lines of unequal length, a number that float32 cannot hold, a word among numbers, a
-            category that the schema does not know, more than 1000 categories in a column, categories that become more than
-            1 GiB of features, or no rows.
+        ValueError: No such column, a target other than the schema's, another separator, a quote that opens and does not
+            close, a cell of more than `csv.field_size_limit()` characters, missing values (named with line and column; nothing,
+            ? or a word such as NA, N/A, NaN, null, nil or None), lines of unequal length, a number that float32 cannot hold, a
+            word among numbers, a category that the schema does not know, more than 1000 categories in a column, categories that
+            become more than 1 GiB of features, or no rows.
 
     Example:
         >>> table = read_csv("penguins.csv", target="species")
         >>> x = table.features
         >>> x = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
     """
+    if schema is not None and target != schema.target:
+        raise ValueError(f"read_csv: expected the target {schema.target!r} as in the schema, got {target!r}")
     file = _read(path)
     if schema is None and target not in file.columns:
         raise ValueError(f"read_csv: expected a column {target!r} in {path}, got {list(file.columns)}")

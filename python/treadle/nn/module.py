@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
+
 from treadle import _core, checks, notebook
 from treadle._core import Tensor
 from treadle.nn import calls, state
@@ -95,6 +97,7 @@ class Module(Tree):
             The missing and the unexpected names, sorted.
 
         Raises:
+            TypeError: Values that are no dict.
             ValueError: Names (if strict) or shapes that do not fit; all differences are listed and nothing was changed.
 
         Example:
@@ -107,13 +110,18 @@ class Module(Tree):
 
         Modules below that define `train` themselves are asked to, after the others, and decide for what is below them. `fit` calls
         it; `evaluate` and `predict` change flags alone, for a while.
+
+        Raises:
+            ValueError: A mode other than True and False.
         """
+        if not isinstance(mode, bool | np.bool_):
+            raise ValueError(f"train: expected mode as True or False, got {mode!r}")
         above = _setting.modules
         _setting.modules = above | {id(self)}
         seen, found, asked = set(_setting.modules), [cast("Module", self)], list[Module]()
         try:
             for module in found:
-                set_mode(module, mode)
+                set_mode(module, bool(mode))
                 new = {id(child): child for child in module.children() if id(child) not in seen}
                 seen |= new.keys()
                 for child in new.values():

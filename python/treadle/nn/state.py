@@ -46,6 +46,8 @@ def members(module: Module) -> dict[str, Tensor]:
 
 def load(module: Module, values: Mapping[str, Any], strict: bool) -> tuple[list[str], list[str]]:
     """Copies values in; see `Module.load_state_dict`."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"load_state_dict: expected a dict of tensors by name, got {type(values).__name__}")
     own = members(module)
     missing = sorted(name for name in own.keys() - values.keys() if name.rpartition(".")[2] != _OPTIONAL)
     unexpected = sorted(values.keys() - own.keys())

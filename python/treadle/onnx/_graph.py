@@ -1,7 +1,7 @@
 """The ONNX graph while it is built, and which function writes which module into it.
 
 Invariant: a module is exported by the function of the class whose `forward` it runs, or not at all: a subclass with a forward of
-its own computes something that nobody has described in ONNX.
+its own computes something that nobody has described in ONNX, and so does an instance with one, or a class with its own `__call__`.
 Source: the operators' specification, https://onnx.ai/onnx/operators.
 """
 
@@ -101,15 +101,16 @@ class Graph:
             Its output.
 
         Raises:
-            TypeError: No function is registered for the class whose forward the module runs.
+            TypeError: No function is registered for the class whose forward the module runs, or it runs that of no class.
         """
-        kind = type(module)
+        kind, own = type(module), "forward" in vars(module)
         for cls in kind.__mro__:
-            if cls in _EXPORTERS and kind.forward is cls.forward:
+            if cls in _EXPORTERS and not own and kind.forward is cls.forward and kind.__call__ is cls.__call__:
                 return _EXPORTERS[cls](self, module, x)
         place = self._paths.get(id(module), "")
         where = f"{kind.__name__} at {place!r}" if place else kind.__name__
-        raise TypeError(f"onnx.export: expected an exporter for {where}, got none; register one with treadle.onnx.register")
+        what = "a forward of the instance's; write a class with it and" if own else "none;"
+        raise TypeError(f"onnx.export: expected an exporter for {where}, got {what} register one with treadle.onnx.register")
 
 
 Exporter = Callable[[Graph, Any, str], str]

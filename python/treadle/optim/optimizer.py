@@ -60,7 +60,8 @@ class Optimizer:
         self.defaults = defaults
         """Options of groups that do not say otherwise."""
         self.param_groups: list[Group] = []
-        """The groups: dicts of "params", their options, which may be changed between steps, "state" and "steps"."""
+        """The groups: dicts of "params", their options, which may be changed between steps, "state" and "steps".
+        What else is put into them stays there, and is no part of `state_dict()`."""
         given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
         if not given:
             raise ValueError(f"{self._name()}: expected at least one parameter, got none")
@@ -141,18 +142,20 @@ class Optimizer:
         """A snapshot: {"groups": [options with "steps" and tensors by slot]}; parameters are known by position."""
         return {"groups": [self._snapshot(group) for group in self.param_groups]}
 
-    @staticmethod
-    def _snapshot(group: Group) -> Group:
+    def _snapshot(self, group: Group) -> Group:
         state = {slot: [None if t is None else t.detach() for t in held] for slot, held in group["state"].items()}
-        options = {name: value for name, value in group.items() if name not in ("params", "state", "steps")}
+        options = {name: group[name] for name in self.defaults}
         return {**options, "steps": list(group["steps"]), "state": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a snapshot.
 
         Raises:
+            TypeError: A state that is no dict.
             ValueError: Other groups, parameters or slots than this optimizer has; nothing was changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"{self._name()}: expected a state_dict, got {type(state).__name__}")
         groups = state.get("groups")
         if not isinstance(groups, list) or len(groups) != len(self.param_groups):
             got = f"{len(groups)}" if isinstance(groups, list) else f"entries {sorted(state)}"

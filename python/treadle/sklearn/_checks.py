@@ -12,6 +12,10 @@ import numpy as np
 __all__ = ["check_name", "check_numbers", "check_parameters"]
 
 
+# What NumPy makes numbers of where they stand among objects; Python's own dates it refuses.
+_TIMES = (np.datetime64, np.timedelta64)
+
+
 class _Rule(NamedTuple):
     holds: Callable[[Any], bool]
     wanted: str
@@ -84,6 +88,13 @@ def check_numbers(name: str, values: Any) -> None:
         TypeError: There are some.
     """
     table = hasattr(values, "columns") and hasattr(values, "dtypes")  # of pandas, whose types have NumPy's kinds, or polars
-    for dtype in values.dtypes if table else [np.asarray(values).dtype]:
-        if getattr(dtype, "kind", None) in ("M", "m") or (hasattr(dtype, "is_temporal") and dtype.is_temporal()):
-            raise TypeError(f"{name}: expected numbers, got {dtype}; make numbers of dates first, such as days since one of them")
+    dtypes = list(values.dtypes) if table else [np.asarray(values).dtype]
+    found = next(filter(_temporal, dtypes), None)
+    if found is None and any(getattr(dtype, "kind", None) == "O" for dtype in dtypes):
+        found = next((value.dtype for value in np.asarray(values).flat if isinstance(value, _TIMES)), None)
+    if found is not None:
+        raise TypeError(f"{name}: expected numbers, got {found}; make numbers of dates first, such as days since one of them")
+
+
+def _temporal(dtype: Any) -> bool:
+    return getattr(dtype, "kind", None) in ("M", "m") or (hasattr(dtype, "is_temporal") and dtype.is_temporal())

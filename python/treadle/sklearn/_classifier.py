@@ -38,8 +38,8 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Classes, or an indicator matrix of labels.
         classes : array-like, default=None
-            All classes there will be (a list of arrays where y has several columns of classes); the first call needs them,
-            unless y is an indicator matrix, and a later one may repeat them.
+            All classes there will be (a list of arrays where y has several columns of classes, even if this y looks like an
+            indicator matrix); the first call needs them, unless y is an indicator matrix, and a later one may repeat them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -168,7 +168,8 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         if y.ndim == 1:
             self._kind = "single"
         else:
-            self._kind = "labels" if type_of_target(y) == "multilabel-indicator" else "several"
+            indicator = type_of_target(y) == "multilabel-indicator" and not _by_column(classes)
+            self._kind = "labels" if indicator else "several"
         self._labels = self._find_labels(y, classes)
         self._sizes = [1 if self._kind == "labels" else len(labels) for labels in self._labels]
         self.n_outputs_ = sum(self._sizes)
@@ -179,10 +180,14 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
     def _find_labels(self, y: Array, classes: Any) -> list[Array]:
         """The classes of each column, sorted: those that are given, or else those in y."""
         if self._kind == "single":
-            return [np.unique(y if classes is None else np.asarray(classes))]
+            return [_distinct(y if classes is None else classes)]
         if self._kind == "labels":
+            if classes is not None:
+                _expect_labels(classes, y.shape[1])
             return [np.arange(2)] * y.shape[1]
-        return [np.unique(column) for column in (y.T if classes is None else classes)]
+        if classes is not None and not (_by_column(classes) and len(classes) == y.shape[1]):
+            raise ValueError(f"classes: expected an array for each of {y.shape[1]} columns of y, got {classes!r:.100}")
+        return [_distinct(column) for column in (y.T if classes is None else classes)]
 
     def _expect_same(self, labels: list[Array]) -> None:
         if len(labels) != len(self._labels) or not all(map(np.array_equal, labels, self._labels)):
@@ -225,6 +230,26 @@ class NetworkClassifier(ClassifierMixin, Network):  # type: ignore[misc]
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = True
         return tags
+
+
+def _by_column(classes: Any) -> bool:
+    """Whether classes are those of several columns, an array of each."""
+    return isinstance(classes, list | tuple | np.ndarray) and any(np.ndim(column) for column in classes)
+
+
+def _distinct(classes: Any) -> Array:
+    """Classes, sorted."""
+    found: Array = np.unique(np.asarray(classes))
+    if not np.array_equal(found, found):  # of NaN
+        raise ValueError(f"classes: expected classes that equal themselves, got {found.tolist()}; leave out NaN")
+    return found
+
+
+def _expect_labels(classes: Any, width: int) -> None:
+    """Of an indicator matrix classes can be its two values or the numbers of its columns."""
+    if _by_column(classes) or not any(np.array_equal(np.unique(np.asarray(classes)), np.arange(n)) for n in (2, width)):
+        wanted = f"[0, 1] or the numbers of {width} labels, as y is an indicator matrix"
+        raise ValueError(f"classes: expected {wanted}, got {classes!r:.100}; give an array for each column of classes")
 
 
 def _codes(column: Array, labels: Array) -> Array:

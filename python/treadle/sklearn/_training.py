@@ -125,7 +125,8 @@ class Rows:
 
 
 class Progress(EarlyStopping):
-    """scikit-learn's rule: any better value is the best, but only one better by `tol` than the best before it is progress.
+    """scikit-learn's rule: any better value is the best, but only one better by at least `tol` than the best before it is
+    progress; so is the same value again for a `tol` of 0.
 
     Training has stopped once more than `epochs` epochs in a row were no progress, and `slow_down` has no lower rate to go on at.
     With `highest` the highest value is the best, and its weights are the ones to keep.
@@ -148,8 +149,7 @@ class Progress(EarlyStopping):
         """Takes in an epoch's row of the history."""
         best, waited = self._best, self._waited
         super().update(row, model)
-        if self._best > best - self.tol:
-            self._waited = waited + 1
+        self._waited = 0 if self._score(row) <= best - self.tol else waited + 1
         if self.stopped and self.slow_down():
             self._waited = 0
 

@@ -74,12 +74,16 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def is_checkpoint(path: str | PathLike[str]) -> bool:
-    """Whether there is a file that says it is a checkpoint; it may be damaged all the same."""
+def is_checkpoint(path: str | PathLike[str], section: str) -> bool | None:
+    """Whether a file says that it is a checkpoint with a dict of this name in its state; None where nothing can be read.
+
+    It may be damaged all the same.
+    """
     try:
-        return load_metadata(path).get("kind", "").startswith(_KINDS)
+        metadata = load_metadata(path)
     except (OSError, SerializationError):
-        return False
+        return None
+    return metadata.get("kind", "").startswith(_KINDS) and f'["{section}", {{"dict": ' in metadata.get("state", "")
 
 
 def _checksum(tree: str, tensors: Mapping[str, Tensor]) -> str:

@@ -4,24 +4,48 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 from treadle._core import Tensor
 from treadle.nn import Module
-from treadle.optim import Optimizer
+from treadle.optim import LRScheduler, Optimizer, ReduceLROnPlateau
+from treadle.optim._rates import expect_newest
+from treadle.training.stopping import EarlyStopping
 
-__all__ = ["check_batches", "check_callbacks", "check_loss", "check_metrics", "check_optimizer", "inputs_of", "pair", "scalar"]
+__all__ = [
+    "check_batches",
+    "check_callbacks",
+    "check_loss",
+    "check_metrics",
+    "check_optimizer",
+    "check_parts",
+    "inputs_of",
+    "length",
+    "pair",
+    "scalar",
+]
 
 _LISTS = (tuple, list)  # made once, as a union in the code would be at every call
 _HOW = "make them with DataLoader(TensorDataset(x, y), 64)"
 
 
 def check_batches(op: str, data: Any, pairs: bool = True) -> None:
-    """Refuses rows where batches of them are meant, and, where those are to be pairs, others."""
+    """Refuses rows where batches of them are meant, and, where those are to be pairs, others, or none."""
     if not isinstance(data, Iterable) or hasattr(data, "__array__"):
         raise _no_batches(op, f"a {type(data).__name__}", _HOW)
+    if pairs and length(data) == 0:
+        raise ValueError(f"{op}: expected at least 1 batch, got none")
     if pairs and isinstance(data, list | tuple) and data:
         pair(op, data[0])
+
+
+def length(batches: Iterable[Any]) -> int | None:
+    """How many batches there are, when that can be known."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def pair(op: str, batch: Any) -> tuple[Any, Any]:
@@ -63,6 +87,9 @@ def check_loss(op: str, loss: Any) -> None:
     """Refuses what is known not to give one number for a batch."""
     if isinstance(loss, type):
         raise TypeError(f"{op}: expected a loss, got the class {loss.__name__}; make one of it: {loss.__name__}()")
+    if not callable(loss):
+        how = "give a function of outputs and targets, or a loss module such as nn.CrossEntropyLoss()"
+        raise TypeError(f"{op}: expected a loss that can be called, got a {type(loss).__name__}; {how}")
     if getattr(loss, "reduction", None) == "none":
         raise ValueError(f"{op}: expected a loss that averages over the batch, got reduction 'none'; use 'mean'")
 
@@ -92,6 +119,28 @@ def check_metrics(op: str, metrics: Any) -> None:
             raise TypeError(f"{op}: expected a measure as metric {name!r}, got a {type(metric).__name__}; {how}")
     if "loss" in metrics:
         raise ValueError(f"{op}: expected names of metrics other than 'loss', which the loss has, got {sorted(metrics)}; rename it")
+
+
+def check_parts(optimizer: Any, scheduler: Any, early_stopping: Any, clip_norm: Any) -> None:
+    """Refuses parts of another kind, a schedule that does not set the optimizer's rates, and what is no bound of a norm."""
+    _check_kind("optimizer", optimizer, Optimizer)
+    if early_stopping is not None:
+        _check_kind("early_stopping", early_stopping, EarlyStopping)
+    if scheduler is not None:
+        _check_kind("scheduler", scheduler, LRScheduler, ReduceLROnPlateau)
+        if scheduler.optimizer is not optimizer:
+            raise ValueError("fit: expected a scheduler of the optimizer, got one of another; make it of the optimizer given")
+        expect_newest(scheduler)
+    number = isinstance(clip_norm, Real) and not isinstance(clip_norm, bool)
+    if clip_norm is not None and not (number and clip_norm >= 0):
+        raise ValueError(f"fit: expected clip_norm as a number of at least 0, got {clip_norm!r}")
+
+
+def _check_kind(name: str, part: Any, *kinds: type) -> None:
+    if not isinstance(part, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        got = f"the class {part.__name__}; make one of it" if isinstance(part, type) else f"a {type(part).__name__}"
+        raise TypeError(f"fit: expected {name} as {wanted}, got {got}")
 
 
 def check_optimizer(model: Module, optimizer: Optimizer) -> None:

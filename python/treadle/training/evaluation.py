@@ -32,18 +32,19 @@ class Meter:
     Args:
         metrics: Names and measures, reset here; None: decided by the first batch.
         function: What the loss is computed by; it tells what one output for two classes means.
+        op: What errors begin with.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric] | None, function: Loss | None) -> None:
+    def __init__(self, metrics: Mapping[str, Metric] | None, function: Loss | None, op: str = "fit") -> None:
         self._metrics, self._function = None if metrics is None else _kept(metrics), function
         self._loss: float | None = None
-        self._rows = 0
+        self._rows, self._op = 0, op
 
     def update(self, loss: float | None, outputs: Any, targets: Any) -> None:
         """Takes in one batch; `loss` is its mean, or None where no loss is asked for."""
         rows = _rows(targets)
         if rows == 0:
-            raise ValueError("fit: expected at least 1 row per batch, got an empty batch")
+            raise ValueError(f"{self._op}: expected at least 1 row per batch, got an empty batch")
         self._rows += rows
         if loss is not None:
             self._loss = (self._loss or 0.0) + loss * rows
@@ -59,7 +60,7 @@ class Meter:
             ValueError: There was no batch.
         """
         if not self._rows:
-            raise ValueError("fit: expected at least 1 batch, got none")
+            raise ValueError(f"{self._op}: expected at least 1 batch, got none")
         head = {} if self._loss is None else {"loss": self._loss / self._rows}
         return head | {name: float(kept.metric.compute()) for name, kept in (self._metrics or {}).items()}
 
@@ -115,7 +116,7 @@ def measure(
     op: str, model: Module, data: Iterable[Any], loss: Loss | None, metrics: Mapping[str, Metric] | None
 ) -> dict[str, float]:
     """`evaluate`, whose arguments were checked; errors begin with `op`."""
-    meter = Meter(metrics, loss)
+    meter = Meter(metrics, loss, op)
     with evaluating(model), no_grad():
         for batch in data:
             inputs, targets = pair(op, batch)
@@ -140,7 +141,7 @@ def evaluate(
         `loss` if asked for, and each metric by its name.
 
     Raises:
-        TypeError: Metrics that are no dict of measures, or a loss that is a class.
+        TypeError: Metrics that are no dict of measures, or a loss that is a class or cannot be called.
         ValueError: No batches, an empty one or one that is no pair; a loss that is not one number, or a metric of its name.
 
     Example:
@@ -148,7 +149,8 @@ def evaluate(
         {'loss': 0.08, 'accuracy': 0.98}
     """
     check_batches("evaluate", data)
-    check_loss("evaluate", loss)
+    if loss is not None:
+        check_loss("evaluate", loss)
     check_metrics("evaluate", metrics)
     return measure("evaluate", model, data, loss, metrics)
 

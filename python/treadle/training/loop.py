@@ -9,7 +9,7 @@ from typing import Any, Literal
 from treadle.checks import at_least
 from treadle.nn import Module
 from treadle.optim import LRScheduler, OneCycleLR, Optimizer, ReduceLROnPlateau
-from treadle.training.checks import check_batches, check_callbacks, check_loss, check_metrics, check_optimizer
+from treadle.training.checks import check_batches, check_callbacks, check_loss, check_metrics, check_optimizer, check_parts
 from treadle.training.evaluation import Loss
 from treadle.training.history import History
 from treadle.training.metrics import Metric
@@ -82,11 +82,14 @@ def fit(
         The history, one row per epoch.
 
     Raises:
-        TypeError: Metrics that are no dict of measures, a loss that is a class, or callbacks that are no list of functions.
-        ValueError: No epochs, no batches, an empty batch or one that is no pair; a loss that is not one number, a metric of
-            its name, or an optimizer of none of the parameters; resume without checkpoint or from one of a run with other
-            parts, an unknown step_scheduler, on_nonfinite or on_checkpoint_error, early stopping by a column that there
-            will not be, checkpoint_every or keep_last below 1, or another file under the name of an older checkpoint.
+        TypeError: Metrics that are no dict of measures, a loss that is a class or cannot be called, callbacks that are no list
+            of functions, or an optimizer, scheduler or early_stopping of another type.
+        ValueError: No epochs, no batches, an empty batch or one that is no pair; a loss that is not one number, a
+            metric of its name, an optimizer of none of the parameters, a scheduler of another one, or clip_norm below
+            0; resume without checkpoint or from one of a run with other parts, an unknown step_scheduler, on_nonfinite
+            or on_checkpoint_error, early stopping by a column that there will not be, checkpoint_every or keep_last
+            below 1, or another file under the name of an older checkpoint.
+        RuntimeError: Another schedule took over the optimizer after this one.
         FileNotFoundError: There is nothing to resume.
         SerializationError: No checkpoint is whole. It is a ValueError.
         FloatingPointError: The loss or a weight became infinite or NaN, or every batch of an epoch was skipped; the
@@ -107,6 +110,7 @@ def fit(
         check_batches("fit", data)
     check_loss("fit", loss)
     check_metrics("fit", metrics)
+    check_parts(optimizer, scheduler, early_stopping, clip_norm)
     callbacks = check_callbacks(callbacks)
     if early_stopping is not None and type(early_stopping).update is EarlyStopping.update:
         names = ["loss", *(("accuracy",) if metrics is None else metrics)]

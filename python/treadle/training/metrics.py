@@ -103,7 +103,7 @@ class MAE:
 
 
 class R2:
-    """The coefficient of determination, 1 − Σ(t − y)² / Σ(t − t̄)²; NaN when the targets do not vary.
+    """The coefficient of determination, 1 − Σ(t − y)² / Σ(t − t̄)²; NaN when the targets do not vary, or squares overflow.
 
     The spread of the targets is merged batch by batch with Chan's rule, so far-from-zero targets lose no digits.
 
@@ -135,8 +135,9 @@ class R2:
 
     def compute(self) -> float:
         """The coefficient so far; NaN when the targets seen vary by no more than rounding."""
-        rounding = self._seen * (4.0 * float(np.finfo(np.float64).eps) * self._mean) ** 2
-        return 1.0 - self._residual / self._spread if self._spread > rounding else float("nan")
+        rounding = 4.0 * float(np.finfo(np.float64).eps) * self._mean
+        varied = self._spread > self._seen * rounding * rounding  # ** would raise where * gives infinity
+        return 1.0 - self._residual / self._spread if varied else float("nan")
 
 
 def accuracy(outputs: Values, targets: Values, threshold: float | None = None) -> float:

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from treadle._core import Tensor
 from treadle.checks import at_least
 from treadle.nn import Module
 from treadle.optim import LRScheduler, ReduceLROnPlateau
 from treadle.training import chance
 from treadle.training.beside import Beside
-from treadle.training.checks import pair
+from treadle.training.checks import length, pair
 from treadle.training.evaluation import Meter, measure
 from treadle.training.history import History, Value
 from treadle.training.metrics import Metric
@@ -96,7 +97,7 @@ class Run:
         start = time.perf_counter() - self.seconds
         if self.batch == 0:
             self.rate = float(self.steps.optimizer.param_groups[0]["lr"])
-        line = EpochProgress(self.epoch + 1, epochs, _length(self.train) if progress else None, progress)
+        line = EpochProgress(self.epoch + 1, epochs, length(self.train) if progress else None, progress)
         try:
             if not self._train(line, start):
                 return False
@@ -174,7 +175,7 @@ class Run:
         if self.stopping is not None:
             self.stopping.update(row, self.steps.model)
         answers = [callback(self.history, self.steps.model) for callback in self.callbacks]
-        self._ended = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+        self._ended = any(map(_says_true, answers))
 
     def _say_skipped(self) -> None:
         if self.skipped and self.skipped == self.batch:
@@ -316,9 +317,9 @@ def _load_all(loaded: Sequence[tuple[Any, Any]]) -> None:
         raise
 
 
-def _length(batches: Iterable[Any]) -> int | None:
-    """How many batches there are, when that can be known."""
-    try:
-        return len(batches)  # type: ignore[arg-type]
-    except TypeError:
-        return None
+def _says_true(answer: object) -> bool:
+    """Whether a callback's answer is a single True, of Python, NumPy or a Tensor."""
+    if not isinstance(answer, bool | np.bool_ | np.ndarray | Tensor):
+        return False
+    array = np.asarray(answer)
+    return array.dtype == bool and array.shape == () and bool(array)

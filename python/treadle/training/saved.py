@@ -1,7 +1,7 @@
 """The checkpoints of one run: the newest under the name given, older ones beside it.
 
-Invariants: at every moment, also inside a write, there is a whole checkpoint to resume from; a file is taken away only if it
-says that it is a checkpoint, and its number follows on those of the run.
+Invariants: at every moment, also inside a write, there is a whole checkpoint to resume from; a file is replaced or taken away
+only if it says that it is a checkpoint of `fit`, and its number follows on those of the run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from treadle.serialization import SerializationError, naming
 from treadle.training.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = ["Checkpoints"]
+
+# Of all that `save_checkpoint` writes only a run's state has it.
+_SECTION = "within"
 
 
 class Checkpoints:
@@ -55,17 +58,25 @@ class Checkpoints:
         Raises:
             ValueError: A name that older checkpoints will have is taken by another file.
         """
-        for file in map(self._aged, range(1, self.keep_last)):
-            if file.exists() and not is_checkpoint(file):
-                raise ValueError(f"fit: expected {file} to be free for an older checkpoint, got a file that is none")
+        self._expect_free(damaged=False)
         self._fresh = self._spoilt = True
+
+    def _expect_free(self, *, damaged: bool = True) -> None:
+        """Refuses files of others under the names of older checkpoints; whether one that cannot be read may be a damaged one."""
+        for file in map(self._aged, range(1, self.keep_last)):
+            ours = is_checkpoint(file, _SECTION)
+            if file.exists() and not (damaged if ours is None else ours):
+                got = "a file that is none; save it under another name"
+                raise ValueError(f"fit: expected {file} to be free for an older checkpoint, got {got}")
 
     def write(self, state: Mapping[str, Any]) -> None:
         """Adds a checkpoint and takes away those beyond `keep_last`.
 
         Raises:
+            ValueError: A name that older checkpoints will have was taken by another file meanwhile; nothing was changed.
             OSError: It cannot be written, and that is to end the run; those before it stay.
         """
+        self._expect_free()
         new = self.path.with_name(f".{self.path.name}.new")
         try:
             with naming(self.path):
@@ -88,7 +99,7 @@ class Checkpoints:
     def take_away(self, age: int) -> None:
         """Removes the checkpoints from an age on."""
         for file in map(self._aged, count(age)):
-            if not is_checkpoint(file):
+            if not is_checkpoint(file, _SECTION):
                 return
             file.unlink()
 
@@ -96,13 +107,17 @@ class Checkpoints:
         """The newest that is whole; a RuntimeWarning says which were passed over, and why.
 
         Raises:
+            ValueError: A name that older checkpoints will have is taken by another file.
             FileNotFoundError: There is none.
             SerializationError: None is whole.
         """
+        self._expect_free()
         refused: list[str] = []
         for file in self.files():
             try:
                 state = load_checkpoint(file)
+                if _SECTION not in state:
+                    raise SerializationError(f"fit: expected a checkpoint that fit wrote, got another in {file}")
             except SerializationError as error:
                 refused.append(str(error))
                 continue

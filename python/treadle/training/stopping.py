@@ -78,15 +78,19 @@ class EarlyStopping:
         Raises:
             ValueError: The row has no value to watch.
         """
-        self.expect([name for name, value in row.items() if value is not None])
-        value = float(row[self.monitor])  # type: ignore[arg-type]
-        score = value if self.mode == "min" else -value
+        score = self._score(row)
         if score < self._best - self.min_delta:
             self._best, self._waited = score, 0
             if self.restore_best:
                 self._weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         else:
             self._waited += 1
+
+    def _score(self, row: Mapping[str, Value]) -> float:
+        """The value to watch, turned so that lower is better."""
+        self.expect([name for name, value in row.items() if value is not None])
+        value = float(row[self.monitor])  # type: ignore[arg-type]
+        return value if self.mode == "min" else -value
 
     def restore(self, model: Module) -> None:
         """Gives the model the weights of its best epoch, if they were kept."""

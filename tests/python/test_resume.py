@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_training
 from test_training import rows, without_seconds
 
 import treadle
@@ -98,6 +99,40 @@ class Share(nn.Module):
         return self.total.item() / self.seen
 
 
+DRAWS = Generator(7)
+
+
+def noise(x: Tensor) -> Tensor:
+    return treadle.randn(*x.shape, generator=DRAWS) * 0.3
+
+
+class Assigned(nn.Module):
+    """Noise from what a class and a module have, and a mean whose buffer is assigned anew."""
+
+    generator = Generator(8)
+
+    def __init__(self) -> None:
+        self.mean = nn.Buffer(treadle.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = self.mean * 0.9 + x.detach().mean() * 0.1
+        return x - self.mean + noise(x) * treadle.rand(1, generator=self.generator)
+
+
+class Rows:
+    """A dataset that draws."""
+
+    def __init__(self) -> None:
+        self.rows = rows(24)
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, place: int) -> Any:
+        x, y = self.rows[place]
+        return x + noise(x) + treadle.randn(*x.shape, generator=test_training.DRAWS) * 0.1, y
+
+
 class Case:
     """A run with one more source of state."""
 
@@ -108,6 +143,7 @@ class Case:
         self.options: dict[str, Any] = {"loss": ENTROPY}
         self.trained = self.model.parameters()
         self.beside: list[Tensor] = []
+        self.modules: list[nn.Module] = []
         getattr(self, kind)()
         self.optimizer = optim.Adam(self.trained, lr=0.05)
 
@@ -124,6 +160,23 @@ class Case:
         self.trained, self.beside = [scale, *self.trained], [scale]
         noise = lambda outputs: treadle.randn(*outputs.shape, generator=generator)  # noqa: E731
         self.options["loss"] = lambda outputs, targets: ENTROPY(outputs * scale + noise(outputs), targets)
+
+    def reached(self) -> None:
+        for seed, generator in enumerate((DRAWS, test_training.DRAWS, Assigned.generator)):
+            generator.manual_seed(seed)
+        first, second, norm = Assigned(), Assigned(), nn.BatchNorm1d(6, affine=False)
+        self.train = DataLoader(Rows(), 8, shuffle=True, transform=lambda x, y: (norm(x), y))
+        self.model = nn.Sequential(self.model, first)
+        self.options["loss"] = lambda outputs, targets: ENTROPY(second(outputs), targets)
+        self.beside = [norm.running_mean, norm.running_var]
+        self.modules = [second]
+
+    def flags(self) -> None:
+        def freeze(history: Any, model: Any) -> None:
+            model[1].train(len(history) != 1)
+            model[len(history) - 1].requires_grad_(False)
+
+        self.options["callbacks"] = (freeze,)
 
     def validation(self) -> None:
         generator = Generator(5)
@@ -148,10 +201,12 @@ class Case:
         options = self.options | {"optimizer": self.optimizer, "epochs": 3, "progress": False} | options
         history = fit(self.model, self.train, self.valid, **options)
         bits = [tensor.numpy().tobytes() for tensor in (*self.model.state_dict().values(), *self.beside)]
+        bits += [tensor.numpy().tobytes() for module in self.modules for tensor in module.state_dict().values()]
         return bits, without_seconds(history)
 
 
-KINDS = ["plain", "loss_module", "loss_function", "validation", "metrics", "callback", "stopping_callback"]
+KINDS = ["plain", "loss_module", "loss_function", "reached", "flags", "validation", "metrics", "callback"]
+KINDS.append("stopping_callback")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -236,11 +291,27 @@ def test_a_checkpoint_from_before_losses_and_validation_were_kept(tmp_path: Path
         for states in (state["generators"], state["within"]["begun"]):
             for name in later:
                 del states[name]
-        del state["ended"], state["beside"], state["made"]
+        del state["ended"], state["beside"], state["made"], state["flags"]
         save_checkpoint(path, state)
         resumed = Case(kind).fit(checkpoint=path, resume=True)
         assert len(resumed[1]) == 3
         assert (resumed == whole) == (kind == "plain")
+
+
+def test_a_checkpoint_from_before_modules_were_looked_for(tmp_path: Path) -> None:
+    def case() -> Case:
+        return Case("loss_module")
+
+    path, first = tmp_path / "run.safetensors", case()
+    first.train = Pressed(first.train)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(checkpoint=path)
+    state = load_checkpoint(path)
+    state["beside"]["optimizer.6"] = state["beside"].pop("loss.scale")  # so called where a function closed over the loss
+    del state["flags"]
+    save_checkpoint(path, state)
+    again = case()
+    assert again.fit(checkpoint=path, resume=True) == case().fit()
 
 
 @pytest.mark.parametrize("how", ["raise", "warn"])

@@ -12,8 +12,8 @@ import numpy as np
 
 from treadle._core import Tensor
 from treadle.nn import Module
-from treadle.training.chance import attributes
 from treadle.training.metrics import Metric
+from treadle.training.reach import attributes
 
 __all__ = ["Kept"]
 

@@ -69,6 +69,69 @@ def test_skip_leaves_everything_as_it_was_before_the_batch(by: float) -> None:
     assert skipped == run([b for i, b in enumerate(batches, 1) if i not in (3, 7)])
 
 
+class Counted(nn.Module):
+    """Running means whose buffers are assigned anew, one of them made by the first batch, and noise."""
+
+    def __init__(self) -> None:
+        self.calls, self.mean, self.generator = nn.Buffer(treadle.zeros(1)), None, treadle.Generator(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        mean = x.detach().mean(0)
+        self.mean = nn.Buffer(mean) if self.mean is None else self.mean * 0.9 + mean * 0.1
+        return x + self.mean + treadle.randn(*x.shape, generator=self.generator)
+
+
+class Noisy(nn.Module):
+    """A loss of such outputs."""
+
+    def __init__(self) -> None:
+        self.counted, self.entropy = Counted(), nn.CrossEntropyLoss()
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.entropy(self.counted(outputs), targets)
+
+
+@pytest.mark.parametrize("how", ["skip", "stop"])
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_a_model_and_a_loss_assign_and_draw_is_put_back(how: str, closed: bool) -> None:
+    batches = [(x, y) for x, y in DataLoader(rows(), 16)]
+    bad = (treadle.full(batches[0][0].shape, math.nan), batches[0][1])
+
+    def run(batches: list[Any]) -> list[bytes]:
+        treadle.manual_seed(0)
+        model, loss = nn.Sequential(Counted(), nn.Linear(6, 2)), Noisy()
+        given = (lambda outputs, targets: loss(outputs, targets)) if closed else loss
+        sgd = optim.SGD(model.parameters(), lr=0.1)
+        fit(model, batches, loss=given, optimizer=sgd, epochs=1, progress=False, on_nonfinite=how)
+        draws = [treadle.randn(2, generator=module.generator) for module in (model[0], loss.counted)]
+        held = [*model.state_dict().values(), *loss.state_dict().values(), *draws]
+        return [tensor.numpy().tobytes() for tensor in held]
+
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        spoilt = run([bad, *batches, bad] if how == "skip" else [*batches[:3], bad, *batches[3:]])
+    assert spoilt == run(batches if how == "skip" else batches[:3])
+
+
+def test_parameters_that_a_callback_adds_are_clipped_and_looked_at() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    before, sgd = model[0].weight.numpy().copy(), optim.SGD(model[1].parameters(), lr=1.0)
+
+    def unfreeze(history: History, _: nn.Module) -> None:
+        if len(history) == 1:
+            sgd.add_param_group({"params": model[0].requires_grad_().parameters()})
+        if len(history) == 3:
+            sgd.param_groups[1]["lr"] = math.inf
+
+    moved: list[float] = []
+    callbacks: Any = [unfreeze, lambda history, _: moved.append(np.abs(model[0].weight.numpy() - before).max())]
+    options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": sgd, "epochs": 4, "progress": False, "callbacks": callbacks}
+    with pytest.raises(FloatingPointError, match=r"expected finite weights, got others in '0.weight', '0.bias' in epoch 4"):
+        fit(model, DataLoader(rows(20), 20), clip_norm=1e-3, **options)
+    assert moved[0] == 0.0 < moved[1] <= 1e-3 * 1.001
+
+
 def test_an_epoch_of_nothing_but_skipped_batches_is_an_error_that_says_so() -> None:
     with pytest.raises(FloatingPointError, match="expected a batch with a finite loss and gradients in epoch 1, got none in 10"):
         Setting().fit(1, loss=spoilt(set(range(1, 11))), on_nonfinite="skip", progress=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import logging
 import os
 import re
 import shutil
@@ -13,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_training
 from test_training import rows, without_seconds
 
 import treadle
 from treadle import Generator, Tensor, nn, optim
 from treadle.data import DataLoader
 from treadle.training import Accuracy, fit, load_checkpoint, save_checkpoint
+from treadle.training.kept import Kept
 from treadle.training.saved import Checkpoints
 
 ENTROPY = nn.CrossEntropyLoss()
@@ -98,6 +102,84 @@ class Share(nn.Module):
         return self.total.item() / self.seen
 
 
+class Sums:
+    """What a measure sums up, beside it."""
+
+    def __init__(self) -> None:
+        self.total, self.rows = 0.0, 0
+
+    def add(self, value: float) -> None:
+        self.total, self.rows = self.total + value, self.rows + 1
+
+
+class Composed:
+    """A measure of others, of a helper, of arrays that share memory, of the model's weight and of what updates make."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight, self.inner, self.parts = weight, Accuracy(), [Accuracy(), Share()]
+        self.counts = np.zeros((2, 2))
+        self.flat, self.log = self.counts.reshape(-1), logging.INFO
+        self.nothing = self.mean = treadle.zeros(2)
+
+    def reset(self) -> None:
+        self.counts[:], self.sums, self.seen, self.last = 0, Sums(), [], None
+        self.mean = self.nothing
+        for part in (self.inner, *self.parts):
+            part.reset()
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        self.sums.add(outputs.detach().abs().sum().item())
+        np.add.at(self.counts, (targets.numpy(), outputs.numpy().argmax(axis=1)), 1)
+        self.mean = self.mean * 0.9 + outputs.detach().mean(0)
+        if self.last is not None:
+            self.last += 1  # in place, in the list as well
+        self.last = outputs.numpy().sum(axis=0)
+        self.seen.append(self.last)
+        for part in (self.inner, *self.parts):
+            part.update(outputs.detach(), targets)
+
+    def compute(self) -> float:
+        kept = self.sums.total / self.sums.rows + float(self.flat[0] - self.flat[2] / 3) + float(sum(self.seen).sum())
+        assert self.nothing.tolist() == [0, 0]
+        assert isinstance(self.weight, nn.Parameter)
+        assert isinstance(self.parts[1].total, nn.Buffer)
+        return kept + self.mean.sum().item() + self.weight.sum().item() + sum(p.compute() for p in (self.inner, *self.parts))
+
+
+DRAWS = Generator(7)
+
+
+def noise(x: Tensor) -> Tensor:
+    return treadle.randn(*x.shape, generator=DRAWS) * 0.3
+
+
+class Assigned(nn.Module):
+    """Noise from what a class and a module have, and a mean whose buffer is assigned anew."""
+
+    generator = Generator(8)
+
+    def __init__(self) -> None:
+        self.mean = nn.Buffer(treadle.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = self.mean * 0.9 + x.detach().mean() * 0.1
+        return x - self.mean + noise(x) * treadle.rand(1, generator=self.generator)
+
+
+class Rows:
+    """A dataset that draws."""
+
+    def __init__(self) -> None:
+        self.rows = rows(24)
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, place: int) -> Any:
+        x, y = self.rows[place]
+        return x + noise(x) + treadle.randn(*x.shape, generator=test_training.DRAWS) * 0.1, y
+
+
 class Case:
     """A run with one more source of state."""
 
@@ -108,6 +190,7 @@ class Case:
         self.options: dict[str, Any] = {"loss": ENTROPY}
         self.trained = self.model.parameters()
         self.beside: list[Tensor] = []
+        self.modules: list[nn.Module] = []
         getattr(self, kind)()
         self.optimizer = optim.Adam(self.trained, lr=0.05)
 
@@ -124,6 +207,26 @@ class Case:
         self.trained, self.beside = [scale, *self.trained], [scale]
         noise = lambda outputs: treadle.randn(*outputs.shape, generator=generator)  # noqa: E731
         self.options["loss"] = lambda outputs, targets: ENTROPY(outputs * scale + noise(outputs), targets)
+
+    def reached(self) -> None:
+        for seed, generator in enumerate((DRAWS, test_training.DRAWS, Assigned.generator)):
+            generator.manual_seed(seed)
+        first, second, norm = Assigned(), Assigned(), nn.BatchNorm1d(6, affine=False)
+        self.train = DataLoader(Rows(), 8, shuffle=True, transform=lambda x, y: (norm(x), y))
+        self.model = nn.Sequential(self.model, first)
+        self.options["loss"] = lambda outputs, targets: ENTROPY(second(outputs), targets)
+        self.beside = [norm.running_mean, norm.running_var]
+        self.modules = [second]
+
+    def composed(self) -> None:
+        self.options["metrics"] = {"composed": Composed(self.model[0].weight)}
+
+    def flags(self) -> None:
+        def freeze(history: Any, model: Any) -> None:
+            model[1].train(len(history) != 1)
+            model[len(history) - 1].requires_grad_(False)
+
+        self.options["callbacks"] = (freeze,)
 
     def validation(self) -> None:
         generator = Generator(5)
@@ -148,10 +251,12 @@ class Case:
         options = self.options | {"optimizer": self.optimizer, "epochs": 3, "progress": False} | options
         history = fit(self.model, self.train, self.valid, **options)
         bits = [tensor.numpy().tobytes() for tensor in (*self.model.state_dict().values(), *self.beside)]
+        bits += [tensor.numpy().tobytes() for module in self.modules for tensor in module.state_dict().values()]
         return bits, without_seconds(history)
 
 
-KINDS = ["plain", "loss_module", "loss_function", "validation", "metrics", "callback", "stopping_callback"]
+KINDS = ["plain", "loss_module", "loss_function", "reached", "composed", "flags", "validation", "metrics", "callback"]
+KINDS.append("stopping_callback")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -225,6 +330,35 @@ def test_ctrl_c_in_validation_saves_what_was_before_it(tmp_path: Path, kind: str
     assert all(re.match(lost, str(warning.message)) for warning in said)
 
 
+class Held:
+    """A measure whose update does as it is told."""
+
+    def __init__(self, value: Any, change: Any) -> None:
+        self.value, self.update = value, lambda: change(self)
+
+    def reset(self) -> None:
+        """Leaves all as it is."""
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "got"),
+    [
+        (collections.deque(), lambda held: None, "a deque as Held.value"),
+        (collections.Counter(), lambda held: None, "a Counter as Held.value"),
+        (np.random.default_rng(0), lambda held: None, "a Generator as Held.value"),
+        (np.zeros(2, [("n", "i8")]), lambda held: None, r"an array of \[\('n', '<i8'\)\] as Held.value"),
+        (0, lambda held: setattr(held, "value", [Sums()]), r"a Sums as Held.value\[0\]"),
+        (np.zeros(3), lambda held: setattr(held, "last", held.value[2:]), "one that is a view of another"),
+    ],
+)
+def test_what_a_checkpoint_would_change_is_not_kept(value: Any, change: Any, got: str) -> None:
+    held = Held(value, change)
+    kept = Kept(held)  # type: ignore[arg-type]
+    held.update()
+    with pytest.raises(TypeError, match=got):
+        kept.state_dict()
+
+
 def test_a_checkpoint_from_before_losses_and_validation_were_kept(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     for kind in ("plain", "validation", "callback"):
@@ -236,11 +370,35 @@ def test_a_checkpoint_from_before_losses_and_validation_were_kept(tmp_path: Path
         for states in (state["generators"], state["within"]["begun"]):
             for name in later:
                 del states[name]
-        del state["ended"], state["beside"], state["made"]
+        del state["ended"], state["beside"], state["made"], state["flags"]
         save_checkpoint(path, state)
         resumed = Case(kind).fit(checkpoint=path, resume=True)
         assert len(resumed[1]) == 3
         assert (resumed == whole) == (kind == "plain")
+
+
+def test_a_checkpoint_from_before_modules_were_looked_for(tmp_path: Path) -> None:
+    def case() -> Case:
+        made = Case("loss_module")
+        made.options["metrics"] = {"seen": Accuracy(), "share": Share()}
+        return made
+
+    path, first = tmp_path / "run.safetensors", case()
+    first.train = Pressed(first.train)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(checkpoint=path)
+    state = load_checkpoint(path)
+    meter = state["within"]["meter"]
+    held = {name: kept["contents()"] for name, kept in meter["metrics"].items()}
+    share = held["share"][""]
+    total = held["share"][share["total"]["object()"]]["member()"][2]
+    meter["metrics"] = {"seen": held["seen"][""], "share": share | {"total": total}}
+    state["beside"]["optimizer.6"] = state["beside"].pop("loss.scale")  # so called where a function closed over the loss
+    del state["flags"]
+    save_checkpoint(path, state)
+    again = case()
+    assert again.fit(checkpoint=path, resume=True) == case().fit()
+    assert isinstance(again.options["metrics"]["share"].total, nn.Buffer)
 
 
 @pytest.mark.parametrize("how", ["raise", "warn"])

@@ -116,11 +116,15 @@ def test_mode_statistics_gradients_types_and_chance_stay(training: bool) -> None
             return x + treadle.randn(*x.shape)
 
     class Closed(nn.Module):
-        """Its function is not copied: it closes over this very module's norm, and counts the calls in a buffer."""
+        """Its function is not copied: it closes over this very module's norm, and counts the calls in buffers."""
 
         def __init__(self) -> None:
-            self.norm, self.calls = nn.BatchNorm1d(3), nn.Buffer(treadle.zeros(()))
-            self.function = lambda x: self.norm(x) + self.calls.copy_(self.calls + 1).detach()
+            self.norm, self.calls, self.again = nn.BatchNorm1d(3), nn.Buffer(treadle.zeros(())), nn.Buffer(treadle.zeros(()))
+            self.function = lambda x: self.norm(x) + self.count()
+
+        def count(self):
+            self.again = self.again + 1
+            return self.calls.copy_(self.calls + 1).detach()
 
         def forward(self, x):
             return self.function(x)

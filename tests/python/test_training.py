@@ -118,6 +118,10 @@ def rows(n: int = 150, seed: int = 0) -> TensorDataset:
     return TensorDataset(treadle.tensor(x), treadle.tensor((x[:, 0] > x[:, 1]).astype(np.int64)))
 
 
+DRAWS = treadle.Generator(9)
+"""What other modules draw from."""
+
+
 class Setting:
     """A small run with every source of state: dropout, shuffling, momentum, a schedule, running statistics."""
 

@@ -65,6 +65,38 @@ def load(module: Module, values: Mapping[str, Any], strict: bool) -> tuple[list[
     return missing, unexpected
 
 
+class Snapshot:
+    """The parameters and buffers in and below modules, to be put back: the objects that attributes hold, and their values."""
+
+    def __init__(self, *modules: Module) -> None:
+        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._values: list[tuple[Tensor, Tensor]] = []
+        found: list[Any] = list(modules)
+        seen = set(map(id, found))
+        for module in found:
+            self._attributes.append((vars(module), vars(module).copy()))
+            for _, member in module.named_members():
+                if id(member) in seen:
+                    continue
+                seen.add(id(member))
+                if isinstance(member, Tree):
+                    found.append(member)
+                else:
+                    self._values.append((member, member.detach()))
+
+    def restore(self) -> None:
+        """Puts them back; a parameter or buffer that is new is taken away."""
+        for now, before in self._attributes:
+            for name, value in list(now.items()):
+                if value is not before.get(name) and (isinstance(value, Member) or isinstance(before.get(name), Member)):
+                    if name in before:
+                        now[name] = before[name]
+                    else:
+                        del now[name]
+        for member, value in self._values:
+            member.copy_(value)
+
+
 def successor(name: str, held: Parameter | Buffer, value: Any) -> Any:
     """What an attribute that is a parameter or buffer becomes when `value` is assigned: a buffer keeps its kind.
 

@@ -22,6 +22,7 @@ from treadle.nn import activation, container, dropout, linear, norm, spatial_nor
 from treadle.nn.mode import evaluating
 from treadle.nn.module import Module
 from treadle.nn.parameter import Parameter
+from treadle.nn.state import Snapshot
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 
@@ -160,7 +161,7 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
     given = input_shape if isinstance(input_shape, list) else [input_shape]
     inputs = [_input(item, floats[0] if floats else _core.float32) for item in given]
     watch = _Watch(copy.deepcopy(model).eval())
-    buffers = [(buffer, buffer.detach()) for buffer in model.buffers()]
+    before = Snapshot(model)
     try:
         with evaluating(model), no_grad(), drawing_from(copy.copy(default_generator())):
             for _ in range(repeats + 1):
@@ -170,8 +171,7 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
         error.add_note(f"summary: the model was given {shown}; a Tensor as input_shape is given as it is")
         raise
     finally:
-        for buffer, value in buffers:
-            buffer.copy_(value)
+        before.restore()
     return Summary(watch.layers(), sum(p.size for p in parameters if p.requires_grad))
 
 

@@ -72,7 +72,7 @@ def fit(
         on_checkpoint_error: Whether a checkpoint that cannot be written, as on a full disk, ends the run with its
             OSError ("raise") or is left out with a RuntimeWarning ("warn"). Those before it stay either way.
         on_nonfinite: What to do about a batch with an infinite or NaN loss: raise FloatingPointError ("raise"); leave
-            weights, optimizer, running statistics and the model's generators as they were before it and go on ("skip") or
+            weights, optimizer, and the buffers and generators of model and loss as they were before it and go on ("skip") or
             end the run ("stop"), with a RuntimeWarning. "skip" and "stop" look at the gradients of each step, too; "raise"
             looks at the weights after each epoch and before each checkpoint, so that no bad one replaces a good one.
         callbacks: Called after each epoch, before its checkpoint, with the history and the model; one that answers True ends
@@ -124,9 +124,11 @@ def fit(
         early_stopping.reset()
     if resume and saved is not None:
         run.load(saved.newest())
-    elif saved is not None:
-        saved.begin()
-        run.save()
+    else:
+        model.train()
+        if saved is not None:
+            saved.begin()
+            run.save()
     _go_through(run, epochs, progress)
     if early_stopping:
         early_stopping.restore(model)
@@ -142,7 +144,6 @@ def _per_batch(scheduler: LRScheduler | ReduceLROnPlateau | None, asked: str | N
 
 def _go_through(run: Run, epochs: int, progress: bool) -> None:
     """The epochs that are left, until something ends the run."""
-    run.steps.model.train()
     with run.interruptions():
         while run.epoch < epochs and not run.ended and run.go_through(epochs, progress):
             run.save()

@@ -22,7 +22,8 @@ Values: TypeAlias = Tensor | npt.ArrayLike
 class Metric(Protocol):
     """What `fit` and `evaluate` ask of a measure.
 
-    A checkpoint inside an epoch keeps its attributes, or what its `state_dict` gives where there is a `load_state_dict`, too.
+    A checkpoint inside an epoch keeps its attributes, and those of objects that it holds, or what its `state_dict` gives where
+    there is a `load_state_dict`, too.
     """
 
     def reset(self) -> None:

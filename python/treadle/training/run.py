@@ -19,14 +19,15 @@ import numpy as np
 from treadle._core import Tensor
 from treadle.checks import at_least
 from treadle.nn import Module
+from treadle.nn.state import Snapshot
 from treadle.optim import LRScheduler, ReduceLROnPlateau
-from treadle.training import chance
-from treadle.training.beside import Beside
+from treadle.training.beside import Beside, Flags
 from treadle.training.checks import length, pair
 from treadle.training.evaluation import Meter, measure
 from treadle.training.history import History, Value
 from treadle.training.metrics import Metric
 from treadle.training.progress import EpochProgress
+from treadle.training.reach import Reach
 from treadle.training.saved import Checkpoints
 from treadle.training.steps import Steps
 from treadle.training.stopping import EarlyStopping
@@ -35,8 +36,6 @@ __all__ = ["Run"]
 
 # What of the epoch under way is counted.
 _WITHIN = ("batch", "skipped", "seconds", "rate")
-# The parts whose generators older checkpoints lack, as they do what is trained beside the model.
-_LATER = ("valid", "loss", "metrics", "callbacks")
 
 
 class Run:
@@ -78,14 +77,16 @@ class Run:
         # Of the epoch under way:
         self.batch, self.skipped, self.seconds, self.rate = 0, 0, 0.0, 0.0
         self.meter = Meter(metrics, steps.loss)
-        self._beside = Beside(steps.model, steps.loss, steps.optimizer)
-        parts = {"train": train} | dict(zip(_LATER, (valid, steps.loss, metrics, callbacks), strict=True))
-        self._chance = {} if saved is None else chance.of_run(parts, steps.model)
+        parts = {"train": train, "valid": valid, "loss": steps.loss, "metrics": metrics, "callbacks": callbacks}
+        reach = None if saved is None else Reach(parts, steps.model)
+        self._chance, beside = (reach.generators, reach.modules) if reach is not None else ({}, {})
+        self._modules = {"model": steps.model} | beside
+        self._beside, self._flags = Beside(steps.model, beside, steps.optimizer), Flags(self._modules)
         self._begun = self._states()
         self._made = {} if saved is None else self._kinds()
         self._interrupted, self._keeps = False, True
         if saved is not None:
-            self._moving()  # which says what it cannot keep
+            self._metered()  # which says what it cannot keep
 
     @property
     def ended(self) -> bool:
@@ -156,7 +157,11 @@ class Run:
                 self._begun = self._states()
             yield from self.train
             return
-        now = self._states()
+        yield from self._left(line)
+
+    def _left(self, line: EpochProgress) -> Iterator[Any]:
+        """The batches of the epoch that was begun once more, which changes nothing but the place among them."""
+        now, tensors = self._states(), Snapshot(*self._modules.values())
         self._set_states(self._begun)
         batches = iter(self.train)
         for _ in range(self.batch):
@@ -164,7 +169,8 @@ class Run:
                 raise ValueError(f"fit: expected at least {self.batch} batches as in the run to resume, got fewer")
             line.advance()
         self._set_states(now)
-        yield from batches
+        tensors.restore()
+        return batches
 
     def _step_epoch(self, row: Mapping[str, Value]) -> None:
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -206,13 +212,17 @@ class Run:
         return kinds | {"options of the optimizer": groups}
 
     def _moving(self) -> dict[str, Any]:
-        """What validation moves, too: the generators and the metrics, None where a checkpoint cannot hold those."""
+        """What validation moves, too, or may."""
+        moving = {"generators": self._states(), "flags": self._flags.state_dict(), "meter": self._metered() if self.batch else None}
+        return moving | {"model": self.steps.model.state_dict(), "beside": self._beside.state_dict()}
+
+    def _metered(self) -> dict[str, Any] | None:
+        """What the metrics of the epoch under way have seen; None where a checkpoint cannot hold it."""
         try:
-            meter = self.meter.state_dict()
+            return self.meter.state_dict()
         except TypeError as error:
             self._say_unkept(error)
-            meter = None
-        return {"generators": self._states(), "meter": meter}
+            return None
 
     def _say_unkept(self, error: TypeError) -> None:
         if self._keeps:
@@ -225,17 +235,16 @@ class Run:
         if self.saved is None:
             return
         self._check_weights()
-        moving = self._moving() if moving is None else moving
-        if self.batch and moving["meter"] is None:
+        moving = dict(self._moving() if moving is None else moving)
+        meter = moving.pop("meter")
+        if self.batch and meter is None:
             return  # the checkpoint before begins the epoch anew
         parts = {name: part.state_dict() if part is not None else None for name, part in self._parts().items()}
         within = {name: getattr(self, name) for name in _WITHIN} | {"begun": self._begun}
         if self.batch:
-            within["meter"] = moving["meter"]
-        state = {"epoch": self.epoch, "history": self.history.rows, "generators": moving["generators"], "within": within}
-        state |= {"ended": self._ended, "beside": self._beside.state_dict(), "made": self._made}
-        state |= {"model": self.steps.model.state_dict(), "optimizer": self.steps.optimizer.state_dict()}
-        self.saved.write(state | parts)
+            within["meter"] = meter
+        state = {"epoch": self.epoch, "history": self.history.rows, "within": within, "ended": self._ended, "made": self._made}
+        self.saved.write(state | {"optimizer": self.steps.optimizer.state_dict()} | moving | parts)
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes over what `save` saved; ValueError, and nothing was changed, when the run was made with other parts."""
@@ -246,18 +255,20 @@ class Run:
         for name, there in state.get("made", {}).items():
             if (here := self._made[name]) != there:
                 raise ValueError(f"fit: expected {name} {there} as in the checkpoint, got {here}")
-        before = "beside" not in state
-        found = {name for name in self._chance if not (before and name.partition(".")[0] in _LATER)}
-        if set(state["generators"]) != found:
-            raise ValueError(f"fit: expected generators {sorted(state['generators'])}, got {sorted(found)}")
+        before = "flags" not in state  # when less was looked for
+        drawn, found = set(state["generators"]), set(self._chance)
+        if drawn - found or (found - drawn and not before):
+            raise ValueError(f"fit: expected generators {sorted(drawn)}, got {sorted(found)}")
         within = state["within"]
         loaded = [(self.steps.model, state["model"]), (self.steps.optimizer, state["optimizer"])]
-        loaded += [] if before else [(self._beside, state["beside"])]
+        loaded += [(self._beside, self._beside.completed(state.get("beside", {})) if before else state["beside"])]
         loaded += [(part, state[name]) for name, part in self._parts().items() if part is not None]
         loaded += [(self.meter, within["meter"])] if within["batch"] else []
         _load_all(loaded)
         for name in _WITHIN:
             setattr(self, name, within[name])
+        self.steps.model.train()
+        self._flags.load_state_dict(state.get("flags", {}))
         self._begun = within["begun"]
         self._set_states(state["generators"])
         self.epoch, self.history, self._ended = state["epoch"], History(state["history"]), state.get("ended", False)

@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeAlias
 
 from treadle._core import Tensor, all_finite, clip_grad_norm
 from treadle.nn import Module
+from treadle.nn.state import Snapshot
 from treadle.optim import LRScheduler, Optimizer, ReduceLROnPlateau
-from treadle.training import chance
 from treadle.training.checks import scalar
 from treadle.training.evaluation import Loss
+from treadle.training.reach import Reach
 
 __all__ = ["NonFinite", "Steps"]
 
@@ -51,8 +52,7 @@ class Steps:
         self._guarded = on_nonfinite != "raise"
         # The joint norm tells whether every gradient is finite; no bound leaves them as they are.
         self._clip_norm = math.inf if clip_norm is None and self._guarded else clip_norm
-        self._chance = chance.of_model(model).values() if self._guarded else ()
-        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self._reach = Reach({"loss": loss}, model) if self._guarded else None
 
     def take(self, inputs: Any, targets: Any) -> tuple[float, Tensor] | None:
         """One step; the batch's loss and the model's outputs, or None when it was not taken.
@@ -60,8 +60,7 @@ class Steps:
         Raises:
             FloatingPointError: The loss is not finite, and that is to end the run.
         """
-        buffers = [(buffer, buffer.clone()) for _, buffer in self.model.named_buffers()] if self._guarded else []
-        states = [(generator, generator.get_state()) for generator in self._chance]
+        before = None if self._reach is None else _Before(self.model, self._reach)
         outputs = self.model(inputs)
         loss = self.loss(outputs, targets)
         value = scalar("fit", loss)
@@ -74,11 +73,10 @@ class Steps:
             finite = self._clip()
         if not finite:
             self.optimizer.zero_grad()
-            for buffer, before in buffers:
-                buffer.copy_(before)
-            for generator, state in states:
-                generator.set_state(state)
+            if before is not None:
+                before.restore()
             return None
+        del before  # which would have the optimizer make copies of what it changes
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()  # type: ignore[call-arg]
@@ -88,8 +86,12 @@ class Steps:
         """Clips the gradients; False when they are looked at and not finite."""
         if self._clip_norm is None:
             return True
-        norm = clip_grad_norm(self._trained, self._clip_norm)
+        norm = clip_grad_norm(self._trained(), self._clip_norm)
         return not self._guarded or math.isfinite(float(norm))
+
+    def _trained(self) -> list[Tensor]:
+        """What the optimizer holds now."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def check_weights(self) -> None:
         """Looks at every parameter that is trained.
@@ -97,6 +99,20 @@ class Steps:
         Raises:
             FloatingPointError: One holds an infinity or NaN.
         """
-        if not all_finite(self._trained):
+        if not all_finite(self._trained()):
             bad = [name for name, parameter in self.model.named_parameters() if not all_finite([parameter])]
             raise FloatingPointError(f"expected finite weights, got others in {', '.join(map(repr, bad))}")
+
+
+class _Before:
+    """What a step changes before the optimizer does: tensors and generators of the model, of the loss and of what they call."""
+
+    def __init__(self, model: Module, reach: Reach) -> None:
+        self._tensors = Snapshot(model, *reach.modules.values())
+        self._states = [(generator, generator.get_state()) for generator in reach.generators.values()]
+
+    def restore(self) -> None:
+        """Puts all of it back."""
+        self._tensors.restore()
+        for generator, state in self._states:
+            generator.set_state(state)

@@ -118,8 +118,10 @@ pub fn min(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor>
 
 fn arg_extreme(x: &Tensor, axis: Option<isize>, keepdims: bool, largest: bool) -> Result<Tensor> {
     let Some(axis) = axis else {
-        let y = arg_extreme(&shape::reshape(&x.detach(), &[-1])?, Some(0), false, largest)?;
-        return if keepdims { shape::reshape(&y, &vec![1; x.ndim()]) } else { Ok(y) };
+        let flat = shape::to_shape(&x.detach(), Dims::new(&[x.array().size()])?)?;
+        let y = kernel::arg_extreme(flat.array(), 0, false, largest)?;
+        let shape = kernel::reduced_shape(x.shape(), &kernel::reduced_axes(None, x.ndim(), "argmax")?, keepdims);
+        return Ok(Tensor::constant(y.reshape_view(shape).expect("one element")));
     };
     let axis = normalize_axis(axis, x.ndim(), if largest { "argmax" } else { "argmin" })?;
     Ok(Tensor::constant(kernel::arg_extreme(x.array(), axis, keepdims, largest)?))

@@ -1,4 +1,4 @@
-"""What the table of `benches.peers` has no row for, beside NumPy and PyTorch on one thread: writes, reads, choices, few rows.
+"""What the table of `benches.peers` has no row for, beside NumPy and PyTorch on one thread: writes, reads, choices, reductions.
 
     python -m benches.everyday
 
@@ -48,6 +48,7 @@ def works(name: str) -> dict[str, Work]:
     three, many, buffer = make([1, 5, 77]), make(rng.integers(0, N, N)), make(np.zeros((10_000, 64), np.float32))
     rows, new = make(rng.integers(0, 10_000, 32)), make(numbers[: 32 * 64].reshape(32, 64))
     few, weight = make(numbers[: 2 * 784].reshape(2, 784)), make(numbers[: 256 * 784].reshape(256, 784))
+    narrow, wide, square = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000)
     found: dict[str, Work] = {
         "3 places of 1e6 = 1": lambda: write(y, three, 1.0),
         "32 rows of (10000, 64) = w": lambda: write(buffer, rows, new),
@@ -58,6 +59,12 @@ def works(name: str) -> dict[str, Work]:
         "where, 1e6": lambda: {"treadle": treadle.ops, "PyTorch": torch, "NumPy": np}[name].where(mask, x, y),
         "x ** 3, 1e6": lambda: x**3,
         "(2, 784) @ (256, 784).T": lambda: few @ weight.T,
+        "prod, 1e6": lambda: x.prod(),
+        "sum of rows, (100000, 10)": lambda: narrow.sum(1),
+        "argmax of rows, (100000, 10)": lambda: narrow.argmax(1),
+        "argmax of columns, (10, 100000)": lambda: wide.argmax(0),
+        "argmax, 1e4": lambda: x[:10_000].argmax(),
+        "x.T.sum(), (1000, 1000)": lambda: square.T.sum(),
     }
     if name == "NumPy":
         return found
@@ -66,6 +73,9 @@ def works(name: str) -> dict[str, Work]:
     stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
     flat = y.reshape(1000, 1000)
     found["stack of 1000 rows, forward and back"] = lambda: stack(list(leaf)).sum().backward()
+    factors = make(numbers)
+    factors.requires_grad_()
+    found["prod, forward and back, 1e6"] = lambda: factors.prod().backward()
     found["Huber loss, forward and back, 1e6"] = lambda: huber(leaf, flat).backward()
     return found
 

@@ -13,6 +13,7 @@ pub mod parallel;
 pub mod parts;
 pub mod plan;
 pub mod random;
+pub mod recurrence;
 pub mod reduce;
 pub mod rows;
 pub mod simd;

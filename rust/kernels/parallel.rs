@@ -195,6 +195,10 @@ impl<'a, T> ColumnsMut<'a, T> {
         ColumnsMut { start: matrix.as_mut_ptr(), rows, stride: cols, cols, chunk: chunk.max(1), owner: PhantomData }
     }
 
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     pub fn cols(&self) -> usize {
         self.cols
     }

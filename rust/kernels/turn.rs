@@ -17,7 +17,7 @@ pub struct Rows<'a, T> {
 }
 
 /// Rows and columns of a block that is turned at once: a line of float32.
-const BLOCK: usize = 16;
+pub const BLOCK: usize = 16;
 /// Rows and columns that compilers make shuffles of.
 const QUAD: usize = 4;
 
@@ -34,6 +34,14 @@ pub fn turn<T: Element>(x: Rows<T>, y: &mut [T], stride: usize, width: usize) {
     let (rows, cols) = blocks(x, y, stride, width);
     plain(x, rows..x.rows, 0..cols, y, stride);
     plain(x, 0..x.rows, cols..x.cols, y, stride);
+}
+
+/// Writes the columns of up to [`BLOCK`] rows, each to lanes of its own; those of rows that are not there hold anything.
+pub fn turn_few<T: Element>(x: Rows<T>, columns: &mut [[T; BLOCK]]) {
+    // Whole windows, where there are, are turned faster.
+    let whole = x.cols.next_multiple_of(BLOCK);
+    let fits = x.from + (x.rows - 1) * x.stride + whole <= x.data.len() && whole <= columns.len();
+    turn(Rows { cols: if fits { whole } else { x.cols }, ..x }, columns.as_flattened_mut(), BLOCK, BLOCK);
 }
 
 /// Turns the blocks that there is an instruction set for. Returns how many rows and columns they were.

@@ -9,7 +9,7 @@ use crate::kernels::reduce as kernel;
 use crate::{Result, bail};
 
 /// `dy` with the reduced axes back in place as size 1: it then broadcasts to the input.
-fn restore(dy: &Tensor, from: &Dims, axes: &[usize]) -> Result<Tensor> {
+pub(super) fn restore(dy: &Tensor, from: &Dims, axes: &[usize]) -> Result<Tensor> {
     shape::to_shape(dy, kernel::reduced_shape(from, axes, true))
 }
 
@@ -77,59 +77,6 @@ pub fn std(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) 
     choose(&is_zero, &zero, &unary::sqrt(&choose(&is_zero, &constant(1.0, &var)?, &var)?)?)
 }
 
-/// y = Πx; dx = dy · Π of the others, computed as y/x where no factor is zero and explicitly where one is.
-struct Prod {
-    x: Array,
-    axes: Axes,
-}
-impl Op for Prod {
-    fn name(&self) -> &'static str {
-        "prod"
-    }
-    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let x = dx.input(0, &self.x);
-        dx.give(0, || {
-            let dy = restore(dy, x.shape(), &self.axes)?;
-            mul(&dy, &product_of_others(&x, &self.axes)?)
-        })
-    }
-}
-
-/// For each element the product of the others along `axes`: prefixes times suffixes, so zeros need no special case.
-fn product_of_others(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
-    let kept: Axes = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
-    let order: Axes = kept.iter().chain(axes).copied().collect();
-    let moved = shape::ordered(x, order.clone());
-    let n = axes.iter().map(|&a| x.shape()[a]).product::<usize>();
-    let row = kept.len();
-    let flat: Axes = kept.iter().map(|&a| x.shape()[a]).chain([n]).collect();
-    let rows = shape::to_shape(&moved, Dims::new(&flat)?)?;
-    let column = |i: usize| shape::narrow(&rows, row, i, 1);
-    let one = {
-        let mut size = *rows.shape();
-        size[row] = 1;
-        Tensor::constant(Array::full(&size, Scalar::Int(1), x.dtype())?)
-    };
-    let (mut before, mut after) = (vec![one.clone()], vec![one]);
-    for i in 1..n {
-        before.push(mul(&before[i - 1], &column(i - 1)?)?);
-        after.push(mul(&after[i - 1], &column(n - i)?)?);
-    }
-    let others = (0..n).map(|i| mul(&before[i], &after[n - 1 - i])).collect::<Result<Vec<_>>>()?;
-    if others.is_empty() {
-        return Ok(x.clone());
-    }
-    let moved = shape::to_shape(&shape::concatenate(&others, row as isize)?, *moved.shape())?;
-    Ok(shape::ordered(&moved, shape::inverse(&order)))
-}
-
-/// Product along axes; bools and uint8 are multiplied as int64.
-pub fn prod(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor> {
-    let axes = kernel::reduced_axes(axes, x.ndim(), "prod")?;
-    let y = kernel::prod(x.array(), &axes, keepdims)?;
-    Ok(Tensor::record(y, &[x], || Prod { x: x.array().clone(), axes }))
-}
-
 /// y = the extreme of x; dx = dy shared evenly among the elements that reach it.
 struct Extreme {
     x: Array,
@@ -171,8 +118,10 @@ pub fn min(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor>
 
 fn arg_extreme(x: &Tensor, axis: Option<isize>, keepdims: bool, largest: bool) -> Result<Tensor> {
     let Some(axis) = axis else {
-        let y = arg_extreme(&shape::reshape(&x.detach(), &[-1])?, Some(0), false, largest)?;
-        return if keepdims { shape::reshape(&y, &vec![1; x.ndim()]) } else { Ok(y) };
+        let flat = shape::to_shape(&x.detach(), Dims::new(&[x.array().size()])?)?;
+        let y = kernel::arg_extreme(flat.array(), 0, false, largest)?;
+        let shape = kernel::reduced_shape(x.shape(), &kernel::reduced_axes(None, x.ndim(), "argmax")?, keepdims);
+        return Ok(Tensor::constant(y.reshape_view(shape).expect("one element")));
     };
     let axis = normalize_axis(axis, x.ndim(), if largest { "argmax" } else { "argmin" })?;
     Ok(Tensor::constant(kernel::arg_extreme(x.array(), axis, keepdims, largest)?))

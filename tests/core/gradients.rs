@@ -3,7 +3,7 @@
 //! Each check is in float64, in a random direction, for a random cotangent, with inputs in random layouts, so that it costs
 //! a few forwards whatever the size and no expected gradient is zero by construction.
 
-use crate::support::{Noise, directions, elements, moved, relaid, uniform};
+use crate::support::{Noise, assert_close, directions, elements, indices, moved, relaid, uniform};
 use treadle::array::{DType, Scalar, Slice};
 use treadle::autograd::{self, no_grad};
 use treadle::kernels::random::Generator;
@@ -94,7 +94,11 @@ fn reduction_rows() -> Vec<Row> {
         one("var", -2.0, 2.0, |x| ops::var(x, Some(&[1]), false, 1.0)),
         one("std", -2.0, 2.0, |x| ops::std(x, Some(&[0]), false, 0.0)),
         one("prod", 0.3, 2.0, |x| ops::prod(x, Some(&[1]), false)),
-        row("prod with zeros", vec![Tensor::from_slice(&[2, 3], &[0.0, 1.5, 2.0, 0.5, -1.0, 3.0]).unwrap()], |x| ops::prod(&x[0], Some(&[1]), false)),
+        row("prod with zeros", vec![Tensor::from_slice(&[3, 3], &[0.0, 1.5, 2.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0]).unwrap()], |x| {
+            ops::prod(&x[0], Some(&[1]), false)
+        }),
+        row("prod of outer axes", vec![uniform(&[3, 2, 4], 0.3, 2.0, 1)], |x| ops::prod(&x[0], Some(&[0, 2]), true)),
+        row("prod of inner axes", vec![uniform(&[2, 3, 2, 3], 0.3, 2.0, 1)], |x| ops::prod(&x[0], Some(&[1, 2]), false)),
         one("max", -2.0, 2.0, |x| ops::max(x, Some(&[1]), false)),
         one("min", -2.0, 2.0, |x| ops::min(x, None, false)),
         one("logsumexp", -2.0, 2.0, |x| ops::logsumexp(x, Some(&[0]), false)),
@@ -322,6 +326,43 @@ fn every_op_has_a_row() {
     for name in NOT_DIFFERENTIABLE {
         assert!(names.iter().any(|n| n == name), "there is no op {name}");
     }
+}
+
+#[test]
+fn gradients_of_products_are_those_of_the_others() {
+    // Rows and columns, within tiles and beyond, with one zero in some, several in others.
+    for (shape, axes) in
+        [([7, 5, 3], vec![1]), ([2, 40, 300], vec![1]), ([1, 9, 600], vec![1]), ([50, 1, 4], vec![1]), ([6, 30, 5], vec![0, 2]), ([3, 2, 9], vec![])]
+    {
+        for dtype in [DType::F32, DType::F64] {
+            let x = ops::mul(
+                &uniform(&shape, 0.5, 1.5, 3),
+                &ops::cast(&ops::less(&uniform(&shape, 0.0, 1.0, 4), &Tensor::from_slice(&[], &[0.97]).unwrap()).unwrap(), DType::F64).unwrap(),
+            )
+            .unwrap();
+            let x = relaid(&ops::cast(&x, dtype).unwrap(), 5).requiring_grad().unwrap();
+            let loss = ops::sum(&ops::prod(&x, Some(&axes), false).unwrap(), None, false).unwrap();
+            let grads = autograd::grad(&[loss], std::slice::from_ref(&x), None, false, false).unwrap();
+            let (at, values) = (indices(&shape), elements(x.array()));
+            let beside = |i: &[usize], j: &[usize]| (0..3).all(|a| axes.contains(&(a as isize)) || i[a] == j[a]);
+            let step = (at.len() / 200).max(1);
+            let others = |i: usize| at.iter().zip(&values).filter(|&(j, _)| j != &at[i] && beside(&at[i], j)).map(|(_, v)| v).product::<f64>();
+            let want: Vec<f64> = (0..at.len()).step_by(step).map(others).collect();
+            let got: Vec<f64> = elements(grads[0].as_ref().unwrap().array()).into_iter().step_by(step).collect();
+            assert_close("prod", &got, &want, if dtype == DType::F32 { 1e-5 } else { 1e-13 });
+        }
+    }
+}
+
+#[test]
+fn products_have_derivatives_of_any_order() {
+    let x = Tensor::from_slice(&[4], &[0.0, 2.0, 3.0, 0.0]).unwrap().requiring_grad().unwrap();
+    let mut y = ops::prod(&x, None, false).unwrap();
+    for i in 0..4 {
+        let grads = autograd::grad(&[y], std::slice::from_ref(&x), None, true, true).unwrap();
+        y = ops::sum(&ops::narrow(grads[0].as_ref().unwrap(), 0, i, 1).unwrap(), None, false).unwrap();
+    }
+    assert_eq!(y.item().unwrap(), 1.0);
 }
 
 /// The gradients in float32 of f at one point each of a and b.

@@ -88,6 +88,15 @@ def test_a_leaf_that_is_its_own_gradient_is_freed() -> None:
     assert treadle.memory_stats()["live_blocks"] == before
 
 
+def test_a_product_of_many_numbers_is_recorded_in_few_nodes() -> None:
+    x = treadle.ones(10_000, requires_grad=True)
+    before = treadle.memory_stats()["live_nodes"]
+    (grad,) = treadle.grad(x.prod(), [x], create_graph=True)
+    assert treadle.memory_stats()["live_nodes"] - before < 20
+    (second,) = treadle.grad(grad[0], [x])
+    assert second.sum().item() == 9999
+
+
 def traced() -> bool:
     """Whether strace is there and may trace."""
     return bool(shutil.which("strace")) and subprocess.run(["strace", "-o", "/dev/null", "true"], check=False).returncode == 0

@@ -132,6 +132,14 @@ def test_reductions(name: str, data: st.DataObject) -> None:
     same(getattr(view(x), name)(axis, keepdims), want, rtol=5e-6, atol=5e-6)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((16, 40), 0), ((4, 256), 1), ((256,), 0)])
+def test_products_of_float32_may_leave_its_range_and_come_back(shape: tuple[int, ...], axis: int) -> None:
+    large = np.full([n // 2 if i == axis else n for i, n in enumerate(shape)], 1e30, np.float32)
+    small = np.full_like(large, 1e-30)
+    want = (large.astype(np.float64) * small).prod(axis)
+    same(treadle.tensor(np.concatenate([large, small], axis)).prod(axis), want.astype(np.float32))
+
+
 @given(data=st.data())
 def test_arg_extremes(data: st.DataObject) -> None:
     x = data.draw(arrays(shapes=hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5)))

@@ -8,13 +8,15 @@ use crate::simd;
 /// Elements folded in `T` before they are merged into the wide accumulator.
 const BLOCK: usize = 4096;
 
-/// An associative fold: `step` runs in `T` over a short block, `merge` in a wider type over blocks.
+/// An associative fold: `step` runs in a type of its own over a short block, `merge` in a wider type over blocks.
 pub trait Fold<T: Element>: Copy + Sync {
+    type Lane: Copy + Send + Sync;
     type Wide: Copy + Send + Sync;
     fn id() -> T;
+    fn start() -> Self::Lane;
     fn wide_id() -> Self::Wide;
-    fn step(a: T, x: T) -> T;
-    fn widen(x: T) -> Self::Wide;
+    fn step(a: Self::Lane, x: T) -> Self::Lane;
+    fn widen(a: Self::Lane) -> Self::Wide;
     fn merge(a: Self::Wide, b: Self::Wide) -> Self::Wide;
     fn finish(a: Self::Wide) -> T;
 }
@@ -28,64 +30,41 @@ pub struct Max;
 #[derive(Clone, Copy)]
 pub struct Min;
 
+/// Folds of floats `$t`, by steps in `$lane` and merges in float64.
 macro_rules! fold_float {
-    ($t:ty) => {
-        impl Fold<$t> for Sum {
+    ($fold:ident, $t:ty, $lane:ty, $id:expr, $op:tt) => {
+        impl Fold<$t> for $fold {
+            type Lane = $lane;
             type Wide = f64;
             #[inline(always)]
             fn id() -> $t {
-                0.0
+                $id
+            }
+            #[inline(always)]
+            fn start() -> $lane {
+                $id
             }
             #[inline(always)]
             fn wide_id() -> f64 {
-                0.0
+                $id
             }
             #[inline(always)]
-            fn step(a: $t, x: $t) -> $t {
-                a + x
+            fn step(a: $lane, x: $t) -> $lane {
+                a $op x as $lane
             }
             #[inline(always)]
-            fn widen(x: $t) -> f64 {
-                x as f64
+            fn widen(a: $lane) -> f64 {
+                a as f64
             }
             #[inline(always)]
             fn merge(a: f64, b: f64) -> f64 {
-                a + b
+                a $op b
             }
             #[inline(always)]
             fn finish(a: f64) -> $t {
                 a as $t
             }
         }
-        impl Fold<$t> for Prod {
-            type Wide = f64;
-            #[inline(always)]
-            fn id() -> $t {
-                1.0
-            }
-            #[inline(always)]
-            fn wide_id() -> f64 {
-                1.0
-            }
-            #[inline(always)]
-            fn step(a: $t, x: $t) -> $t {
-                a * x
-            }
-            #[inline(always)]
-            fn widen(x: $t) -> f64 {
-                x as f64
-            }
-            #[inline(always)]
-            fn merge(a: f64, b: f64) -> f64 {
-                a * b
-            }
-            #[inline(always)]
-            fn finish(a: f64) -> $t {
-                a as $t
-            }
-        }
-        fold_extreme!(Max, $t, <$t>::NEG_INFINITY, |a, x| if x > a || x.is_nan() { x } else { a });
-        fold_extreme!(Min, $t, <$t>::INFINITY, |a, x| if x < a || x.is_nan() { x } else { a });
     };
 }
 
@@ -93,9 +72,14 @@ macro_rules! fold_float {
 macro_rules! fold_extreme {
     ($fold:ident, $t:ty, $id:expr, |$a:ident, $x:ident| $step:expr) => {
         impl Fold<$t> for $fold {
+            type Lane = $t;
             type Wide = $t;
             #[inline(always)]
             fn id() -> $t {
+                $id
+            }
+            #[inline(always)]
+            fn start() -> $t {
                 $id
             }
             #[inline(always)]
@@ -122,8 +106,15 @@ macro_rules! fold_extreme {
     };
 }
 
-fold_float!(f32);
-fold_float!(f64);
+fold_float!(Sum, f32, f32, 0.0, +);
+fold_float!(Sum, f64, f64, 0.0, +);
+// A block's product of float32 may lie far below or above them, where it would be slow or lost, though the whole does not.
+fold_float!(Prod, f32, f64, 1.0, *);
+fold_float!(Prod, f64, f64, 1.0, *);
+fold_extreme!(Max, f32, f32::NEG_INFINITY, |a, x| if x > a || x.is_nan() { x } else { a });
+fold_extreme!(Min, f32, f32::INFINITY, |a, x| if x < a || x.is_nan() { x } else { a });
+fold_extreme!(Max, f64, f64::NEG_INFINITY, |a, x| if x > a || x.is_nan() { x } else { a });
+fold_extreme!(Min, f64, f64::INFINITY, |a, x| if x < a || x.is_nan() { x } else { a });
 fold_extreme!(Sum, i64, 0, |a, x| a.wrapping_add(x));
 fold_extreme!(Prod, i64, 1, |a, x| a.wrapping_mul(x));
 fold_extreme!(Max, i64, i64::MIN, |a, x| a.max(x));
@@ -135,7 +126,7 @@ fold_extreme!(Min, bool, true, |a, x| a & x);
 
 /// Merges lanes, halves first, so that one step need not wait for thirty.
 #[inline(always)]
-fn tree<T: Element, F: Fold<T>>(lanes: [T; LANES]) -> F::Wide {
+fn tree<T: Element, F: Fold<T>>(lanes: [F::Lane; LANES]) -> F::Wide {
     // Through memory, so that the compiler holds what was folded in whole registers, here and in the next two steps.
     let lanes = std::hint::black_box(lanes);
     let mut half = [F::wide_id(); LANES / 2];
@@ -157,7 +148,7 @@ fn tree<T: Element, F: Fold<T>>(lanes: [T; LANES]) -> F::Wide {
 fn folded<T: Element, F: Fold<T>, const ASKING: bool>(x: &[T]) -> F::Wide {
     let mut total = F::wide_id();
     for block in x.chunks(BLOCK) {
-        let mut lanes = [F::id(); LANES];
+        let mut lanes = [F::start(); LANES];
         let (whole, rest) = block.as_chunks::<LANES>();
         for chunk in whole {
             if ASKING {
@@ -200,7 +191,7 @@ simd! {
     }
 
     /// Steps a row of accumulators with `n` rows of elements, `stride` apart from `at` on.
-    pub fn fold_columns<T: Element, F: Fold<T>>(f: F, acc: &mut [T], x: &[T], at: isize, stride: isize, n: usize) {
+    pub fn fold_columns<T: Element, F: Fold<T>>(f: F, acc: &mut [F::Lane], x: &[T], at: isize, stride: isize, n: usize) {
         let _ = f;
         // What comes from memory comes fastest as it lies, row by row; what is near, to accumulators that stay in registers.
         let width = acc.len();
@@ -252,7 +243,7 @@ const FAR: usize = 4 << 20;
 
 /// Steps accumulators that stay in registers while the rows go by. Returns where the columns after them begin.
 #[inline(always)]
-fn fold_lanes<T: Element, F: Fold<T>, const W: usize>(acc: &mut [[T; W]], x: &[T], at: isize, stride: isize, n: usize) -> isize {
+fn fold_lanes<T: Element, F: Fold<T>, const W: usize>(acc: &mut [[F::Lane; W]], x: &[T], at: isize, stride: isize, n: usize) -> isize {
     for (i, acc) in acc.iter_mut().enumerate() {
         let mut lanes = *acc;
         for r in 0..n {

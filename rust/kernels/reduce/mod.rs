@@ -3,7 +3,9 @@
 //! Invariant: a reduction is cut into blocks fixed by shape; a block is folded over a fixed number of lanes, and blocks are
 //! merged in order. Neither threads nor the vector width decide the order of summation.
 
+mod extreme;
 mod fold;
+mod short;
 
 use super::arith;
 use super::finite;
@@ -12,10 +14,13 @@ use super::map::{self, Binary, cast, contiguous};
 use super::parallel;
 use super::plan::Plan;
 use super::simd::Float;
+use super::turn::Rows;
 use crate::array::{Array, DType, Dims, Element, MAX_DIMS, Slice};
 use crate::{Error, Result, bail, with_dtype, with_float};
+pub use extreme::arg_extreme;
 pub use fold::{Fold, Sum};
 use fold::{Max, Min, Prod, fold_columns, fold_part, fold_row};
+use short::{SHORT, fold_short_rows};
 use smallvec::SmallVec;
 
 /// Most partial results at a time: a view may have more elements than memory has room for parts of them.
@@ -31,12 +36,14 @@ const CAST: usize = 1 << 18;
 /// Rows folded in `T` before they are merged into the wide accumulator.
 const ROWS: usize = 128;
 
+type Axes = SmallVec<[usize; MAX_DIMS]>;
+
 /// The axes of a reduction: sorted, distinct, in range. `None` means all.
-pub fn reduced_axes(axes: Option<&[isize]>, ndim: usize, op: &str) -> Result<SmallVec<[usize; MAX_DIMS]>> {
+pub fn reduced_axes(axes: Option<&[isize]>, ndim: usize, op: &str) -> Result<Axes> {
     let Some(axes) = axes else {
         return Ok((0..ndim).collect());
     };
-    let mut out: SmallVec<[usize; MAX_DIMS]> = SmallVec::new();
+    let mut out = Axes::new();
     for &axis in axes {
         let axis = crate::array::normalize_axis(axis, ndim, op)?;
         if out.contains(&axis) {
@@ -63,7 +70,14 @@ pub fn reduced_shape(shape: &Dims, axes: &[usize], keepdims: bool) -> Dims {
 
 /// Folds `x` along `axes` (sorted and distinct). The result has the kept axes, or all with `keepdims`.
 fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
-    let kept: SmallVec<[usize; MAX_DIMS]> = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
+    let kept: Axes = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
+    if let Some(order) = as_they_lie(x, &kept, axes) {
+        let near = fold(f, &x.permute(&order), &(kept.len()..x.ndim()).collect::<Axes>(), false)?;
+        let mut back: Axes = (0..kept.len()).collect();
+        back.sort_unstable_by_key(|&i| order[i]);
+        let out = contiguous(&near.permute(&back))?;
+        return Ok(out.reshape_view(reduced_shape(x.shape(), axes, keepdims)).expect("made contiguous"));
+    }
     let mut out = Array::unfilled(T::DTYPE, reduced_shape(x.shape(), axes, keepdims))?;
     let y = out.fresh::<T>();
     if y.is_empty() {
@@ -98,6 +112,23 @@ fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool)
         fold_by_rows(f, x.data(), (&outer, &inner), span, y);
     }
     Ok(out)
+}
+
+/// The kept axes and after them the others, each as they lie in memory, the farthest apart first; none if they are so already.
+fn as_they_lie(x: &Array, kept: &[usize], axes: &[usize]) -> Option<Axes> {
+    if x.is_contiguous() {
+        return None;
+    }
+    let strides = x.layout().strides();
+    // Axes of one element, or of one again and again, are no part of an inner loop.
+    let key = |&a: &usize| if x.shape()[a] == 1 || strides[a] == 0 { isize::MIN } else { -strides[a].abs() };
+    if kept.is_sorted_by_key(key) && axes.is_sorted_by_key(key) {
+        return None;
+    }
+    let mut order: Axes = kept.iter().chain(axes).copied().collect();
+    order[..kept.len()].sort_by_key(key);
+    order[kept.len()..].sort_by_key(key);
+    Some(order)
 }
 
 /// The layout of some axes of `x` alone; the offset goes to the kept ones.
@@ -138,10 +169,16 @@ fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans,
     let pieces = span.div_ceil(length);
     if pieces == 1 {
         let group = (SPAN / span).max(1);
+        let is_short = span <= SHORT && stride == 1 && inner.is_one_run();
         return parallel::for_chunks(y, group, work, |g, y| {
             outer.for_range(g * group, y.len(), |[at], first, n| {
+                let apart = outer.inner_stride(0);
+                if is_short && n > 1 && apart > 0 {
+                    let rows = Rows { data, from: at, stride: apart as usize, rows: n, cols: span };
+                    return fold_short_rows(f, rows, &mut y[first..first + n]);
+                }
                 for (i, y) in y[first..first + n].iter_mut().enumerate() {
-                    *y = F::finish(piece(at as isize + i as isize * outer.inner_stride(0), 0, span));
+                    *y = F::finish(piece(at as isize + i as isize * apart, 0, span));
                 }
             });
         });
@@ -175,20 +212,20 @@ fn fold_strided<T: Element, F: Fold<T>>(f: F, data: &[T], at: isize, stride: isi
 }
 
 /// Accumulators of neighbouring columns, stepped row by row.
-struct Tile<'a, T, W> {
-    acc: [T; TILE],
+struct Tile<'a, L, W> {
+    acc: [L; TILE],
     /// Rows in `acc` that are not in `out` yet.
     pending: usize,
     out: &'a mut [W],
 }
 
-impl<T: Element, W: Copy> Tile<'_, T, W> {
-    fn new<F: Fold<T, Wide = W>>(out: &mut [W]) -> Tile<'_, T, W> {
-        Tile { acc: [F::id(); TILE], pending: 0, out }
+impl<L: Copy, W: Copy> Tile<'_, L, W> {
+    fn new<T: Element, F: Fold<T, Lane = L, Wide = W>>(out: &mut [W]) -> Tile<'_, L, W> {
+        Tile { acc: [F::start(); TILE], pending: 0, out }
     }
 
     /// Takes in `n` rows of `data`, `stride` apart from `at` on.
-    fn rows<F: Fold<T, Wide = W>>(&mut self, f: F, data: &[T], at: isize, stride: isize, n: usize) {
+    fn rows<T: Element, F: Fold<T, Lane = L, Wide = W>>(&mut self, f: F, data: &[T], at: isize, stride: isize, n: usize) {
         let mut first = 0;
         while first < n {
             let part = (n - first).min(ROWS - self.pending);
@@ -203,10 +240,10 @@ impl<T: Element, W: Copy> Tile<'_, T, W> {
         }
     }
 
-    fn flush<F: Fold<T, Wide = W>>(&mut self, _: F) {
+    fn flush<T: Element, F: Fold<T, Lane = L, Wide = W>>(&mut self, _: F) {
         for (out, acc) in self.out.iter_mut().zip(&mut self.acc) {
             *out = F::merge(*out, F::widen(*acc));
-            *acc = F::id();
+            *acc = F::start();
         }
         self.pending = 0;
     }
@@ -218,10 +255,10 @@ fn block_rows(width: usize, span: usize, outputs: usize) -> usize {
 }
 
 /// Folds the columns that belong to `y` tile by tile; `fill(tile, first)` gives the tile that begins at column `first` its rows.
-fn fold_tiles<T: Element, F: Fold<T>>(f: F, y: &mut [T], fill: impl Fn(&mut Tile<T, F::Wide>, usize)) {
+fn fold_tiles<T: Element, F: Fold<T>>(f: F, y: &mut [T], fill: impl Fn(&mut Tile<F::Lane, F::Wide>, usize)) {
     for (t, y) in y.chunks_mut(TILE).enumerate() {
         let mut wide = [F::wide_id(); TILE];
-        let mut tile = Tile::new::<F>(&mut wide[..y.len()]);
+        let mut tile = Tile::new::<T, F>(&mut wide[..y.len()]);
         fill(&mut tile, t * TILE);
         tile.flush(f);
         y.iter_mut().zip(wide).for_each(|(y, w)| *y = F::finish(w));
@@ -235,7 +272,7 @@ fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Pla
     let rows = block_rows(width, span, y.len());
     let (tiles, blocks) = (width.div_ceil(TILE), span.div_ceil(rows));
     let mut parts = vec![F::wide_id(); if blocks > 1 { y.len() * blocks } else { 0 }];
-    let fill = |tile: &mut Tile<T, F::Wide>, y_first: usize, block: usize| {
+    let fill = |tile: &mut Tile<F::Lane, F::Wide>, y_first: usize, block: usize| {
         let mut base = 0;
         outer.for_range(y_first, 1, |[at], _, _| base = at as isize);
         let (stride, first) = (inner.inner_stride(0), block * rows);
@@ -248,7 +285,7 @@ fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Pla
     let outers = y.len() / width;
     parallel::for_chunks(&mut parts, width, work, |i, parts| {
         for (t, part) in (0..tiles).zip(parts.chunks_mut(TILE)) {
-            let mut tile = Tile::new::<F>(part);
+            let mut tile = Tile::new::<T, F>(part);
             fill(&mut tile, i / blocks * width + t * TILE, i % blocks);
             tile.flush(f);
         }
@@ -325,36 +362,6 @@ pub fn min(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
 /// Whether any element (`every == false`) or every element is non-zero, along `axes`.
 pub fn truth(x: &Array, axes: &[usize], keepdims: bool, every: bool) -> Result<Array> {
     if every { fold_as::<bool, _>(Min, arith::And, x, axes, keepdims) } else { fold_as::<bool, _>(Max, arith::Or, x, axes, keepdims) }
-}
-
-/// Index (int64) of the first largest or smallest element along one axis; a NaN counts as both.
-pub fn arg_extreme(x: &Array, axis: usize, keepdims: bool, largest: bool) -> Result<Array> {
-    check_not_empty(x, &[axis], if largest { "argmax" } else { "argmin" })?;
-    let mut order: SmallVec<[usize; MAX_DIMS]> = (0..x.ndim()).filter(|&a| a != axis).collect();
-    order.push(axis);
-    let rows = contiguous(&x.permute(&order))?;
-    let mut out = Array::unfilled(DType::I64, reduced_shape(x.shape(), &[axis], keepdims))?;
-    let n = x.shape()[axis];
-    with_dtype!(x.dtype(), T => {
-        let data = rows.as_slice::<T>().expect("made contiguous");
-        let group = (SPAN / n).max(1);
-        parallel::for_chunks(out.fresh::<i64>(), group, data.len(), |g, out| {
-            for (i, out) in out.iter_mut().enumerate() {
-                let row = &data[(g * group + i) * n..][..n];
-                *out = if largest { first_extreme(Max, row) } else { first_extreme(Min, row) } as i64;
-            }
-        });
-    });
-    Ok(out)
-}
-
-/// Where the first element lies that equals the fold of them all, or the first NaN if that is one.
-fn first_extreme<T: Element, F: Fold<T>>(f: F, row: &[T]) -> usize {
-    let best = F::finish(fold_row(f, row));
-    #[allow(clippy::eq_op)]
-    let is_nan = |x: &T| x != x;
-    let found = if is_nan(&best) { row.iter().position(is_nan) } else { row.iter().position(|x| *x == best) };
-    found.expect("a fold to one of the elements")
 }
 
 /// Sum of all elements in float64, for norms and checks.

@@ -4,7 +4,7 @@
 
 use super::{Lanes, W};
 use crate::kernels::simd::{Float, lanes_only};
-use crate::kernels::turn::{Rows, turn};
+use crate::kernels::turn::{Rows, turn, turn_few};
 
 /// Rows of so many elements are better read in windows; if they are to be written as well, those of [`W`].
 pub(super) const WIDE: usize = 2 * W;
@@ -36,11 +36,7 @@ pub(super) fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T],
 }
 
 fn take<T: Float, const N: usize>(c: usize, x: &[T], columns: &mut Columns<T, N>) {
-    let rows = W.min(x.len() / c);
-    // Whole windows, where there are, are turned faster.
-    let whole = c.next_multiple_of(W);
-    let cols = if (rows - 1) * c + whole <= x.len() { whole } else { c };
-    turn(Rows { data: x, from: 0, stride: c, rows, cols }, columns.as_flattened_mut(), W, W);
+    turn_few(Rows { data: x, from: 0, stride: c, rows: W.min(x.len() / c), cols: c }, columns);
 }
 
 fn put<T: Float>(c: usize, columns: &Columns<T, W>, y: &mut [T]) {

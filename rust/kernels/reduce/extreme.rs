@@ -1,0 +1,187 @@
+//! Where the largest and the smallest elements lie.
+
+use super::fold::{Fold, Max, Min, fold_row};
+use super::short::{W, by_columns};
+use super::{SPAN, check_not_empty, reduced_shape, sub_layout};
+use crate::Result;
+use crate::array::{Array, DType, Element};
+use crate::kernels::interrupt;
+use crate::kernels::map::contiguous;
+use crate::kernels::parallel;
+use crate::kernels::plan::Plan;
+use crate::kernels::simd::lanes_only;
+use crate::kernels::turn::Rows;
+use crate::{simd, with_dtype};
+use smallvec::SmallVec;
+
+/// A fold to one of the elements.
+trait Extreme<T: Element>: Fold<T, Lane = T, Wide = T> {
+    /// Whether `x` takes the place of `a`: as the larger or the smaller, or as the first NaN.
+    fn takes(a: T, x: T) -> bool;
+}
+// Comparisons are turned round so that they hold of NaN.
+#[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord)]
+impl<T: Element> Extreme<T> for Max
+where
+    Max: Fold<T, Lane = T, Wide = T>,
+{
+    #[inline(always)]
+    fn takes(a: T, x: T) -> bool {
+        !(x <= a) & (a == a)
+    }
+}
+#[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord)]
+impl<T: Element> Extreme<T> for Min
+where
+    Min: Fold<T, Lane = T, Wide = T>,
+{
+    #[inline(always)]
+    fn takes(a: T, x: T) -> bool {
+        !(x >= a) & (a == a)
+    }
+}
+
+/// Rows of more elements are better looked through one by one.
+const SHORT: usize = 64;
+/// Columns that are looked at together, of which so many stay in registers while so many rows go by.
+const TILE: usize = 256;
+const WIDE: usize = 32;
+const NEAR: usize = 32;
+/// Rows between two questions whether to stop.
+const UNASKED: usize = 1 << 14;
+/// Elements folded before it is asked whether the extreme is among them.
+const BLOCK: usize = 1 << 14;
+
+/// Index (int64) of the first largest or smallest element along one axis; a NaN counts as both.
+pub fn arg_extreme(x: &Array, axis: usize, keepdims: bool, largest: bool) -> Result<Array> {
+    check_not_empty(x, &[axis], if largest { "argmax" } else { "argmin" })?;
+    let mut out = Array::unfilled(DType::I64, reduced_shape(x.shape(), &[axis], keepdims))?;
+    with_dtype!(x.dtype(), T => match largest {
+        true => fill::<T, _>(Max, x, axis, out.fresh())?,
+        false => fill::<T, _>(Min, x, axis, out.fresh())?,
+    });
+    Ok(out)
+}
+
+fn fill<T: Element, F: Extreme<T>>(f: F, x: &Array, axis: usize, y: &mut [i64]) -> Result<()> {
+    if y.is_empty() {
+        return Ok(());
+    }
+    let (n, stride) = (x.shape()[axis], x.layout().strides()[axis]);
+    let work = x.size() / 2;
+    let mut order: SmallVec<[usize; 8]> = (0..x.ndim()).filter(|&a| a != axis).collect();
+    let outer = Plan::new([&sub_layout(x, &order, true)]);
+    if stride != 1 && outer.inner_stride(0) == 1 && outer.inner() >= WIDE {
+        let data = x.data::<T>();
+        parallel::for_chunks(y, TILE, work, |i, y| {
+            outer.for_range(i * TILE, y.len(), |[at], first, len| in_columns(f, data, at, stride, n, &mut y[first..first + len]));
+        });
+        return Ok(());
+    }
+    order.push(axis);
+    let x = contiguous(&x.permute(&order))?;
+    let data = x.as_slice::<T>().expect("made contiguous");
+    let group = (SPAN / n).max(1);
+    parallel::for_chunks(y, group, work, |g, y| {
+        let rows = Rows { data, from: g * group * n, stride: n, rows: y.len(), cols: n };
+        match n <= SHORT && y.len() > 1 {
+            true => in_short_rows(f, rows, y),
+            false => y.iter_mut().zip(data[rows.from..].chunks(n)).for_each(|(y, row)| *y = in_row(f, row) as i64),
+        }
+    });
+    Ok(())
+}
+
+/// The place in one row: of the blocks of it, the first with the extreme is looked through.
+fn in_row<T: Element, F: Extreme<T>>(f: F, row: &[T]) -> usize {
+    let (mut best, mut at) = (F::wide_id(), 0);
+    for (i, block) in row.chunks(BLOCK).enumerate() {
+        let top = fold_row(f, block);
+        if F::takes(best, top) {
+            (best, at) = (top, i * BLOCK);
+        }
+    }
+    at + first(&row[at..], best)
+}
+
+/// Whether `x` is `best`, which may be NaN; without one among the elements the second is never so.
+#[inline(always)]
+#[allow(clippy::eq_op)]
+fn is<T: Element>(x: T, best: T) -> bool {
+    (x == best) | (x != x)
+}
+
+simd! {
+    /// Where the first element lies that is `best`.
+    fn first<T: Element>(row: &[T], best: T) -> usize {
+        let (chunks, _) = row.as_chunks::<W>();
+        let before = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |found, &x| found | is(x, best))).count() * W;
+        before + row[before..].iter().position(|&x| is(x, best)).expect("one of the elements")
+    }
+
+    /// Writes the place in each of the rows of `x`, of 1 to [`SHORT`] elements.
+    fn in_short_rows<T: Element, F: Extreme<T>>(f: F, x: Rows<T>, y: &mut [i64]) {
+        let _ = f;
+        by_columns::<T, i64, SHORT>(x, y, |y, columns| {
+            let (mut best, mut found) = ([F::id(); W], [0; W]);
+            for column in columns {
+                for l in 0..W {
+                    best[l] = F::step(best[l], column[l]);
+                }
+                lanes_only();
+            }
+            for (j, column) in columns.iter().enumerate().rev() {
+                for l in 0..W {
+                    found[l] = if is(column[l], best[l]) { j as i32 } else { found[l] };
+                }
+                lanes_only();
+            }
+            y.iter_mut().zip(found).for_each(|(y, found)| *y = i64::from(found));
+        });
+    }
+
+    /// Writes the places in the columns of `n` rows, `stride` apart from `at` on.
+    fn in_columns<T: Element, F: Extreme<T>>(f: F, x: &[T], at: usize, stride: isize, n: usize, y: &mut [i64]) {
+        let _ = f;
+        let mut best = [F::id(); TILE];
+        y.fill(0);
+        for first in (0..n).step_by(NEAR) {
+            if first % UNASKED == 0 && first > 0 && interrupt::stops() {
+                return;
+            }
+            let row = |i: usize| (at as isize + (first + i) as isize * stride) as usize;
+            let rows = NEAR.min(n - first);
+            if y.len() < WIDE {
+                for c in 0..y.len() {
+                    takers::<T, F, 1>(|i| &x[row(i) + c..], rows, first, &mut best[c..], &mut y[c..]);
+                }
+                continue;
+            }
+            // The last columns are looked at with those before them, once more: nothing takes the place of itself.
+            let last = y.len() - WIDE;
+            for c in (0..last + WIDE).step_by(WIDE).map(|c| c.min(last)) {
+                takers::<T, F, WIDE>(|i| &x[row(i) + c..], rows, first, &mut best[c..], &mut y[c..]);
+            }
+        }
+    }
+}
+
+/// Lets the elements of some rows take the places in columns that stay in registers.
+#[inline(always)]
+fn takers<'a, T: Element, F: Extreme<T>, const N: usize>(row: impl Fn(usize) -> &'a [T], rows: usize, first: usize, best: &mut [T], y: &mut [i64]) {
+    let best = best.first_chunk_mut::<N>().expect("as many columns");
+    let (mut most, mut found) = (*best, [-1; N]);
+    for i in 0..rows {
+        let x = row(i).first_chunk::<N>().expect("a row of columns");
+        for l in 0..N {
+            let taken = F::takes(most[l], x[l]);
+            most[l] = if taken { x[l] } else { most[l] };
+            found[l] = if taken { i as i32 } else { found[l] };
+        }
+        lanes_only();
+    }
+    *best = most;
+    for (y, found) in y.iter_mut().zip(found) {
+        *y = if found < 0 { *y } else { first as i64 + i64::from(found) };
+    }
+}

@@ -1,4 +1,6 @@
-"""What the table of `benches.peers` has no row for, beside NumPy and PyTorch on one thread: writes, reads, choices, reductions.
+"""What the table of `benches.peers` has no row for, beside NumPy and PyTorch on one thread.
+
+Writes, reads, choices, reductions and small products.
 
     python -m benches.everyday
 
@@ -47,6 +49,9 @@ def works(name: str) -> dict[str, Work]:
     x, y, mask = make(numbers), make(numbers[::-1].copy()), make(numbers > 0)
     three, many, buffer = make([1, 5, 77]), make(rng.integers(0, N, N)), make(np.zeros((10_000, 64), np.float32))
     rows, new = make(rng.integers(0, 10_000, 32)), make(numbers[: 32 * 64].reshape(32, 64))
+    small, heads, keys = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(1000, 4, 4), (64, 8, 32), (64, 32, 8)])
+    long, integers = make(numbers.reshape(10, 100_000)), make(rng.integers(-9, 9, (256, 256)))
+    thin = make(numbers.reshape(100_000, 10))
     few, weight = make(numbers[: 2 * 784].reshape(2, 784)), make(numbers[: 256 * 784].reshape(256, 784))
     narrow, wide, square = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000)
     found: dict[str, Work] = {
@@ -65,13 +70,19 @@ def works(name: str) -> dict[str, Work]:
         "argmax of columns, (10, 100000)": lambda: wide.argmax(0),
         "argmax, 1e4": lambda: x[:10_000].argmax(),
         "x.T.sum(), (1000, 1000)": lambda: square.T.sum(),
+        "(1000, 4, 4) @ (1000, 4, 4)": lambda: small @ small,
+        "(64, 8, 32) @ (64, 32, 8)": lambda: heads @ keys,
+        "(10, 100000) @ (100000, 10)": lambda: long @ thin,
+        "(256, 256) @ (256, 256), int64": lambda: integers @ integers,
     }
     if name == "NumPy":
         return found
     leaf = make(numbers.reshape(1000, 1000))
     leaf.requires_grad_()
     stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
-    flat = y.reshape(1000, 1000)
+    flat, boxes = y.reshape(1000, 1000), make(numbers[: 512 * 64].reshape(512, 8, 8))
+    boxes.requires_grad_()
+    found["(512, 8, 8) @ (512, 8, 8), forward and back"] = lambda: (boxes @ boxes).sum().backward()
     found["stack of 1000 rows, forward and back"] = lambda: stack(list(leaf)).sum().backward()
     factors = make(numbers)
     factors.requires_grad_()

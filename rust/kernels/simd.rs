@@ -150,9 +150,28 @@ macro_rules! simd {
     )+};
 }
 
+/// What matrix products are sums of: float32, float64, and int64, which wraps around.
+pub trait Ring: Element {
+    const ZERO: Self;
+    fn plus(self, other: Self) -> Self;
+    /// `self * b + c`: fused where the instruction set has it, two roundings elsewhere.
+    fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self;
+}
+impl Ring for i64 {
+    const ZERO: Self = 0;
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+    #[inline(always)]
+    fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self {
+        self.wrapping_mul(b).wrapping_add(c)
+    }
+}
+
 /// float32 or float64.
 pub trait Float:
-    Element
+    Ring
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
@@ -163,20 +182,27 @@ pub trait Float:
     + MulAssign
     + std::iter::Sum
 {
-    const ZERO: Self;
     const INFINITY: Self;
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
     fn is_nan(self) -> bool;
-    /// `self * b + c`: fused where the instruction set has it, two roundings elsewhere.
-    fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self;
 }
 
 macro_rules! float {
     ($t:ident) => {
-        impl Float for $t {
+        impl Ring for $t {
             const ZERO: Self = 0.0;
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self {
+                self + other
+            }
+            #[inline(always)]
+            fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self {
+                if I::FMA { self.mul_add(b, c) } else { self * b + c }
+            }
+        }
+        impl Float for $t {
             const INFINITY: Self = $t::INFINITY;
             #[inline(always)]
             fn sqrt(self) -> Self {
@@ -193,10 +219,6 @@ macro_rules! float {
             #[inline(always)]
             fn is_nan(self) -> bool {
                 $t::is_nan(self)
-            }
-            #[inline(always)]
-            fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self {
-                if I::FMA { self.mul_add(b, c) } else { self * b + c }
             }
         }
     };

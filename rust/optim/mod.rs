@@ -6,7 +6,7 @@
 use crate::array::{Array, DType, Element};
 use crate::kernels::map::{contiguous, dense, writable};
 use crate::kernels::parallel::{self, Blocks, Chunks};
-use crate::kernels::simd::Float;
+use crate::kernels::simd::{Float, Ring};
 use crate::{Result, bail, simd, with_float};
 
 /// Elements per unit of parallel work.

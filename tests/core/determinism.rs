@@ -34,6 +34,7 @@ fn everything() -> Result<Vec<Vec<u64>>> {
         ops::softmax(&h, -1)?,
         ops::var(&h, Some(&[0]), false, 0.0)?,
         ops::matmul(&ops::transpose(&h), &h)?,
+        ops::matmul(&ops::reshape(&h, &[3500, 5, 8])?, &ops::reshape(&h, &[3500, 8, 5])?)?,
         ops::max(&h, Some(&[0]), false)?,
         ops::sum(&h, None, false)?,
         ops::sum(&ops::transpose(&ops::reshape(&h, &[14_000, 10])?), Some(&[0]), false)?,
@@ -57,7 +58,7 @@ fn threads_do_not_change_bits() {
     let _alone = alone();
     parallel::set_num_threads(1);
     let want = everything().unwrap();
-    assert_eq!(want.len(), 19);
+    assert_eq!(want.len(), 20);
     for threads in [2, 3, 8, 1] {
         parallel::set_num_threads(threads);
         assert!(everything().unwrap() == want, "{threads} threads gave other bits");
@@ -82,11 +83,12 @@ fn products<T: Gemm>((m, k, n): (usize, usize, usize)) -> Vec<u64> {
 fn threads_do_not_change_bits_of_products() {
     let _alone = alone();
     let long = [(2, 4096, 128), (128, 5000, 3), (3, 1500, 160), (1, 3000, 700), (700, 3000, 1), (16, 300, 900), (9, 1025, 97)];
+    let deep = [(10, 20_000, 10), (1, 300_000, 1), (60, 9000, 33), (1, 700, 700)];
     let wide = [(4000, 20, 10), (4000, 64, 15), (64, 784, 100), (100, 784, 100), (130, 513, 127), (96, 1024, 96), (600, 300, 70)];
     let square = [(130, 60, 784), (784, 60, 130), (520, 70, 530), (1030, 40, 260), (260, 40, 2100), (300, 2, 2000), (200, 1100, 200)];
     for level in [simd::Level::Avx512, simd::Level::Avx2, simd::Level::Baseline] {
         simd::limit_level(level);
-        for shape in long.into_iter().chain(wide).chain(square) {
+        for shape in long.into_iter().chain(deep).chain(wide).chain(square) {
             parallel::set_num_threads(1);
             let want = (products::<f32>(shape), products::<f64>(shape));
             for threads in [2, 3, 8] {

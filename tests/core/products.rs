@@ -1,16 +1,18 @@
 //! Matrix products of every shape class, straight from slices: tiles and their last windows, copies, transposes, packed ones.
 
-use crate::support::Noise;
+use crate::support::{Noise, bits, elements, relaid, settled, uniform};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use treadle::kernels::gemm::{Gemm, Matrix, gemm_into};
+use treadle::array::{Array, DType, Slice};
+use treadle::kernels::gemm::{self, Gemm, Matrix, gemm_into, gemm_onto_row};
 use treadle::kernels::turn::{Rows, turn};
+use treadle::{Tensor, ops};
 
 /// A matrix, and whether it lies transposed in memory.
 pub fn matrix<T>(data: &[T], rows: usize, cols: usize, turned: bool) -> Matrix<'_, T> {
     if turned { Matrix::row_major(data, cols, rows).transposed() } else { Matrix::row_major(data, rows, cols) }
 }
 
-/// The largest error of `c = a·b` and of `c += a·b`, in units of the bound k·Σ|a||b|.
+/// The largest error of `c = a·b`, of `c += a·b` and of `c = a·b + row`, in units of the bound k·Σ|a||b|.
 fn worst<T: Gemm>((m, k, n): (usize, usize, usize), turned: [bool; 2], seed: u64) -> f64 {
     let mut noise = Noise::new(seed);
     let mut draw = |len: usize| noise.values(len, -1.0, 1.0).into_iter().map(T::from_f64).collect::<Vec<T>>();
@@ -18,11 +20,14 @@ fn worst<T: Gemm>((m, k, n): (usize, usize, usize), turned: [bool; 2], seed: u64
     let (a, b) = (matrix(&x, m, k, turned[0]), matrix(&y, k, n, turned[1]));
     let at = |x: &Matrix<T>, i: usize, j: usize| x.data[(i as isize * x.row_stride + j as isize * x.col_stride) as usize].to_f64();
     let mut largest = 0.0f64;
-    for accumulate in [false, true] {
+    for onto in 0..3 {
         let mut c = before.clone();
-        gemm_into(&mut c, a, b, accumulate);
+        match onto {
+            2 => gemm_onto_row(&mut c, a, b, &before[..n]),
+            _ => gemm_into(&mut c, a, b, onto == 1),
+        }
         for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
-            let old = if accumulate { before[i * n + j].to_f64() } else { 0.0 };
+            let old = [0.0, before[i * n + j].to_f64(), before[j].to_f64()][onto];
             let want = (0..k).fold(old, |sum, p| sum + at(&a, i, p) * at(&b, p, j));
             let bound = (0..k).fold(old.abs(), |sum, p| sum + (at(&a, i, p) * at(&b, p, j)).abs());
             largest = largest.max((c[i * n + j].to_f64() - want).abs() / (bound * (k + 1) as f64));
@@ -63,12 +68,43 @@ fn of_few_rows_by_long_columns() {
 }
 
 #[test]
-fn of_operands_cut_along_either_side() {
-    for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101), (110, 530, 1041), (13, 1030, 47)] {
+fn of_operands_cut_along_any_side() {
+    let inside = [(3, 17_000, 5), (1, 70_000, 1), (20, 9000, 30)];
+    for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101), (110, 530, 1041), (13, 1030, 47)].into_iter().chain(inside) {
         for turned in [[false, false], [true, false], [true, true], [false, true]] {
             let (single, double) = (worst::<f32>((m, k, n), turned, 5), worst::<f64>((m, k, n), turned, 6));
             assert!(single < f32::EPSILON as f64, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {single}");
             assert!(double < f64::EPSILON, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {double}");
+        }
+    }
+}
+
+#[test]
+fn in_a_batch_have_the_bits_that_they_have_alone() {
+    let _settled = settled();
+    let sizes = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 300];
+    for seed in 0..400 {
+        let mut noise = Noise::new(seed);
+        let [m, k, n] = [0; 3].map(|_| sizes[noise.below(if seed % 8 == 0 { 13 } else { 11 })]);
+        let dtype = [DType::F32, DType::F64, DType::I64][noise.below(3)];
+        let mut draw = |shape: &[usize]| {
+            let x = ops::cast(&uniform(shape, -9.0, 9.0, noise.bits()), dtype).unwrap();
+            if noise.below(3) == 0 { x } else { relaid(&x, noise.bits()) }
+        };
+        let (x, y) = (draw(&[3, 2, m, k]), draw([&[1, 2, k, n][..], &[2, k, n], &[3, 1, k, n]][seed as usize % 3]));
+        let got = ops::matmul(&x, &y).unwrap();
+        let part = |x: &Array, i: usize, j: usize| {
+            let one = |x: &Array, axis, at: usize| x.slice(axis, Slice { start: if x.shape()[axis] == 1 { 0 } else { at }, len: 1, step: 1 });
+            one(&if x.ndim() == 4 { one(x, 0, i) } else { x.clone() }, x.ndim() - 3, j)
+        };
+        for (i, j) in (0..3).flat_map(|i| [(i, 0), (i, 1)]) {
+            let alone = gemm::matmul(&part(x.array(), i, j), &part(y.array(), i, j)).unwrap();
+            let there = bits(&Tensor::constant(part(got.array(), i, j)));
+            assert!(bits(&Tensor::constant(alone)) == there, "({m}, {k}) @ ({k}, {n}) of {dtype}, seed {seed}: other bits in a batch");
+        }
+        if dtype == DType::I64 {
+            let [x, y] = [&x, &y].map(|x| ops::cast(x, DType::F64).unwrap());
+            assert_eq!(elements(got.array()), elements(ops::matmul(&x, &y).unwrap().array()), "({m}, {k}) @ ({k}, {n}), seed {seed}");
         }
     }
 }

@@ -174,3 +174,30 @@ def test_matmul(data: st.DataObject) -> None:
     dtype = np.result_type(a, b)
     want = (a.astype(np.float64) @ b.astype(np.float64)).astype(dtype)
     same(view(a) @ view(b), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_small_products_of_infinities(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    for m, k, n in rng.integers(1, 20, (200, 3)):
+        shapes = [(3, m, k), (2, 1, k, n)]
+        a, b = (
+            np.where(rng.random(s) < 0.02, rng.choice([np.inf, -np.inf, np.nan], s), rng.random(s)).astype(dtype) for s in shapes
+        )
+        with np.errstate(invalid="ignore"):
+            want = a @ b
+        same(view(a) @ treadle.tensor(b), want)
+        same(treadle.tensor(a) @ view(b), want)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1), (5, 7, 9), (70, 300, 65), (1, 2000, 1), (1, 2000, 33), (33, 2000, 1), (4, 20_000, 3), (3, 0, 2)]
+)
+def test_integer_products(sizes: tuple[int, int, int]) -> None:
+    """Of numbers of every size, in every layout: they wrap around."""
+    m, k, n = sizes
+    rng = np.random.default_rng(m * k + n)
+    a, b = (rng.integers(-(2**63), 2**63, shape) for shape in [(m, k), (k, n)])
+    for left in (treadle.tensor(a), view(a), treadle.tensor(a[::-1].copy())[::-1]):
+        for right in (treadle.tensor(b), view(b), treadle.tensor(np.repeat(b, 2, axis=1))[:, ::2]):
+            assert np.array_equal((left @ right).numpy(), a @ b)

@@ -2,8 +2,10 @@
 //!
 //! Invariant: every element is one chain of multiply-adds in the order of the inner dimension, so that the size of tiles decides no bit.
 
-use super::{Gemm, Matrix, dots};
-use crate::kernels::simd::Isa;
+use super::{Matrix, dots};
+use crate::kernels::map::gather;
+use crate::kernels::simd::{Isa, Ring};
+use crate::kernels::turn::{Rows, turn};
 use crate::simd;
 
 /// Rows of an output that lie `stride` apart; each tile is written once.
@@ -17,26 +19,31 @@ pub struct Target<T> {
 /// `c = a·b`, or `c += a·b`, reading rows of b where they lie.
 ///
 /// # Safety
-/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; rows of b must be at
-/// least as wide as a narrow tile, their columns side by side.
-pub unsafe fn rows<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) {
+/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; columns of b must lie
+/// side by side, if there are several.
+pub unsafe fn rows<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>) {
     // SAFETY: the caller vouches for it.
-    unsafe { T::tiles(c, a, b) }
+    unsafe { T::tiles(c, a, b, b.cols) }
 }
 
-/// The same by a copy of b with rows as wide as a narrow tile, for which there must be room.
+/// The same by a copy of b with rows of `width` elements, for which there must be room.
 ///
 /// # Safety
 /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
-pub unsafe fn copied<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratch: &mut [T]) {
-    let width = b.cols.max(T::NARROW);
+pub unsafe fn copied<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, width: usize, scratch: &mut [T]) {
     let copy = &mut scratch[..b.rows * width];
-    for (p, row) in copy.chunks_exact_mut(width).enumerate() {
-        row.fill(T::ZERO);
-        row[..b.cols].iter_mut().enumerate().for_each(|(j, x)| *x = b.data[b.at(p, j)]);
+    if width > b.cols {
+        copy.fill(T::ZERO);
     }
-    // SAFETY: the copy's rows are as wide as a tile at least; the caller vouches for the rest.
-    unsafe { T::tiles(c, a, Matrix { cols: b.cols, ..Matrix::row_major(copy, b.rows, width) }) }
+    if b.row_stride == 1 && b.col_stride > 0 {
+        turn(Rows { data: b.data, from: b.offset, stride: b.col_stride as usize, rows: b.cols, cols: b.rows }, copy, width, b.cols);
+    } else {
+        for (p, row) in copy.chunks_exact_mut(width).enumerate() {
+            gather(b.data, b.at(p, 0), b.col_stride, &mut row[..b.cols]);
+        }
+    }
+    // SAFETY: the copy's rows are `width` elements; the caller vouches for the rest.
+    unsafe { T::tiles(c, a, Matrix { cols: b.cols, ..Matrix::row_major(copy, b.rows, width) }, width) }
 }
 
 /// The same as cᵀ = bᵀ·aᵀ, turned over at the end; there must be room for it.
@@ -44,17 +51,17 @@ pub unsafe fn copied<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratch:
 /// # Safety
 /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; columns of a must be at
 /// least as long as a narrow tile is wide, their elements side by side.
-pub unsafe fn transposed<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratch: &mut [T]) {
+pub unsafe fn transposed<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratch: &mut [T]) {
     let (m, n) = (a.rows, b.cols);
     let turned = &mut scratch[..m * n];
     let out = Target { start: turned.as_mut_ptr(), stride: m as isize, accumulate: false };
     // SAFETY: `out` is a whole row-major (n, m) matrix; the caller vouches for the rest.
-    unsafe { T::tiles(out, b.transposed(), a.transposed()) }
+    unsafe { T::tiles(out, b.transposed(), a.transposed(), m) }
     for i in 0..m {
         // SAFETY: one of the rows that the caller vouches for.
         let row = unsafe { std::slice::from_raw_parts_mut(c.start.offset(i as isize * c.stride), n) };
         for (to, column) in row.iter_mut().zip(turned.chunks_exact(m)) {
-            *to = if c.accumulate { *to + column[i] } else { column[i] };
+            *to = if c.accumulate { to.plus(column[i]) } else { column[i] };
         }
     }
 }
@@ -74,7 +81,7 @@ struct Window {
 /// Those rows and columns must be there to be read.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops by index are unrolled
-unsafe fn sums<I: Isa, T: Gemm, const R: usize, const W: usize>(start: [[T; W]; R], a: &Matrix<T>, b: &Matrix<T>, i: usize, j: usize) -> [[T; W]; R] {
+unsafe fn sums<I: Isa, T: Tiles, const R: usize, const W: usize>(start: [[T; W]; R], a: &Matrix<T>, b: &Matrix<T>, i: usize, j: usize) -> [[T; W]; R] {
     let mut sums = start;
     let (rows, cols, step) = (a.row_stride, a.col_stride, b.row_stride);
     // SAFETY: the caller vouches for rows and columns.
@@ -99,7 +106,7 @@ unsafe fn sums<I: Isa, T: Gemm, const R: usize, const W: usize>(start: [[T; W]; 
 /// As for [`rows`]; rows `i..i + R` must exist, and the window's `W` columns be there to be read in every row of b.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-unsafe fn tile<I: Isa, T: Gemm, const R: usize, const W: usize, const WHOLE: bool>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, i: usize, window: Window) {
+unsafe fn tile<I: Isa, T: Tiles, const R: usize, const W: usize, const WHOLE: bool>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, i: usize, window: Window) {
     let row = |r: usize| c.start.wrapping_offset((i + r) as isize * c.stride).wrapping_add(window.first);
     let (from, to) = (window.from, window.to);
     let mut start = [[T::ZERO; W]; R];
@@ -130,7 +137,7 @@ unsafe fn tile<I: Isa, T: Gemm, const R: usize, const W: usize, const WHOLE: boo
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn panel<I: Isa, T: Gemm, const R: usize, const W: usize, const WHOLE: bool>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, window: Window) {
+unsafe fn panel<I: Isa, T: Tiles, const R: usize, const W: usize, const WHOLE: bool>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, window: Window) {
     let mut i = 0;
     // SAFETY: rows are counted; the caller vouches for the rest.
     unsafe {
@@ -162,7 +169,7 @@ unsafe fn panel<I: Isa, T: Gemm, const R: usize, const W: usize, const WHOLE: bo
 /// # Safety
 /// As for [`rows`].
 #[inline(always)]
-unsafe fn windows<I: Isa, T: Gemm, const R: usize, const W: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, mut at: usize) -> usize {
+unsafe fn windows<I: Isa, T: Tiles, const R: usize, const W: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, mut at: usize) -> usize {
     while at + W <= b.cols {
         // SAFETY: the window ends before the last column; the caller vouches for the rest.
         unsafe { panel::<I, T, R, W, true>(c, a, b, Window { first: at, from: 0, to: W }) };
@@ -171,20 +178,27 @@ unsafe fn windows<I: Isa, T: Gemm, const R: usize, const W: usize>(c: Target<T>,
     at
 }
 
-/// All of the product: wide windows, then narrow ones, the last of which ends where b does and writes what is new. One row, or two,
-/// need wider ones, `MOST` or `MORE`, to have enough sums that do not wait for each other.
+/// All of the product: wide windows, then narrow ones, the last of which ends where b does and writes what is new; where no narrow one
+/// can be read, parts of registers. One row, or two, need wider ones, `MOST` or `MORE`, to have enough sums that do not wait for each
+/// other.
 ///
 /// # Safety
-/// As for [`rows`]; at least `NARROW` columns must be there to be read in every row of b, whose columns lie side by side.
+/// As for [`rows`]; `readable` columns must be there to be read in every row of b, at least those that it has.
 #[inline(always)]
-unsafe fn tiles<I: Isa, T: Gemm, const R: usize, const WIDE: usize, const NARROW: usize, const MORE: usize, const MOST: usize>(
+unsafe fn tiles<I: Isa, T: Tiles, const R: usize, const WIDE: usize, const NARROW: usize, const MORE: usize, const MOST: usize>(
     c: Target<T>,
     a: &Matrix<T>,
     b: &Matrix<T>,
+    readable: usize,
 ) {
     let n = b.cols;
-    // SAFETY: windows end at column n, or at NARROW where there are fewer; the caller vouches for the rest.
+    // SAFETY: windows end at column n, or at NARROW where that many can be read; the caller vouches for the rest.
     unsafe {
+        if readable < NARROW {
+            let at = windows::<I, T, R, 4>(c, a, b, windows::<I, T, R, 8>(c, a, b, 0));
+            windows::<I, T, R, 1>(c, a, b, windows::<I, T, R, 2>(c, a, b, at));
+            return;
+        }
         let mut at = match a.rows {
             1 => windows::<I, T, 1, MORE>(c, a, b, windows::<I, T, 1, MOST>(c, a, b, 0)),
             2 | 3 => windows::<I, T, 2, MORE>(c, a, b, 0),
@@ -206,20 +220,20 @@ macro_rules! tiles_of {
         impl Tiles for $t {
             const NARROW: usize = $narrow;
             // SAFETY: what the trait asks for.
-            unsafe fn tiles(c: Target<$t>, a: Matrix<$t>, b: Matrix<$t>) {
+            unsafe fn tiles(c: Target<$t>, a: Matrix<$t>, b: Matrix<$t>, readable: usize) {
                 simd! {
-                    fn run(c: Target<$t>, a: &Matrix<'_, $t>, b: &Matrix<'_, $t>) {
+                    fn run(c: Target<$t>, a: &Matrix<'_, $t>, b: &Matrix<'_, $t>, readable: usize) {
                         // SAFETY: nobody else can call `run`, and whoever called `tiles` vouches for it.
                         unsafe {
                             if I::REGISTERS >= 32 {
-                                tiles::<I, $t, 8, $wide, $narrow, { 4 * $narrow }, { 8 * $narrow }>(c, a, b);
+                                tiles::<I, $t, 8, $wide, $narrow, { 4 * $narrow }, { 8 * $narrow }>(c, a, b, readable);
                             } else {
-                                tiles::<I, $t, 6, $narrow, $narrow, { 2 * $narrow }, { 4 * $narrow }>(c, a, b);
+                                tiles::<I, $t, 6, $narrow, $narrow, { 2 * $narrow }, { 4 * $narrow }>(c, a, b, readable);
                             }
                         }
                     }
                 }
-                run(c, &a, &b);
+                run(c, &a, &b, readable);
             }
             // SAFETY: what the trait asks for.
             unsafe fn dots(c: Target<$t>, a: Matrix<$t>, b: Matrix<$t>) {
@@ -242,16 +256,17 @@ macro_rules! tiles_of {
 }
 tiles_of!(f32, 32, 16);
 tiles_of!(f64, 16, 8);
+tiles_of!(i64, 16, 8);
 
-/// float32 and float64: a narrow tile is as wide as one AVX-512 register.
-pub trait Tiles: Sized {
+/// What is multiplied directly: a narrow tile is as wide as one AVX-512 register.
+pub trait Tiles: Ring {
     /// Elements of the narrow tile.
     const NARROW: usize;
     /// `c = a·b`, or `c += a·b`.
     ///
     /// # Safety
     /// As for [`tiles`].
-    unsafe fn tiles(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>);
+    unsafe fn tiles(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>, readable: usize);
     /// The same by inner products.
     ///
     /// # Safety

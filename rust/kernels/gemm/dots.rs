@@ -3,8 +3,8 @@
 //!
 //! Invariant: an inner product is summed in `L` lanes, and the lanes in one order, so that the size of tiles decides no bit.
 
-use super::direct::Target;
-use super::{Gemm, Matrix};
+use super::Matrix;
+use super::direct::{Target, Tiles};
 use crate::kernels::simd::{Isa, lanes_only};
 
 /// Columns of a tile.
@@ -13,14 +13,14 @@ const COLUMNS: usize = 4;
 /// The sum of all lanes.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops by index are unrolled
-fn total<T: Gemm, const L: usize, const Q: usize>(lanes: [T; L]) -> T {
+fn total<T: Tiles, const L: usize, const Q: usize>(lanes: [T; L]) -> T {
     // Through memory, so that the compiler holds lanes in whole registers where they are summed.
     let lanes = std::hint::black_box(lanes);
     let mut quarter = [T::ZERO; Q];
     for l in 0..Q {
-        quarter[l] = (lanes[l] + lanes[l + 2 * Q]) + (lanes[l + Q] + lanes[l + 3 * Q]);
+        quarter[l] = lanes[l].plus(lanes[l + 2 * Q]).plus(lanes[l + Q].plus(lanes[l + 3 * Q]));
     }
-    if Q == 2 { quarter[0] + quarter[1] } else { (quarter[0] + quarter[2]) + (quarter[1] + quarter[Q - 1]) }
+    if Q == 2 { quarter[0].plus(quarter[1]) } else { quarter[0].plus(quarter[2]).plus(quarter[1].plus(quarter[Q - 1])) }
 }
 
 /// What `at` more elements of each of `R` rows and `C` columns add to their sums.
@@ -29,7 +29,7 @@ fn total<T: Gemm, const L: usize, const Q: usize>(lanes: [T; L]) -> T {
 /// `L` elements must lie at each pointer plus `at`.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops by index are unrolled
-unsafe fn step<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize>(
+unsafe fn step<I: Isa, T: Tiles, const R: usize, const C: usize, const L: usize>(
     sums: [[[T; L]; C]; R],
     x: &[*const T; R],
     y: &[*const T; C],
@@ -56,7 +56,7 @@ unsafe fn step<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize>(
 /// # Safety
 /// `count` elements must lie at `from`.
 #[inline(always)]
-unsafe fn padded<T: Gemm, const L: usize>(from: *const T, count: usize) -> [T; L] {
+unsafe fn padded<T: Tiles, const L: usize>(from: *const T, count: usize) -> [T; L] {
     let mut lanes = [T::ZERO; L];
     // SAFETY: the caller vouches for it; there are fewer than `L`.
     unsafe { from.copy_to_nonoverlapping(lanes.as_mut_ptr(), count) };
@@ -69,7 +69,7 @@ unsafe fn padded<T: Gemm, const L: usize>(from: *const T, count: usize) -> [T; L
 /// As for [`product`]; those rows and columns must exist.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-unsafe fn tile<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize, const Q: usize>(
+unsafe fn tile<I: Isa, T: Tiles, const R: usize, const C: usize, const L: usize, const Q: usize>(
     c: Target<T>,
     a: &Matrix<T>,
     b: &Matrix<T>,
@@ -109,7 +109,7 @@ unsafe fn tile<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize, 
             let to = c.start.offset((i + r) as isize * c.stride).add(j);
             for q in 0..C {
                 let sum = total::<T, L, Q>(sums[r][q]);
-                *to.add(q) = if c.accumulate { *to.add(q) + sum } else { sum };
+                *to.add(q) = if c.accumulate { (*to.add(q)).plus(sum) } else { sum };
             }
         }
     }
@@ -120,7 +120,7 @@ unsafe fn tile<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize, 
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn columns<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, j: usize) {
+unsafe fn columns<I: Isa, T: Tiles, const R: usize, const C: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, j: usize) {
     let mut i = 0;
     // SAFETY: rows are counted; the caller vouches for the rest.
     unsafe {
@@ -144,7 +144,7 @@ unsafe fn columns<I: Isa, T: Gemm, const R: usize, const C: usize, const L: usiz
 /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; the elements of a row of
 /// a, and those of a column of b, must lie side by side.
 #[inline(always)]
-pub unsafe fn product<I: Isa, T: Gemm, const R: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>) {
+pub unsafe fn product<I: Isa, T: Tiles, const R: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>) {
     let mut j = 0;
     // SAFETY: columns are counted; the caller vouches for the rest.
     unsafe {

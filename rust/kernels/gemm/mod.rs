@@ -1,8 +1,8 @@
 //! Matrix products on any strides, batched and broadcast.
 //!
-//! Invariant: threads own rows or columns of the output, whole. Which way a product is computed and where its inner dimension
-//! is cut depend on its shape and strides alone, and within a piece every element is one chain of multiply-adds. So bits do not
-//! depend on how many threads there are.
+//! Invariant: threads own rows or columns of the output, whole, or pieces of the inner dimension, which are summed in their order.
+//! Which way a product is computed and where its inner dimension is cut depend on its shape and strides alone, and within a piece every
+//! element is one chain of multiply-adds. So bits depend neither on how many threads there are nor on other matrices of a batch.
 
 mod direct;
 mod dots;
@@ -11,7 +11,8 @@ mod plan;
 
 use super::interrupt;
 use super::parallel::{self, Blocks, Chunks};
-use super::simd::{self, Float};
+use super::plan::Plan as Walk;
+use super::simd;
 use crate::array::{Array, DType, Dims, Element};
 use crate::{Result, bail};
 use direct::Target;
@@ -56,9 +57,9 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// float32 and float64: what the fast products exist for.
-pub trait Gemm: Float + direct::Tiles {
-    /// `c (m, n) = a·b`, or `c += a·b`.
+/// What there are products of.
+pub trait Gemm: direct::Tiles {
+    /// `c (m, n) = a·b`, or `c += a·b`, in no memory from here.
     ///
     /// # Safety
     /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
@@ -102,6 +103,17 @@ pub trait Gemm: Float + direct::Tiles {
         unreachable!("planned only where there are panels")
     }
 }
+impl Gemm for i64 {
+    // SAFETY: what the trait asks for.
+    unsafe fn packed(c: Target<i64>, a: Matrix<i64>, b: Matrix<i64>) {
+        for (i, j) in (0..a.rows).flat_map(|i| (0..b.cols).map(move |j| (i, j))) {
+            // SAFETY: the caller vouches for `c`.
+            let sum = unsafe { &mut *c.start.offset(i as isize * c.stride).add(j) };
+            let start = if c.accumulate { *sum } else { 0 };
+            *sum = (0..a.cols).fold(start, |sum, p| sum.wrapping_add(a.data[a.at(i, p)].wrapping_mul(b.data[b.at(p, j)])));
+        }
+    }
+}
 impl Gemm for f64 {}
 impl Gemm for f32 {
     fn has_panels() -> bool {
@@ -118,8 +130,10 @@ impl Gemm for f32 {
 /// Multiply-adds of one call: some 20 ms, after which work may be told to stop.
 const CALL: usize = 1 << 29;
 
-/// Terms of an integer product between two questions whether to stop.
-const UNASKED: usize = 1 << 20;
+/// Nanoseconds that so many multiply-adds take.
+fn nanoseconds<T>(work: usize) -> usize {
+    work / 60 * (size_of::<T>() / 4)
+}
 
 /// A product, computed as planned, in calls of at most [`CALL`] multiply-adds.
 ///
@@ -152,13 +166,16 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
                 Way::Dots => T::dots(c, a, b),
                 Way::Rows => direct::rows(c, a, b),
                 Way::Transposed => direct::transposed(c, a, b, scratch),
-                Way::Copied => direct::copied(c, a, b, scratch),
+                Way::Copied(least) => direct::copied(c, a, b, b.cols.max(least), scratch),
                 Way::Panels => T::panels(c, a, b, scratch),
                 Way::Crate => T::packed(c, a, b),
             }
         }
     }
 }
+
+/// Nanoseconds that a small product takes beside its multiply-adds.
+const EACH_NS: usize = 20;
 
 /// A contiguous output cut into bands of rows, or of columns, for threads to own.
 struct Bands<T> {
@@ -197,52 +214,99 @@ pub fn gemm_onto_row<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, row: &[T]
 }
 
 fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>) {
-    let (m, k, n) = (a.rows, a.cols, b.cols);
-    assert!(b.rows == k && m.checked_mul(n) == Some(c.len()), "matrix product of sizes that do not agree");
-    if c.is_empty() || k == 0 {
+    assert!(b.rows == a.cols && a.rows.checked_mul(b.cols) == Some(c.len()), "matrix product of sizes that do not agree");
+    if c.is_empty() || a.cols == 0 {
         return;
     }
     a.check();
     b.check();
-    let (cut, mut plan) = (Cut::of(&a, &b), Plan::of(&a, &b));
-    let each = plan.scratch(&a, &b, &cut);
+    // SAFETY: sizes agree, and `a` and `b` were checked.
+    planned(&a, &b, |how, scratch| unsafe { how.run(c, a, b, accumulate, row, scratch) });
+}
+
+/// Calls `f` with how products of matrices that lie like these are computed, and the memory it takes.
+fn planned<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>, f: impl FnOnce(Planned, &mut [T])) {
+    let (cut, plan) = (Cut::of(a, b), Plan::of(a, b));
+    let each = plan.scratch(a, b, &cut);
+    let sums = if cut.pieces > 1 { cut.pieces * a.rows * b.cols } else { 0 };
     // One array for all parts, so that what is asked of the pool does not depend on which thread gets which part.
-    let mut memory = (each > 0).then(|| Dims::new(&[each * cut.parts]).and_then(|size| Array::unfilled(T::DTYPE, size)));
-    let scratch = match &mut memory {
-        None => &mut [][..],
-        Some(Ok(array)) => array.fresh::<T>(),
-        Some(Err(_)) => {
-            plan = Plan::without_scratch(&a, &b);
-            &mut []
-        }
-    };
-    // `c`, or a part of it that begins at `start`.
-    let run = |start: *mut T, a: Matrix<T>, b: Matrix<T>, row: Option<&[T]>, scratch: &mut [T]| {
-        if let Some(row) = row {
-            // SAFETY: the part's rows are as wide as `row`, and lie `n` apart in the row-major `c`.
-            (0..a.rows).for_each(|i| unsafe { start.add(i * n).copy_from_nonoverlapping(row.as_ptr(), row.len()) });
-        }
-        // SAFETY: `start` begins a.rows rows of b.cols elements of `c`; `a` and `b` were checked; `scratch` is as the plan says.
-        unsafe { in_calls(Target { start, stride: n as isize, accumulate }, a, b, plan, scratch) }
-    };
-    if cut.parts == 1 {
-        return run(c.as_mut_ptr(), a, b, row, scratch);
+    let room = sums + each * cut.parts.max(cut.pieces);
+    match (room > 0).then(|| Dims::new(&[room]).and_then(|size| Array::unfilled(T::DTYPE, size))) {
+        None => f(Planned { cut, plan, each }, &mut []),
+        Some(Ok(mut array)) => f(Planned { cut, plan, each }, array.fresh()),
+        Some(Err(_)) => f(Planned { cut: cut.whole(), plan: Plan::without_scratch(a, b), each: 0 }, &mut []),
     }
-    let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: cut.parts };
-    let work = c.len().saturating_mul(k) / 60 * (size_of::<T>() / 4);
-    parallel::drive((bands, Chunks { slice: scratch, chunk: each.max(1) }), work, |_, (band, scratch)| {
-        for i in band.first..band.first + band.count {
-            let (from, to) = (cut.edge(i), cut.edge(i + 1));
-            if from == to {
-                continue;
-            }
-            let skip = if cut.by_rows { from * n } else { from };
-            let (a, b) = if cut.by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
-            let row = row.map(|row| if cut.by_rows { row } else { &row[from..to] });
-            // Bands are disjoint rows or columns of `c`, whose borrow outlives `drive`.
-            run(band.ptr.wrapping_add(skip), a, b, row, &mut *scratch.slice);
+}
+
+/// How a product is cut and computed, and what each part works in.
+#[derive(Clone, Copy)]
+struct Planned {
+    cut: Cut,
+    plan: Plan,
+    each: usize,
+}
+
+impl Planned {
+    /// `c (m, n), row-major = row + a·b`, or with `accumulate` `c += a·b`.
+    ///
+    /// # Safety
+    /// Sizes must agree, and `a` and `b` lie inside their slices and like those that this was planned for.
+    unsafe fn run<T: Gemm>(self, c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>, scratch: &mut [T]) {
+        let (Planned { cut, plan, each }, n) = (self, b.cols);
+        if cut.pieces > 1 {
+            // SAFETY: the caller vouches for it.
+            return unsafe { self.in_pieces(c, a, b, accumulate, row, scratch) };
         }
-    });
+        // `c`, or a part of it that begins at `start`.
+        let run = |start: *mut T, a: Matrix<T>, b: Matrix<T>, row: Option<&[T]>, scratch: &mut [T]| {
+            if let Some(row) = row {
+                // SAFETY: the part's rows are as wide as `row`, and lie `n` apart in the row-major `c`.
+                (0..a.rows).for_each(|i| unsafe { start.add(i * n).copy_from_nonoverlapping(row.as_ptr(), row.len()) });
+            }
+            // SAFETY: `start` begins a.rows rows of b.cols elements of `c`; the caller vouches for `a` and `b`; `scratch` is as planned.
+            unsafe { in_calls(Target { start, stride: n as isize, accumulate }, a, b, plan, scratch) }
+        };
+        if cut.parts == 1 {
+            return run(c.as_mut_ptr(), a, b, row, scratch);
+        }
+        let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: cut.parts };
+        let work = nanoseconds::<T>(c.len().saturating_mul(a.cols));
+        parallel::drive((bands, Chunks { slice: scratch, chunk: each.max(1) }), work, |_, (band, scratch)| {
+            for i in band.first..band.first + band.count {
+                let (from, to) = (cut.edge(i), cut.edge(i + 1));
+                if from == to {
+                    continue;
+                }
+                let skip = if cut.by_rows { from * n } else { from };
+                let (a, b) = if cut.by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
+                let row = row.map(|row| if cut.by_rows { row } else { &row[from..to] });
+                // Bands are disjoint rows or columns of `c`, whose borrow outlives `drive`.
+                run(band.ptr.wrapping_add(skip), a, b, row, &mut *scratch.slice);
+            }
+        });
+    }
+
+    /// [`Planned::run`] by pieces of the inner dimension, summed in their order.
+    ///
+    /// # Safety
+    /// As for `run`.
+    unsafe fn in_pieces<T: Gemm>(self, c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>, scratch: &mut [T]) {
+        let (Planned { cut: Cut { pieces, .. }, plan, each }, n, size) = (self, b.cols, c.len());
+        let (sums, room) = scratch.split_at_mut(pieces * size);
+        let blocks = (Chunks { slice: &mut *sums, chunk: size }, Chunks { slice: room, chunk: each.max(1) });
+        parallel::drive(blocks, nanoseconds::<T>(size.saturating_mul(a.cols)), |first, (sums, room)| {
+            for (i, sums) in sums.slice.chunks_exact_mut(size).enumerate() {
+                let [from, to] = [first + i, first + i + 1].map(|i| a.cols / pieces * i + a.cols % pieces * i / pieces);
+                let sums = Target { start: sums.as_mut_ptr(), stride: n as isize, accumulate: false };
+                // SAFETY: `sums` is a whole row-major (m, n) matrix; the caller vouches for `a` and `b`; `room` is as planned.
+                unsafe { in_calls(sums, a.part(false, from, to), b.part(true, from, to), plan, room.slice) }
+            }
+        });
+        for (i, c) in c.iter_mut().enumerate() {
+            let start = row.map_or(if accumulate { *c } else { T::ZERO }, |row| row[i % n]);
+            *c = sums[i..].iter().step_by(size).fold(start, |sum, &piece| sum.plus(piece));
+        }
+    }
 }
 
 /// The last two axes of an array as a matrix; `offset` selects the batch.
@@ -276,47 +340,38 @@ pub fn matmul(a: &Array, b: &Array) -> Result<Array> {
     shape[last] = b.shape()[last];
     let mut out = Array::unfilled(a.dtype(), shape)?;
     match a.dtype() {
-        DType::F32 => batched::<f32>(&a, &b, &mut out, |c, a, b| gemm_into(c, a, b, false)),
-        DType::F64 => batched::<f64>(&a, &b, &mut out, |c, a, b| gemm_into(c, a, b, false)),
-        DType::I64 => batched::<i64>(&a, &b, &mut out, integer_product),
+        DType::F32 => batched::<f32>(&a, &b, out.fresh()),
+        DType::F64 => batched::<f64>(&a, &b, out.fresh()),
+        DType::I64 => batched::<i64>(&a, &b, out.fresh()),
         other => bail!(Type, "matmul: expected float32, float64 or int64, got {other}"),
     }
     Ok(out)
 }
 
-fn batched<T: Element>(a: &Array, b: &Array, out: &mut Array, product: impl Fn(&mut [T], Matrix<T>, Matrix<T>) + Sync) {
-    let axes = a.ndim() - 2;
-    let (rows, cols) = (out.shape()[axes], out.shape()[axes + 1]);
-    let c = out.fresh::<T>();
-    if c.is_empty() {
-        return;
+/// Products of the last two axes, planned together where there are several.
+fn batched<T: Gemm>(x: &Array, y: &Array, c: &mut [T]) {
+    let axes = x.ndim() - 2;
+    let (a, b) = (matrix::<T>(x, x.layout().offset), matrix::<T>(y, y.layout().offset));
+    let (each, terms) = (a.rows * b.cols, c.len().saturating_mul(a.cols));
+    if terms == 0 {
+        return c.fill(T::ZERO);
     }
-    let start = |x: &Array, mut i: usize| {
-        let mut at = x.layout().offset as isize;
-        for axis in (0..axes).rev() {
-            at += (i % x.shape()[axis]) as isize * x.layout().strides()[axis];
-            i /= x.shape()[axis];
-        }
-        at as usize
-    };
-    let count = c.len() / (rows * cols);
-    if count == 1 {
-        return product(c, matrix(a, start(a, 0)), matrix(b, start(b, 0)));
+    if c.len() == each {
+        return gemm_into(c, a, b, false);
     }
-    let work = c.len().saturating_mul(a.shape()[axes + 1]) / 60;
-    parallel::for_chunks(c, rows * cols, work, |i, c| product(c, matrix(a, start(a, i)), matrix(b, start(b, i))));
-}
-
-fn integer_product(c: &mut [i64], a: Matrix<i64>, b: Matrix<i64>) {
-    for (i, c) in c.iter_mut().enumerate() {
-        let (row, col) = (i / b.cols, i % b.cols);
-        *c = 0;
-        for from in (0..a.cols).step_by(UNASKED) {
-            if (col == 0 || from > 0) && interrupt::stops() {
-                return;
-            }
-            let terms = from..a.cols.min(from + UNASKED);
-            *c = terms.fold(*c, |s, p| s.wrapping_add(a.data[a.at(row, p)].wrapping_mul(b.data[b.at(p, col)])));
-        }
-    }
+    let leading = |x: &Array| x.layout().remove_axis(axes + 1).remove_axis(axes);
+    let walk = Walk::new([&leading(x), &leading(y)]);
+    let strides = [walk.inner_stride(0), walk.inner_stride(1)];
+    let work = nanoseconds::<T>(terms).saturating_add(c.len() / each * EACH_NS);
+    parallel::drive(Chunks { slice: c, chunk: each }, work, |first, part| {
+        planned(&a, &b, |how, scratch| {
+            walk.for_range(first, part.slice.len() / each, |at, from, count| {
+                for (i, c) in part.slice[from * each..][..count * each].chunks_exact_mut(each).enumerate() {
+                    let [at_a, at_b] = std::array::from_fn(|k| (at[k] as isize + i as isize * strides[k]) as usize);
+                    // SAFETY: sizes agree; every element of an array lies inside its buffer.
+                    unsafe { how.run(c, Matrix { offset: at_a, ..a }, Matrix { offset: at_b, ..b }, false, None, scratch) }
+                }
+            });
+        });
+    });
 }

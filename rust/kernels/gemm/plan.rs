@@ -22,16 +22,22 @@ const TINY: usize = 1 << 15;
 /// so long; the crate does well with one row.
 const ROWS_OF_DOTS: usize = 8;
 const LONG: usize = 256;
-/// Elements of an output up to which the crate's product is a few inner products, which it does well.
+/// Elements of an output that has few tiles, so that b is read about once, however long it is: it is not packed.
 const FEW: usize = 256;
-/// Longest inner dimension of an output that is worth a copy of b that lies transposed.
+/// Terms from which on the inner dimension is cut, where neither side of the output is long enough, and into how many pieces at most.
+const PIECE: usize = 1 << 12;
+const MOST_PIECES: usize = 8;
+/// Longest inner dimension of an output that is worth a copy of b that lies transposed, and of one of no more than [`FEW`] elements.
 const SHORT: usize = 4;
+const BRIEF: usize = 16;
 
-/// Longest inner dimension of a call to a packed product, which the crate would cut there anyway; of one to a direct product, and
-/// where b is more than [`CLOSE`]; and of one by a single row or column, which nobody packs.
+/// Longest inner dimension of a call to a packed product, which the crate would cut there anyway; of one to a direct product, where b is
+/// more than [`CLOSE`], and of integers, of which any is cut so that a panel of b stays in the first-level cache; and of one by a single
+/// row or column, which nobody packs.
 const DEEPEST: usize = 512;
 const DEEPEST_DIRECT: usize = 1 << 15;
 const DEEPEST_FAR: usize = 64;
+const DEEPEST_INTEGERS: usize = 256;
 const DEEPEST_VECTOR: usize = 1 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,11 +48,11 @@ pub enum Way {
     Rows,
     /// Directly: cᵀ = bᵀ·aᵀ, since aᵀ has rows that fill tiles.
     Transposed,
-    /// Directly: rows of b are copied, and made as wide as a tile.
-    Copied,
+    /// Directly: rows of b are copied, and made so wide at least.
+    Copied(usize),
     /// b is packed into panels, and a into tiles if it lies transposed.
     Panels,
-    /// As the crate packs.
+    /// As the crate packs; integers one by one.
     Crate,
 }
 
@@ -69,11 +75,12 @@ impl Plan {
 
     fn by<T: Gemm>(way: Way, a: &Matrix<T>, b: &Matrix<T>) -> Plan {
         let deepest = match way {
+            Way::Rows | Way::Copied(_) if !T::DTYPE.is_float() => DEEPEST_INTEGERS,
             Way::Dots => DEEPEST_VECTOR,
             Way::Crate if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
             Way::Crate | Way::Panels => DEEPEST,
             Way::Rows if a.cols.saturating_mul(b.cols) > CLOSE => DEEPEST_FAR,
-            Way::Rows | Way::Transposed | Way::Copied => DEEPEST_DIRECT,
+            Way::Rows | Way::Transposed | Way::Copied(_) => DEEPEST_DIRECT,
         };
         Plan { way, depth: a.cols.div_ceil(a.cols.div_ceil(deepest)) }
     }
@@ -84,7 +91,7 @@ impl Plan {
         match self.way {
             Way::Dots | Way::Rows | Way::Crate => 0,
             Way::Transposed => largest().0 * largest().1,
-            Way::Copied => self.depth * largest().1.max(T::NARROW),
+            Way::Copied(least) => self.depth * largest().1.max(least),
             Way::Panels => panels::scratch(a, b, self.depth, largest()),
         }
     }
@@ -93,11 +100,21 @@ impl Plan {
 fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     let (m, k, n, width) = (a.rows, a.cols, b.cols, T::NARROW);
     let work = m.saturating_mul(k).saturating_mul(n);
-    if level() == Level::Baseline || n == 1 {
-        return Way::Crate;
+    if !T::DTYPE.is_float() {
+        return of_integers(a, b);
     }
-    if a.col_stride == 1 && b.row_stride == 1 && (2..=ROWS_OF_DOTS).contains(&m) && k >= LONG {
+    let plain = level() == Level::Baseline;
+    if !plain && side_by_side(a, b) && (2..=ROWS_OF_DOTS).contains(&m) && n > 1 && k >= LONG {
         return Way::Dots;
+    }
+    if n > 1 && m * n <= FEW && b.col_stride == 1 && (work <= TINY || !plain) {
+        return Way::Rows;
+    }
+    if n > 1 && m > 1 && m * n <= FEW && k <= BRIEF {
+        return Way::Copied(1);
+    }
+    if plain || n == 1 {
+        return Way::Crate;
     }
     let turned = b.row_stride == 1 && b.col_stride > 1;
     let has_panels = T::has_panels() && (a.col_stride == 1 || a.row_stride == 1);
@@ -111,9 +128,9 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     match () {
         _ if n < width && a.row_stride == 1 && m >= width => Way::Transposed,
         _ if panels && turned => Way::Panels,
-        _ if n < width && m * n > FEW => Way::Copied,
+        _ if n < width && m * n > FEW => Way::Copied(width),
         _ if n < width => Way::Crate,
-        _ if b.col_stride != 1 && k <= SHORT && m >= 4 * width => Way::Copied,
+        _ if b.col_stride != 1 && k <= SHORT && m >= 4 * width => Way::Copied(1),
         _ if b.col_stride != 1 => Way::Crate,
         _ if work <= TINY || (filled && work <= most) => Way::Rows,
         _ if panels => Way::Panels,
@@ -121,12 +138,31 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     }
 }
 
-/// How an output is cut: rows or columns, owned by one thread each.
+/// Whether rows of a, and columns of b, lie side by side.
+fn side_by_side<T>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
+    a.col_stride == 1 && b.row_stride == 1
+}
+
+/// Integers have no other kernels than those here.
+fn of_integers<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
+    let (m, k, n, width) = (a.rows, a.cols, b.cols, T::NARROW);
+    match () {
+        _ if side_by_side(a, b) && m.min(n) == 1 && k >= 2 * width => Way::Dots,
+        _ if n < width && a.row_stride == 1 && m >= width => Way::Transposed,
+        _ if n < width && m * n > FEW => Way::Copied(width),
+        _ if n == 1 || b.col_stride == 1 => Way::Rows,
+        _ => Way::Copied(1),
+    }
+}
+
+/// How a product is cut: into rows or columns of the output, owned by one thread each, or else along the inner dimension, by shape alone.
 #[derive(Clone, Copy)]
 pub struct Cut {
     pub by_rows: bool,
     pub parts: usize,
     long: usize,
+    /// Pieces of the inner dimension whose products are summed.
+    pub pieces: usize,
 }
 
 impl Cut {
@@ -140,7 +176,17 @@ impl Cut {
             _ => m > n,
         };
         let (long, short) = if by_rows { (m, n) } else { (n, m) };
-        Cut { by_rows, parts: parts(long, short, m.saturating_mul(a.cols).saturating_mul(n)), long }
+        let most = most_parts(long, short, m.saturating_mul(a.cols).saturating_mul(n));
+        // Outputs of few elements have a kernel of their own in the crate: where a part could be one and the whole is not, the number
+        // depends on shape alone.
+        let parts = if short <= 8 { most } else { most.min(parallel::num_threads()) };
+        let pieces = if most == 1 { (a.cols / PIECE).clamp(1, MOST_PIECES) } else { 1 };
+        Cut { by_rows, parts, long, pieces }
+    }
+
+    /// The same without pieces of the inner dimension.
+    pub fn whole(self) -> Cut {
+        Cut { pieces: 1, ..self }
     }
 
     /// Where part `i` begins. Cuts at multiples of 64, the nearest, keep packed kernels on whole tiles.
@@ -155,16 +201,16 @@ impl Cut {
     }
 }
 
-/// How many parts a product of `long` by `short` elements and so many multiply-adds is cut into. Outputs of few elements have a
-/// kernel of their own in the crate: where a part could be one and the whole is not, the number depends on shape alone.
-fn parts(long: usize, short: usize, work: usize) -> usize {
-    let most = match long {
+/// How many parts a product of `long` by `short` elements and so many multiply-adds is cut into at most. Where an operand is read only
+/// once, memory takes eight times as long.
+fn most_parts(long: usize, short: usize, work: usize) -> usize {
+    let work = if short == 1 { work.saturating_mul(8) } else { work };
+    match long {
         _ if work < SHARED => 1,
         96..128 if work >= 1 << 22 => 2,
         0..128 => 1,
         128..512 => 2,
         512..2048 => 4,
         _ => 8,
-    };
-    if short <= 8 { most } else { most.min(parallel::num_threads()) }
+    }
 }

@@ -1,6 +1,6 @@
 //! Error function, without a branch: a series next to zero; beyond, another one (float32) or what an exponential leaves of 1.
 
-use super::super::simd::{Float, Isa};
+use super::super::simd::{Isa, Ring};
 use super::polynomial;
 
 /// erf(x)/x − 1 in x² for |x| ≤ 1: a fit that is 2⁻²⁴ of erf away at most.

@@ -11,7 +11,7 @@ mod erf;
 pub mod power;
 mod trig;
 
-use super::simd::{Float, Isa};
+use super::simd::{Float, Isa, Ring};
 
 /// Functions of one element inside a kernel stamped for the instruction set `I`.
 pub trait Math: Float {
@@ -97,7 +97,7 @@ macro_rules! math {
      erf $erf:expr, sin $sin:expr, cos $cos:expr, pow $pow:expr) => {
         /// Arithmetic of one element type.
         mod $module {
-            use super::{Float, Isa, polynomial};
+            use super::{Isa, Ring, polynomial};
 
             /// ln 2 in two parts; the first has so few bits that a multiple by an exponent is exact.
             const LN2_HIGH: $t = $ln2_high;

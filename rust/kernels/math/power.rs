@@ -2,7 +2,7 @@
 //!
 //! Invariant: the special cases are those of IEEE 754's pow, each settled by a select, so that loops stay vector code.
 
-use super::super::simd::{Float, Isa};
+use super::super::simd::{Float, Isa, Ring};
 use super::{ARTANH, double, polynomial, single};
 use std::f64::consts::{LN_2, LOG2_E};
 

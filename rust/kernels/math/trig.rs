@@ -3,7 +3,7 @@
 //! Invariant: x·2/π less whole turns is known to 82 bits from its leading one on, so no float32 lies too close to a multiple
 //! of π/2. A branch for large arguments would keep loops scalar; a table lookup by exponent does not.
 
-use super::super::simd::{Float, Isa};
+use super::super::simd::{Isa, Ring};
 use super::polynomial;
 use std::f64::consts::FRAC_PI_2;
 

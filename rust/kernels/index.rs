@@ -284,6 +284,9 @@ pub fn gather(x: &Array, index: &Array, axis: usize) -> Result<Array> {
     check_along(x.shape(), index.shape(), axis, "gather")?;
     let at = Checked::new(index, x.shape()[axis], "gather")?;
     let mut out = Array::unfilled(x.dtype(), *index.shape())?;
+    if out.size() == 0 {
+        return Ok(out);
+    }
     let (n, (_, m, inner)) = (x.shape()[axis], around(index.shape(), axis));
     let (source, step, at) = (Source::around(x.layout(), axis..axis + 1), x.layout().strides()[axis], at.values());
     let (stride, spread) = (source.inner.inner_stride(0), source.spread(inner)?);

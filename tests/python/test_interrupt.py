@@ -89,10 +89,10 @@ def handler(number, frame):
     seen.append((treadle.arange(200_000) + 1).sum().item())
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.03, 0.03)
-x = treadle.arange(1000, dtype="float64").reshape(1000, 1).broadcast_to(1000, 10**6)
+x = treadle.arange(1000, dtype="float64").reshape(1000, 1).broadcast_to(1000, 10**7)
 total = x.sum().item()
 signal.setitimer(signal.ITIMER_REAL, 0)
-assert total == 10**6 * 999 * 1000 / 2, total
+assert total == 10**7 * 999 * 1000 / 2, total
 assert len(seen) > 2, seen
 assert set(seen) == {200_000 * 200_001 // 2}, seen
 """

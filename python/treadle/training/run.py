@@ -79,7 +79,7 @@ class Run:
         self.meter = Meter(metrics, steps.loss)
         parts = {"train": train, "valid": valid, "loss": steps.loss, "metrics": metrics, "callbacks": callbacks}
         reach = None if saved is None else Reach(parts, steps.model)
-        self._chance, beside = (reach.generators, reach.modules) if reach is not None else ({}, {})
+        self._generators, beside = (reach.generators, reach.modules) if reach is not None else ({}, {})
         self._modules = {"model": steps.model} | beside
         self._beside, self._flags = Beside(steps.model, beside, steps.optimizer), Flags(self._modules)
         self._begun = self._states()
@@ -256,7 +256,7 @@ class Run:
             if (here := self._made[name]) != there:
                 raise ValueError(f"fit: expected {name} {there} as in the checkpoint, got {here}")
         before = "flags" not in state  # when less was looked for
-        drawn, found = set(state["generators"]), set(self._chance)
+        drawn, found = set(state["generators"]), set(self._generators)
         if drawn - found or (found - drawn and not before):
             raise ValueError(f"fit: expected generators {sorted(drawn)}, got {sorted(found)}")
         within = state["within"]
@@ -274,10 +274,10 @@ class Run:
         self.epoch, self.history, self._ended = state["epoch"], History(state["history"]), state.get("ended", False)
 
     def _states(self) -> dict[str, Any]:
-        return {name: tuple(generator.get_state()) for name, generator in self._chance.items()}
+        return {name: tuple(generator.get_state()) for name, generator in self._generators.items()}
 
     def _set_states(self, states: Mapping[str, Any]) -> None:
-        for name, generator in self._chance.items():
+        for name, generator in self._generators.items():
             if name in states:
                 generator.set_state(states[name])
 

@@ -1,7 +1,7 @@
 //! Unary ops: y = f(x), dx = dy · f'(s), where s is what the op saved: its input or its output.
 //!
 //! To add one, write its block below (name, what to save, f, df), add its name to the list in `rust/python/methods.rs`,
-//! and to the gradient table in `tests/core/gradients.rs`.
+//! and to the gradient table in `tests/core/gradient_table.rs`.
 
 use super::value::{Formula, Lane, Value};
 use crate::array::Array;

@@ -1,0 +1,119 @@
+//! Reductions against naive index-by-index references, over random shapes, layouts and element types.
+
+use crate::kernels::{dtypes, floats, sample, shape};
+use crate::support::{Noise, assert_close, bits, elements, indices, relaid, uniform};
+use proptest::prelude::*;
+use treadle::Tensor;
+use treadle::array::DType;
+use treadle::ops;
+
+/// `x` in row-major order, with some elements that are NaN, infinite or -0.0, as `odd` says, where its type has them.
+fn odd_ones(x: &Tensor, odd: usize, seed: u64) -> Tensor {
+    let odd = if x.dtype().is_float() { odd } else { 0 };
+    let mut noise = Noise::new(seed);
+    let values = elements(x.array()).into_iter().map(|v| match noise.below(30) {
+        0 if odd == 1 => f64::NAN,
+        1 if odd == 2 => f64::NEG_INFINITY,
+        2 if odd == 2 => f64::INFINITY,
+        3..30 if odd == 3 => -0.0,
+        _ => v,
+    });
+    ops::cast(&Tensor::from_slice(x.shape(), &values.collect::<Vec<_>>()).unwrap(), x.dtype()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn reductions_of_any_axes(shape in shape(), dtype in dtypes(), choice in 0usize..256, keepdims: bool, seed in 0u64..1 << 40) {
+        let x = sample(&shape, dtype, seed);
+        let axes: Vec<isize> = (0..shape.len()).filter(|a| choice >> a & 1 == 1).map(|a| a as isize).collect();
+        let empty = axes.iter().any(|&a| shape[a as usize] == 0);
+        let kept = |at: &[usize]| at.iter().enumerate().filter(|(a, _)| !axes.contains(&(*a as isize))).map(|(_, &i)| i).collect::<Vec<_>>();
+        let outer: Vec<usize> = kept(&shape);
+        let fold = |id: f64, f: fn(f64, f64) -> f64| {
+            let mut out = vec![id; outer.iter().product()];
+            for (at, value) in indices(&shape).iter().zip(elements(x.array())) {
+                let flat = kept(at).iter().zip(&outer).fold(0, |flat, (&i, &n)| flat * n + i);
+                out[flat] = f(out[flat], value);
+            }
+            out
+        };
+        let sum = ops::sum(&x, Some(&axes), keepdims).unwrap();
+        // Terms may cancel: what is rounded is as large as they are.
+        let largest = fold(0.0, |a, b| a + b.abs()).into_iter().fold(1.0, f64::max);
+        assert_close("sum", &elements(sum.array()), &fold(0.0, |a, b| a + b), 1e-7 * largest);
+        prop_assert_eq!(sum.ndim(), if keepdims { shape.len() } else { outer.len() });
+        if empty {
+            prop_assert!(outer.contains(&0) || ops::max(&x, Some(&axes), keepdims).is_err());
+        } else {
+            let largest = ops::max(&x, Some(&axes), keepdims).unwrap();
+            assert_close("max", &elements(largest.array()), &fold(f64::NEG_INFINITY, f64::max), 0.0);
+            let smallest = ops::min(&x, Some(&axes), keepdims).unwrap();
+            assert_close("min", &elements(smallest.array()), &fold(f64::INFINITY, f64::min), 0.0);
+        }
+    }
+
+    #[test]
+    fn rows_among_others_give_what_they_give_alone((rows, c) in (2usize..40, prop_oneof![1usize..34, 34usize..150]), dtype in dtypes(), odd in 0usize..4, seed in 0u64..1 << 40) {
+        let x = odd_ones(&sample(&[rows, c], dtype, seed), odd, seed);
+        type Reduction = fn(&Tensor, Option<&[isize]>, bool) -> treadle::Result<Tensor>;
+        for (name, f) in [("sum", ops::sum as Reduction), ("prod", ops::prod), ("max", ops::max), ("min", ops::min)] {
+            for (axis, x) in [(1, x.clone()), (1, ops::narrow(&x, 1, 0, c.div_ceil(2)).unwrap()), (0, ops::transpose(&x))] {
+                let got = bits(&f(&x, Some(&[axis]), false).unwrap());
+                let one = |i: usize| bits(&f(&ops::narrow(&x, 1 - axis as usize, i, 1).unwrap(), None, false).unwrap())[0];
+                prop_assert_eq!(got, (0..rows).map(one).collect::<Vec<_>>(), "{} along {}", name, axis);
+            }
+        }
+    }
+
+    #[test]
+    fn places_of_extremes(shape in prop_oneof![3 => shape(), 1 => Just(vec![300, 40]), 1 => Just(vec![2, 140, 20])], dtype in dtypes(), odd in 0usize..4, seed in 0u64..1 << 40) {
+        let x = relaid(&odd_ones(&sample(&shape, dtype, seed), odd, seed), seed);
+        let (at, values) = (indices(&shape), elements(x.array()));
+        for axis in (0..shape.len()).filter(|_| !values.is_empty()) {
+            for (f, sign) in [(ops::argmax as fn(&Tensor, Option<isize>, bool) -> treadle::Result<Tensor>, 1.0), (ops::argmin, -1.0)] {
+                let kept: Vec<usize> = shape.iter().enumerate().map(|(a, &n)| if a == axis { 1 } else { n }).collect();
+                let mut best = vec![(f64::NEG_INFINITY, 0); kept.iter().product()];
+                let mut seen = vec![false; best.len()];
+                for (at, &value) in at.iter().zip(&values) {
+                    let flat = (0..shape.len()).fold(0, |flat, a| flat * kept[a] + if a == axis { 0 } else { at[a] });
+                    let (most, _) = best[flat];
+                    if !seen[flat] || sign * value > most || (value.is_nan() && !most.is_nan()) {
+                        (best[flat], seen[flat]) = ((sign * value, at[axis]), true);
+                    }
+                }
+                let want: Vec<f64> = best.iter().map(|&(_, place)| place as f64).collect();
+                prop_assert_eq!(elements(f(&x, Some(axis as isize), true).unwrap().array()), want, "axis {} of {:?}", axis, shape);
+            }
+        }
+        if let Some(first) = values.first() {
+            let most = values.iter().fold(*first, |most, &x| if x > most || x.is_nan() { x } else { most });
+            let place = values.iter().position(|&x| x == most || x.is_nan()).unwrap();
+            prop_assert_eq!(elements(ops::argmax(&x, None, false).unwrap().array()), [place as f64]);
+        }
+    }
+
+    #[test]
+    fn sums_of_all_do_not_hang_on_the_order_of_axes(shape in prop::collection::vec(1usize..40, 2..4), dtype in floats(), seed in 0u64..1 << 40) {
+        let x = ops::cast(&uniform(&shape, -1.0, 1.0, seed), dtype).unwrap();
+        let turned = ops::permute(&x, if shape.len() == 2 { &[1, 0] } else { &[2, 0, 1] }).unwrap();
+        prop_assert_eq!(bits(&ops::sum(&turned, None, false).unwrap()), bits(&ops::sum(&x, None, false).unwrap()));
+    }
+}
+
+#[test]
+fn reductions_that_cast_do_so_in_parts() {
+    let values: Vec<u8> = Noise::new(3).values(3 * 700 * 501, 0.0, 4.0).into_iter().map(|x| x as u8).collect();
+    let x = ops::permute(&Tensor::from_slice(&[700, 3, 501], &values).unwrap(), &[1, 0, 2]).unwrap();
+    let wide = ops::cast(&x, DType::I64).unwrap();
+    for axes in [None, Some(&[0][..]), Some(&[1]), Some(&[2]), Some(&[0, 2]), Some(&[1, 2])] {
+        for keepdims in [false, true] {
+            let (sum, want) = (ops::sum(&x, axes, keepdims).unwrap(), ops::sum(&wide, axes, keepdims).unwrap());
+            assert_eq!((sum.shape(), elements(sum.array())), (want.shape(), elements(want.array())), "sum over {axes:?}");
+            let (all, least) = (ops::all(&x, axes, keepdims).unwrap(), ops::min(&wide, axes, keepdims).unwrap());
+            let want: Vec<f64> = elements(least.array()).into_iter().map(|x| (x != 0.0) as u8 as f64).collect();
+            assert_eq!(elements(all.array()), want, "all over {axes:?}");
+        }
+    }
+}

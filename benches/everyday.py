@@ -53,6 +53,9 @@ def works(name: str) -> dict[str, Work]:
     long, integers = make(numbers.reshape(10, 100_000)), make(rng.integers(-9, 9, (256, 256)))
     thin = make(numbers.reshape(100_000, 10))
     few, weight = make(numbers[: 2 * 784].reshape(2, 784)), make(numbers[: 256 * 784].reshape(256, 784))
+    planes, points = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(16_384, 2, 2), (50_000, 3)])
+    steps, mix, turn = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(1000, 4, 32), (32, 32), (3, 8)])
+    channels, mixer = make(numbers[: 32 * 128 * 3].reshape(32, 128, 3)), make(numbers[: 64 * 128].reshape(64, 128))
     narrow, wide, square = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000)
     found: dict[str, Work] = {
         "3 places of 1e6 = 1": lambda: write(y, three, 1.0),
@@ -73,6 +76,10 @@ def works(name: str) -> dict[str, Work]:
         "(1000, 4, 4) @ (1000, 4, 4)": lambda: small @ small,
         "(64, 8, 32) @ (64, 32, 8)": lambda: heads @ keys,
         "(10, 100000) @ (100000, 10)": lambda: long @ thin,
+        "(16384, 2, 2) @ (16384, 2, 2)": lambda: planes @ planes,
+        "(1000, 4, 32) @ (32, 32)": lambda: steps @ mix,
+        "(64, 128) @ (32, 128, 3)": lambda: mixer @ channels,
+        "(50000, 3) @ (3, 8)": lambda: points @ turn,
         "(256, 256) @ (256, 256), int64": lambda: integers @ integers,
     }
     if name == "NumPy":
@@ -83,6 +90,9 @@ def works(name: str) -> dict[str, Work]:
     flat, boxes = y.reshape(1000, 1000), make(numbers[: 512 * 64].reshape(512, 8, 8))
     boxes.requires_grad_()
     found["(512, 8, 8) @ (512, 8, 8), forward and back"] = lambda: (boxes @ boxes).sum().backward()
+    shared = make(numbers[: 32 * 32].reshape(32, 32))
+    shared.requires_grad_()
+    found["(1000, 4, 32) @ (32, 32), forward and back"] = lambda: (steps @ shared).sum().backward()
     found["stack of 1000 rows, forward and back"] = lambda: stack(list(leaf)).sum().backward()
     factors = make(numbers)
     factors.requires_grad_()

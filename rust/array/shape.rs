@@ -75,6 +75,13 @@ impl Dims {
         }
         Ok(out)
     }
+
+    /// About how many elements there are of what both broadcast to; at most `usize::MAX`.
+    pub fn broadcast_size(&self, other: &Dims) -> usize {
+        let (long, short) = if self.len() >= other.len() { (self, other) } else { (other, self) };
+        let lead = long.len() - short.len();
+        long.iter().enumerate().fold(1, |size, (i, &n)| size.saturating_mul(if i < lead { n } else { n.max(short[i - lead]) }))
+    }
 }
 
 impl Deref for Dims {

@@ -176,19 +176,21 @@ pub fn index_work(x: &Tensor, index: &[Index]) -> usize {
         return 0;
     }
     let used: usize = index.iter().map(Index::axes).sum();
-    let (mut places, mut each, mut axis) = (0, x.size(), 0);
+    let (mut places, mut each, mut axis) = (Dims::default(), x.size(), 0);
     for entry in index {
         match entry {
             Index::Ellipsis => axis += x.ndim().saturating_sub(used),
             Index::Array(array) => {
-                places = array.size().max(places);
+                // A mask has at most as many places as elements.
+                let shape = if array.dtype() == DType::Bool { Dims::new(&[array.size()]).unwrap_or_default() } else { *array.shape() };
+                places = places.broadcast(&shape, "index").unwrap_or(shape);
                 each /= x.shape().get(axis..axis + entry.axes()).map_or(1, |sizes| sizes.iter().product::<usize>().max(1));
             }
             _ => {}
         }
         axis += entry.axes();
     }
-    places.saturating_mul(each)
+    places.iter().fold(each, |work, &n| work.saturating_mul(n))
 }
 
 /// `x` at arrays along some axes, read where they lie.

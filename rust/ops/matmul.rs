@@ -17,9 +17,19 @@ impl Op for Matmul {
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         let (a, b) = (dx.input(0, &self.a), dx.input(1, &self.b));
-        dx.give(0, || product(dy, &swapaxes(&b, -1, -2)?))?;
-        dx.give(1, || product(&swapaxes(&a, -1, -2)?, dy))
+        let turned = |x: &Tensor| swapaxes(x, -1, -2);
+        dx.give(0, || if a.ndim() == 2 && b.ndim() > 2 { outer(&turned(dy)?, &turned(&b)?) } else { product(dy, &turned(&b)?) })?;
+        dx.give(1, || if b.ndim() == 2 && a.ndim() > 2 { outer(&a, dy) } else { product(&turned(&a)?, dy) })
     }
+}
+
+/// Σ xᵀ y over a batch, as one product: the gradient of a matrix that all of the batch was multiplied by.
+fn outer(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let rows = |x: &Tensor| {
+        let (last, sizes) = x.shape().split_last().expect("two axes and more");
+        to_shape(x, Dims::new(&[sizes.iter().product(), *last])?)
+    };
+    product(&swapaxes(&rows(x)?, 0, 1)?, &rows(y)?)
 }
 
 fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {

@@ -37,14 +37,11 @@ pub fn reshape(x: &Tensor, sizes: &[isize]) -> Result<Tensor> {
     let wanted = || format!("({})", sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     // Zeros first: sizes beside one may be too many to multiply.
     let factors = || sizes.iter().filter(|&&s| s != -1);
-    let known = if factors().any(|&s| s == 0) {
-        factors().all(|&s| s >= 0).then_some(0)
-    } else {
-        factors().try_fold(1usize, |n, &s| n.checked_mul(usize::try_from(s).ok()?))
-    };
-    let Some(known) = known else {
+    if factors().any(|&s| s < 0) {
         bail!(Value, "reshape: expected sizes of at least 0 (or one -1), got {}", wanted());
-    };
+    }
+    let any_zero = factors().any(|&s| s == 0);
+    let known = if any_zero { 0 } else { factors().fold(1, |n: usize, &s| n.saturating_mul(s as usize)) };
     let holes = sizes.iter().filter(|&&s| s == -1).count();
     let fits = match holes {
         0 => known == x.size(),
@@ -111,7 +108,8 @@ pub fn permute(x: &Tensor, axes: &[isize]) -> Result<Tensor> {
         order.push(axis);
     }
     if order.len() != x.ndim() {
-        bail!(Value, "permute: expected {} axes for shape {}, got {}", x.ndim(), x.shape(), order.len());
+        let how = if order.len() == 2 { "; swapaxes exchanges two" } else { "" };
+        bail!(Value, "permute: expected {} axes for shape {}, got {}{how}", x.ndim(), x.shape(), order.len());
     }
     Ok(ordered(x, order))
 }

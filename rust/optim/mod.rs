@@ -118,7 +118,9 @@ simd! {
             let mut spread = square[i];
             if !mean.is_empty() {
                 mean[i] = alpha.mul_add_on::<I>(mean[i], rest * g);
-                spread -= mean[i] * mean[i];
+                // Rounded, it may come out below zero.
+                let centred = spread - mean[i] * mean[i];
+                spread = if centred < T::ZERO { T::ZERO } else { centred };
             }
             let mut step = g / (spread.sqrt() + eps);
             if !buf.is_empty() {

@@ -308,7 +308,8 @@ fn index_entry(object: &Bound<'_, PyAny>) -> PyResult<Index> {
             match value.extract::<isize>() {
                 Ok(i) => Ok(Some(i)),
                 Err(e) if e.is_instance_of::<PyOverflowError>(object.py()) => Ok(Some(if value.lt(0)? { isize::MIN / 4 } else { isize::MAX / 4 })),
-                Err(e) => Err(e),
+                Err(e) if !is_refusal(object.py(), &e) => Err(e),
+                Err(_) => Err(PyTypeError::new_err(format!("index: expected integers or None as the {name} of a slice, got {}", text(&value)?))),
             }
         };
         return Ok(Index::Slice { start: part("start")?, stop: part("stop")?, step: part("step")?.unwrap_or(1) });

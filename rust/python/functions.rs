@@ -4,7 +4,7 @@ use super::convert::{check_device, integer, number, one_shape_of, only_tensor, s
 use super::dtype::optional_dtype;
 use super::error::run;
 use super::operand::{Other, pair};
-use super::tensor::{PyTensor, apply2};
+use super::tensor::{PyTensor, apply2, work};
 use crate::array::{Array, DType, Scalar};
 use crate::{Tensor, autograd, ops};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -209,7 +209,8 @@ fn logical_not(py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<PyTensor> {
 fn r#where(py: Python<'_>, condition: &Bound<'_, PyAny>, a: Other, b: Other) -> PyResult<PyTensor> {
     let condition = tensor_like(condition, None)?;
     let (a, b) = pair(a, b, Other::beside)?;
-    run(py, condition.size().max(a.size()), move || ops::choose(&condition, &a, &b)).map(PyTensor::new)
+    let elements = work(&condition, &a).max(work(&condition, &b)).max(work(&a, &b));
+    run(py, elements, move || ops::choose(&condition, &a, &b)).map(PyTensor::new)
 }
 
 fn tensors(list: &Bound<'_, PyAny>, op: &str) -> PyResult<Vec<Tensor>> {

@@ -5,7 +5,7 @@
 
 use super::convert::{Axes, Indices};
 use super::operand::{Operand, Other};
-use super::tensor::{PyTensor, apply, apply_both, apply_weighed, apply2};
+use super::tensor::{PyTensor, apply, apply_both, apply_weighed, apply2, work};
 use crate::array::{DType, Scalar};
 use crate::ops;
 use pyo3::basic::CompareOp;
@@ -237,7 +237,7 @@ shared_methods! {
     fn masked_fill(mask, value) |self, py, mask: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| -> PyTensor {
         let mask = super::convert::tensor_like(mask, None)?;
         let (value, _) = super::convert::number(value, "masked_fill")?;
-        apply_weighed(py, self, |x| x.size().max(mask.size()), |x| ops::masked_fill(x, &mask, value))
+        apply_weighed(py, self, |x| work(x, &mask), |x| ops::masked_fill(x, &mask, value))
     }
     /// Elements at `index` (int64, any shape) along an axis.
     fn take(index, axis=0) |self, py, index: &Bound<'_, PyAny>, axis: isize| -> PyTensor {

@@ -74,6 +74,14 @@ fn owned(array: &mut Array) -> Result<Option<Array>> {
     Ok(before)
 }
 
+/// Checks options that are to be finite and at least 0, and shares, in [0, 1). Python says which one is not, and of what group.
+fn check_options(op: &str, amounts: &[f64], shares: &[f64]) -> PyResult<()> {
+    if amounts.iter().all(|x| x.is_finite() && *x >= 0.0) && shares.iter().all(|x| (0.0..1.0).contains(x)) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("{op}: expected finite options of at least 0, and shares below 1, got {amounts:?} and {shares:?}")))
+}
+
 /// States that were made for a step, with the lists and places they are for.
 type Made<'py> = Vec<(Bound<'py, PyList>, usize, Bound<'py, PyTensor>)>;
 
@@ -152,6 +160,7 @@ struct SgdState<'py> {
 #[pyfunction]
 fn sgd_step<'py>(py: Python<'py>, groups: Vec<SgdGroup<'py>>) -> PyResult<()> {
     let checked = all_ready(&groups, |group, made| {
+        check_options("sgd_step", &[group.lr, group.momentum, group.dampening.abs(), group.weight_decay], &[])?;
         let slots = [Slot("momentum buffer", &group.state.momentum_buffer)];
         ready(py, "sgd_step", &group.params, if group.momentum == 0.0 { &[] } else { &slots }, made)
     })?;
@@ -188,7 +197,8 @@ struct AdamState<'py> {
 #[pyfunction]
 fn adam_step<'py>(py: Python<'py>, groups: Vec<AdamGroup<'py>>, decoupled: bool) -> PyResult<()> {
     let mut counts: Vec<Vec<u64>> = Vec::with_capacity(groups.len());
-    let checked = all_ready(&groups, |AdamGroup { params, state, steps, .. }, made| {
+    let checked = all_ready(&groups, |AdamGroup { params, state, steps, lr, betas, eps, weight_decay, .. }, made| {
+        check_options("adam_step", &[*lr, *eps, *weight_decay], betas)?;
         if steps.len() != params.len()? {
             return Err(PyValueError::new_err(format!("adam_step: expected one count per parameter ({}), got {}", params.len()?, steps.len())));
         }
@@ -240,7 +250,8 @@ struct RmsPropState<'py> {
 /// One RMSprop step; momentum buffers and gradient averages are used where they are on.
 #[pyfunction]
 fn rmsprop_step<'py>(py: Python<'py>, groups: Vec<RmsPropGroup<'py>>) -> PyResult<()> {
-    let checked = all_ready(&groups, |RmsPropGroup { params, state, momentum, centered, .. }, made| {
+    let checked = all_ready(&groups, |RmsPropGroup { params, state, lr, alpha, eps, weight_decay, momentum, centered, .. }, made| {
+        check_options("rmsprop_step", &[*lr, *eps, *weight_decay, *momentum], &[*alpha])?;
         let mut slots: SmallVec<[Slot<'_, '_>; 3]> = SmallVec::new();
         slots.push(Slot("square average", &state.square_avg));
         slots.extend(centered.then_some(Slot("gradient average", &state.grad_avg)));

@@ -134,17 +134,21 @@ pub fn apply_view(x: &PyTensor, f: impl FnOnce(&Tensor) -> crate::Result<Tensor>
     run_short(|| f(&x)).map(PyTensor::new)
 }
 
+/// About how many elements an operation on both touches: those of what they broadcast to.
+pub fn work(a: &Tensor, b: &Tensor) -> usize {
+    a.shape().broadcast_size(b.shape())
+}
+
 /// Runs `f` on two tensors in the gateway.
 pub fn apply_both(py: Python<'_>, a: &PyTensor, b: &PyTensor, f: impl FnOnce(&Tensor, &Tensor) -> crate::Result<Tensor> + Send) -> PyResult<PyTensor> {
-    if let Some(held) = short(&[a, b], |held| held[0].size().max(held[1].size())) {
+    if let Some(held) = short(&[a, b], |held| work(&held[0], &held[1])) {
         return run_short(|| f(&held[0], &held[1])).map(PyTensor::new);
     }
     apply2(py, a.tensor(), b.tensor(), f)
 }
 
 pub fn apply2(py: Python<'_>, a: Tensor, b: Tensor, f: impl FnOnce(&Tensor, &Tensor) -> crate::Result<Tensor> + Send) -> PyResult<PyTensor> {
-    let size = a.size().max(b.size());
-    run(py, size, move || f(&a, &b)).map(PyTensor::new)
+    run(py, work(&a, &b), move || f(&a, &b)).map(PyTensor::new)
 }
 
 #[pymethods]
@@ -271,7 +275,7 @@ impl PyTensor {
     /// Raises:
     ///     ValueError: A shape that does not broadcast to this tensor's, or this is the `data` or `grad` of another.
     ///     RuntimeError: This tensor is the result of a recorded operation.
-    fn copy_<'py>(slf: Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+    fn copy_<'py>(slf: Bound<'py, Self>, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
         slf.get().expect_own("copy_")?;
         let dtype = slf.get().lock().dtype();
         let value = tensor_like(value, Some(dtype))?;
@@ -287,7 +291,8 @@ impl PyTensor {
             .array()
             .broadcast_to(&shape)
             .map_err(|_| PyValueError::new_err(format!("copy_: expected a value that broadcasts to {shape}, got {}", value.shape())))?;
-        slf.get().put(run_short(|| crate::kernels::map::contiguous(&wide))?);
+        let elements = if wide.is_contiguous() { 0 } else { wide.size() };
+        slf.get().put(run(py, elements, || crate::kernels::map::contiguous(&wide))?);
         Ok(slf)
     }
     /// The same value off the tape.

@@ -141,6 +141,8 @@ fn product_rows() -> Vec<Row> {
     vec![
         row("matmul", inputs(&[&[3, 4], &[4, 5]]), |x| ops::matmul(&x[0], &x[1])),
         row("matmul in batches", inputs(&[&[2, 1, 3, 4], &[5, 4, 2]]), |x| ops::matmul(&x[0], &x[1])),
+        row("matmul of a batch by a matrix", inputs(&[&[2, 5, 3, 4], &[4, 2]]), |x| ops::matmul(&x[0], &x[1])),
+        row("matmul of a matrix by a batch", inputs(&[&[3, 4], &[2, 5, 4, 2]]), |x| ops::matmul(&x[0], &x[1])),
         row("matmul of vectors", inputs(&[&[4], &[4]]), |x| ops::matmul(&x[0], &x[1])),
         row("matmul of a vector", inputs(&[&[2, 3, 4], &[4]]), |x| ops::matmul(&x[0], &x[1])),
         row("linear", inputs(&[&[5, 4], &[3, 4], &[3]]), |x| ops::linear(&x[0], &x[1], Some(&x[2]))),

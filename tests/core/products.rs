@@ -1,6 +1,6 @@
 //! Matrix products of every shape class, straight from slices: tiles and their last windows, copies, transposes, packed ones.
 
-use crate::support::{Noise, bits, elements, relaid, settled, uniform};
+use crate::support::{Noise, assert_close, bits, elements, relaid, settled, uniform};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use treadle::array::{Array, DType, Slice};
 use treadle::kernels::gemm::{self, Gemm, Matrix, gemm_into, gemm_onto_row};
@@ -69,7 +69,7 @@ fn of_few_rows_by_long_columns() {
 
 #[test]
 fn of_operands_cut_along_any_side() {
-    let inside = [(3, 17_000, 5), (1, 70_000, 1), (20, 9000, 30)];
+    let inside = [(3, 17_000, 5), (1, 70_000, 1), (20, 9000, 30), (5, 3000, 3)];
     for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101), (110, 530, 1041), (13, 1030, 47)].into_iter().chain(inside) {
         for turned in [[false, false], [true, false], [true, true], [false, true]] {
             let (single, double) = (worst::<f32>((m, k, n), turned, 5), worst::<f64>((m, k, n), turned, 6));
@@ -105,6 +105,50 @@ fn in_a_batch_have_the_bits_that_they_have_alone() {
         if dtype == DType::I64 {
             let [x, y] = [&x, &y].map(|x| ops::cast(x, DType::F64).unwrap());
             assert_eq!(elements(got.array()), elements(ops::matmul(&x, &y).unwrap().array()), "({m}, {k}) @ ({k}, {n}), seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn of_a_batch_by_one_matrix_are_those_of_its_rows() {
+    let _settled = settled();
+    for (seed, (m, k, n)) in [(3, 4, 5), (1, 10, 10), (2, 2, 2), (7, 33, 9), (4, 64, 3), (9, 300, 40)].into_iter().enumerate() {
+        for dtype in [DType::F32, DType::F64, DType::I64] {
+            let draw = |shape: &[usize], seed: usize| ops::cast(&uniform(shape, -9.0, 9.0, seed as u64), dtype).unwrap();
+            let (whole, w) = (draw(&[6, 4, m, k + 2], seed), draw(&[k, n], seed + 50));
+            let x = ops::narrow(&whole, 3, 1, k).unwrap();
+            let rows = ops::matmul(&ops::reshape(&x, &[-1, k as isize]).unwrap(), &w).unwrap();
+            for w in [w.clone(), ops::reshape(&w, &[1, 1, k as isize, n as isize]).unwrap()] {
+                let got = ops::matmul(&x, &w).unwrap();
+                assert_eq!(got.shape()[..], [6, 4, m, n]);
+                assert_close("rows", &elements(got.array()), &elements(rows.array()), if dtype == DType::F32 { 1e-5 } else { 1e-13 });
+            }
+            // Of one that lies in another order, matrix by matrix.
+            let turned = ops::permute(&x, &[1, 0, 2, 3]).unwrap();
+            let want = ops::permute(&ops::reshape(&rows, &[6, 4, m as isize, n as isize]).unwrap(), &[1, 0, 2, 3]).unwrap();
+            let got = ops::matmul(&turned, &w).unwrap();
+            assert_close("turned", &elements(got.array()), &elements(want.array()), if dtype == DType::F32 { 1e-5 } else { 1e-13 });
+        }
+    }
+}
+
+#[test]
+fn of_many_terms_are_summed_in_parts() {
+    let mut noise = Noise::new(8);
+    for (m, k, n) in [(129, 16_384, 8), (8, 16_384, 129), (3, 40_000, 5), (16, 30_000, 16)] {
+        let mut draw = |len: usize| noise.values(len, -1.0, 1.0).into_iter().map(|v| v as f32).collect::<Vec<f32>>();
+        let (x, y) = (draw(m * k), draw(k * n));
+        for turned in [[true, false], [false, true], [false, false]] {
+            let (a, b) = (matrix(&x, m, k, turned[0]), matrix(&y, k, n, turned[1]));
+            let mut c = vec![0.0f32; m * n];
+            gemm_into(&mut c, a, b, false);
+            let at = |x: &Matrix<f32>, i: usize, j: usize| x.data[(i as isize * x.row_stride + j as isize * x.col_stride) as usize] as f64;
+            let (mut error, mut size) = (0.0, 0.0);
+            for (i, j) in (0..m).step_by(5).flat_map(|i| (0..n).step_by(3).map(move |j| (i, j))) {
+                let want: f64 = (0..k).map(|p| at(&a, i, p) * at(&b, p, j)).sum();
+                (error, size) = (error + (c[i * n + j] as f64 - want).powi(2), size + want.powi(2));
+            }
+            assert!((error / size).sqrt() < 9e-7, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {}", (error / size).sqrt());
         }
     }
 }

@@ -248,7 +248,15 @@ def test_options_are_set_between_steps_and_betas_are_any_two() -> None:
     some.step()
     optim.Adam([q], betas=(0.5, 0.9)).step()
     assert p.item() == q.item() < 1.0
-    for option, value in [("lr", None), ("betas", "ab"), ("maximize", 1)]:
+    for option, value in [
+        ("lr", None),
+        ("betas", "ab"),
+        ("maximize", 1),
+        ("lr", math.nan),
+        ("lr", -1.0),
+        ("eps", -1.0),
+        ("betas", (0.5, 1.5)),
+    ]:
         before, some.param_groups[0][option] = some.param_groups[0][option], value
         with pytest.raises(ValueError, match=rf"^adam: expected {option} as .*, got {re.escape(repr(value))}$"):
             some.step()
@@ -256,6 +264,30 @@ def test_options_are_set_between_steps_and_betas_are_any_two() -> None:
     assert p.item() == q.item()
     with pytest.raises(ValueError, match=r"^sgd: expected lr as a finite number"):
         optim.SGD([p], lr=10**400)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.5])
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [(optim.SGD, "lr"), (optim.SGD, "momentum"), (optim.SGD, "weight_decay"), (optim.RMSprop, "alpha"), (optim.RMSprop, "lr")],
+)
+def test_a_step_with_impossible_options_changes_nothing(kind: Any, option: str, value: float) -> None:
+    first, second = leaf([1.0]), leaf([1.0])
+    first.grad = second.grad = ones_like(first)
+    optimizer = kind([{"params": [first]}, {"params": [second]}], lr=0.1)
+    optimizer.param_groups[1][option] = value
+    with pytest.raises(ValueError, match=rf"^{kind.__name__.lower()}: expected {option} as .*, got {value}$"):
+        optimizer.step()
+    assert first.item() == second.item() == 1.0
+
+
+def test_a_centred_spread_is_never_below_zero() -> None:
+    p = leaf([1.0])
+    optimizer = optim.RMSprop([p], lr=1e-3, alpha=0.5, centered=True)
+    for _ in range(300):
+        p.grad = ones_like(p) * 0.3
+        optimizer.step()
+    assert math.isfinite(p.item())
 
 
 def test_what_is_no_parameter_is_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -193,3 +195,42 @@ def test_threads_may_share_a_block(block: Any, switch: Callable[[bool], bool], o
     left.set()
     thread.join()
     assert tuple(seen) == outside
+
+
+COLUMN, ROW = treadle.arange(10_000).reshape(-1, 1), treadle.arange(10_000)
+PLACES = treadle.zeros(10_000, 1, dtype="int64"), treadle.zeros(10_000, dtype="int64")
+BYTE = treadle.ones(1, 1, dtype="uint8")
+WIDE = BYTE.broadcast_to(10_000, 10_000)
+#: Of few numbers, but of many together.
+BROADCAST: dict[str, Callable[[], Any]] = {
+    "comparison": lambda: COLUMN < ROW,
+    "where": lambda: treadle.where(COLUMN < 5, BYTE, BYTE.broadcast_to(10_000)),
+    "masked_fill": lambda: BYTE.broadcast_to(10_000).masked_fill(COLUMN < 5, 2),
+    "index": lambda: BYTE[PLACES],
+    "copy_": lambda: WIDE.copy_(BYTE),
+}
+
+
+@pytest.mark.parametrize("name", BROADCAST)
+def test_other_threads_go_on_beside_what_is_broadcast(name: str) -> None:
+    stop, ticks, began = threading.Event(), [0], threading.Event()
+
+    def tick() -> None:
+        while not stop.is_set():
+            ticks[0] += 1
+            began.set()
+            time.sleep(0)  # gives the GIL to whoever waits for it
+
+    other = threading.Thread(target=tick)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10.0)  # so that only work which releases the GIL lets the other thread run
+    try:
+        other.start()
+        began.wait()
+        before = ticks[0]
+        BROADCAST[name]()
+        assert ticks[0] > before
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
+        other.join()

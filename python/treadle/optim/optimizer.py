@@ -125,7 +125,7 @@ class Optimizer:
         """
         try:
             self._update(self.param_groups)
-        except TypeError:
+        except (TypeError, ValueError):
             for group in self.param_groups:
                 self._check(group)
             raise

@@ -1,6 +1,7 @@
 //! Products of small and thin matrices without packing: tiles of the output stay in registers while the inner dimension goes by.
 //!
-//! Invariant: every element is one chain of multiply-adds in the order of the inner dimension, so that the size of tiles decides no bit.
+//! Invariant: every element is one chain of multiply-adds in the order of the inner dimension of the call, added to c at the end, so that
+//! the size of tiles decides no bit.
 
 use super::{Matrix, dots};
 use crate::kernels::map::gather;
@@ -66,6 +67,27 @@ pub unsafe fn transposed<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scr
     }
 }
 
+/// The same by inner products; where columns of b do not lie in one piece each, by a copy of b, for which there must be room.
+///
+/// # Safety
+/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; the elements of a row of a
+/// must lie side by side, and those of a column of b, or of a row.
+pub unsafe fn by_dots<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratch: &mut [T]) {
+    if b.cols == 1 && b.row_stride == 1 && c.stride == 1 {
+        // A column is a row of the transpose, of which a tile takes several columns.
+        // SAFETY: the caller vouches for it; the elements of `c` lie side by side.
+        return unsafe { T::dots(Target { stride: a.rows as isize, ..c }, b.transposed(), a.transposed()) };
+    }
+    if b.row_stride == 1 {
+        // SAFETY: the caller vouches for it.
+        return unsafe { T::dots(c, a, b) };
+    }
+    let (k, n) = (b.rows, b.cols);
+    turn(Rows { data: b.data, from: b.offset, stride: b.row_stride as usize, rows: k, cols: n }, &mut scratch[..k * n], k, k);
+    // SAFETY: the copy's columns are `k` elements each; the caller vouches for the rest.
+    unsafe { T::dots(c, a, Matrix::row_major(&scratch[..k * n], n, k).transposed()) }
+}
+
 /// Columns of b that a tile is as wide as, and of those the ones it writes.
 #[derive(Clone, Copy)]
 struct Window {
@@ -74,15 +96,15 @@ struct Window {
     to: usize,
 }
 
-/// `start` plus `R` rows of a, from row `i` on, times `W` columns of b, from column `j` on. The sums are returned, so that no
-/// index that is not known at compile time keeps them out of registers.
+/// `R` rows of a, from row `i` on, times `W` columns of b, from column `j` on. The sums are returned, so that no index that is not
+/// known at compile time keeps them out of registers.
 ///
 /// # Safety
 /// Those rows and columns must be there to be read.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops by index are unrolled
-unsafe fn sums<I: Isa, T: Tiles, const R: usize, const W: usize>(start: [[T; W]; R], a: &Matrix<T>, b: &Matrix<T>, i: usize, j: usize) -> [[T; W]; R] {
-    let mut sums = start;
+unsafe fn sums<I: Isa, T: Tiles, const R: usize, const W: usize>(a: &Matrix<T>, b: &Matrix<T>, i: usize, j: usize) -> [[T; W]; R] {
+    let mut sums = [[T::ZERO; W]; R];
     let (rows, cols, step) = (a.row_stride, a.col_stride, b.row_stride);
     // SAFETY: the caller vouches for rows and columns.
     unsafe {
@@ -109,25 +131,53 @@ unsafe fn sums<I: Isa, T: Tiles, const R: usize, const W: usize>(start: [[T; W];
 unsafe fn tile<I: Isa, T: Tiles, const R: usize, const W: usize, const WHOLE: bool>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, i: usize, window: Window) {
     let row = |r: usize| c.start.wrapping_offset((i + r) as isize * c.stride).wrapping_add(window.first);
     let (from, to) = (window.from, window.to);
-    let mut start = [[T::ZERO; W]; R];
     // SAFETY: the caller vouches for rows and columns.
     unsafe {
+        let mut sums = sums::<I, T, R, W>(a, b, i, window.first);
         if c.accumulate {
             for r in 0..R {
+                let mut before = [T::ZERO; W];
                 if WHOLE {
-                    start[r] = *row(r).cast();
+                    before = *row(r).cast();
                 } else {
-                    row(r).add(from).copy_to_nonoverlapping(start[r][from..].as_mut_ptr(), to - from);
+                    copy_few(row(r).add(from), before[from..].as_mut_ptr(), to - from);
+                }
+                for j in 0..W {
+                    sums[r][j] = before[j].plus(sums[r][j]);
                 }
             }
         }
-        let sums = sums::<I, T, R, W>(start, a, b, i, window.first);
         for r in 0..R {
             if WHOLE {
                 *row(r).cast() = sums[r];
             } else {
-                row(r).add(from).copy_from_nonoverlapping(sums[r][from..].as_ptr(), to - from);
+                copy_few(sums[r][from..].as_ptr(), row(r).add(from), to - from);
             }
+        }
+    }
+}
+
+/// Copies up to 16 elements, by two moves whose sizes are known: a call costs more than it copies.
+///
+/// # Safety
+/// That many must be there at `from` and at `to`, and not overlap.
+#[inline(always)]
+unsafe fn copy_few<T: Copy>(from: *const T, to: *mut T, n: usize) {
+    // SAFETY: both moves lie inside the `n` elements that the caller vouches for.
+    unsafe {
+        macro_rules! twice {
+            ($w:literal) => {{
+                let (first, last): ([T; $w], [T; $w]) = (*from.cast(), *from.add(n - $w).cast());
+                *to.cast() = first;
+                *to.add(n - $w).cast() = last;
+            }};
+        }
+        match n {
+            8.. => twice!(8),
+            4.. => twice!(4),
+            2.. => twice!(2),
+            1 => *to = *from,
+            0 => {}
         }
     }
 }

@@ -8,37 +8,41 @@ use super::direct::{Target, Tiles};
 use crate::kernels::simd::{Isa, lanes_only};
 
 /// Columns of a tile.
-const COLUMNS: usize = 4;
+pub const COLUMNS: usize = 4;
 
-/// The sum of all lanes.
+/// The sums of all lanes of each column.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops by index are unrolled
-fn total<T: Tiles, const L: usize, const Q: usize>(lanes: [T; L]) -> T {
+fn totals<T: Tiles, const L: usize, const Q: usize>(lanes: [[T; L]; COLUMNS]) -> [T; COLUMNS] {
     // Through memory, so that the compiler holds lanes in whole registers where they are summed.
     let lanes = std::hint::black_box(lanes);
-    let mut quarter = [T::ZERO; Q];
-    for l in 0..Q {
-        quarter[l] = lanes[l].plus(lanes[l + 2 * Q]).plus(lanes[l + Q].plus(lanes[l + 3 * Q]));
+    let mut sums = [T::ZERO; COLUMNS];
+    for c in 0..COLUMNS {
+        let mut q = [T::ZERO; Q];
+        for l in 0..Q {
+            q[l] = lanes[c][l].plus(lanes[c][l + 2 * Q]).plus(lanes[c][l + Q].plus(lanes[c][l + 3 * Q]));
+        }
+        sums[c] = if Q == 2 { q[0].plus(q[1]) } else { q[0].plus(q[2]).plus(q[1].plus(q[Q - 1])) };
     }
-    if Q == 2 { quarter[0].plus(quarter[1]) } else { quarter[0].plus(quarter[2]).plus(quarter[1].plus(quarter[Q - 1])) }
+    sums
 }
 
-/// What `at` more elements of each of `R` rows and `C` columns add to their sums.
+/// What `at` more elements of each of `R` rows and of the columns add to their sums.
 ///
 /// # Safety
 /// `L` elements must lie at each pointer plus `at`.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops by index are unrolled
-unsafe fn step<I: Isa, T: Tiles, const R: usize, const C: usize, const L: usize>(
-    sums: [[[T; L]; C]; R],
+unsafe fn step<I: Isa, T: Tiles, const R: usize, const L: usize>(
+    sums: [[[T; L]; COLUMNS]; R],
     x: &[*const T; R],
-    y: &[*const T; C],
+    y: &[*const T; COLUMNS],
     at: usize,
-) -> [[[T; L]; C]; R] {
+) -> [[[T; L]; COLUMNS]; R] {
     let mut sums = sums;
     // SAFETY: the caller vouches for it.
     unsafe {
-        for q in 0..C {
+        for q in 0..COLUMNS {
             let y: &[T; L] = &*y[q].add(at).cast();
             for r in 0..R {
                 let x: &[T; L] = &*x[r].add(at).cast();
@@ -63,98 +67,77 @@ unsafe fn padded<T: Tiles, const L: usize>(from: *const T, count: usize) -> [T; 
     lanes
 }
 
-/// A tile of `R` rows of a and `C` columns of b, from row `i` and column `j` on.
+/// A tile of `R` rows of a and [`COLUMNS`] columns of b, from row `i` and column `j` on. The last column stands for those that are not
+/// there.
 ///
 /// # Safety
-/// As for [`product`]; those rows and columns must exist.
+/// As for [`product`]; those rows, and column `j`, must exist.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-unsafe fn tile<I: Isa, T: Tiles, const R: usize, const C: usize, const L: usize, const Q: usize>(
-    c: Target<T>,
-    a: &Matrix<T>,
-    b: &Matrix<T>,
-    i: usize,
-    j: usize,
-) {
+unsafe fn tile<I: Isa, T: Tiles, const R: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, i: usize, j: usize) {
     let whole = a.cols / L * L;
-    let (mut x, mut y) = ([a.data.as_ptr(); R], [b.data.as_ptr(); C]);
-    let mut sums = [[[T::ZERO; L]; C]; R];
+    let (mut x, mut y) = ([a.data.as_ptr(); R], [b.data.as_ptr(); COLUMNS]);
+    let mut sums = [[[T::ZERO; L]; COLUMNS]; R];
     // SAFETY: rows of a and columns of b are `a.cols` elements side by side; the caller vouches for them and for `c`.
     unsafe {
         for r in 0..R {
             x[r] = x[r].add(a.at(i + r, 0));
         }
-        for q in 0..C {
-            y[q] = y[q].add(b.at(0, j + q));
+        for q in 0..COLUMNS {
+            y[q] = y[q].add(b.at(0, (j + q).min(b.cols - 1)));
         }
         let mut p = 0;
         while p < whole {
             lanes_only();
-            sums = step::<I, T, R, C, L>(sums, &x, &y, p);
+            sums = step::<I, T, R, L>(sums, &x, &y, p);
             p += L;
         }
         if whole < a.cols {
-            let (mut ends, mut ys) = ([[T::ZERO; L]; R], [[T::ZERO; L]; C]);
+            let (mut ends, mut ys) = ([[T::ZERO; L]; R], [[T::ZERO; L]; COLUMNS]);
             for r in 0..R {
                 ends[r] = padded(x[r].add(whole), a.cols - whole);
                 x[r] = ends[r].as_ptr();
             }
-            for q in 0..C {
+            for q in 0..COLUMNS {
                 ys[q] = padded(y[q].add(whole), a.cols - whole);
                 y[q] = ys[q].as_ptr();
             }
-            sums = step::<I, T, R, C, L>(sums, &x, &y, 0);
+            sums = step::<I, T, R, L>(sums, &x, &y, 0);
         }
         for r in 0..R {
             let to = c.start.offset((i + r) as isize * c.stride).add(j);
-            for q in 0..C {
-                let sum = total::<T, L, Q>(sums[r][q]);
-                *to.add(q) = if c.accumulate { (*to.add(q)).plus(sum) } else { sum };
+            let sums = totals::<T, L, Q>(sums[r]);
+            for q in 0..COLUMNS {
+                if j + q < b.cols {
+                    *to.add(q) = if c.accumulate { (*to.add(q)).plus(sums[q]) } else { sums[q] };
+                }
             }
         }
     }
 }
 
-/// All rows of a times `C` columns of b, from column `j` on. Those stay in the cache while the rows go by.
-///
-/// # Safety
-/// As for [`tile`].
-#[inline(always)]
-unsafe fn columns<I: Isa, T: Tiles, const R: usize, const C: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>, j: usize) {
-    let mut i = 0;
-    // SAFETY: rows are counted; the caller vouches for the rest.
-    unsafe {
-        while i + R <= a.rows {
-            tile::<I, T, R, C, L, Q>(c, a, b, i, j);
-            i += R;
-        }
-        if R > 2 && i + 2 <= a.rows {
-            tile::<I, T, 2, C, L, Q>(c, a, b, i, j);
-            i += 2;
-        }
-        if i < a.rows {
-            tile::<I, T, 1, C, L, Q>(c, a, b, i, j);
-        }
-    }
-}
-
-/// `c = a·b`, or `c += a·b`, in tiles of `R` rows.
+/// `c = a·b`, or `c += a·b`, in tiles of `R` rows. Columns of b stay in the cache while the rows go by.
 ///
 /// # Safety
 /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; the elements of a row of
 /// a, and those of a column of b, must lie side by side.
 #[inline(always)]
 pub unsafe fn product<I: Isa, T: Tiles, const R: usize, const L: usize, const Q: usize>(c: Target<T>, a: &Matrix<T>, b: &Matrix<T>) {
-    let mut j = 0;
-    // SAFETY: columns are counted; the caller vouches for the rest.
-    unsafe {
-        while j + COLUMNS <= b.cols {
-            columns::<I, T, R, COLUMNS, L, Q>(c, a, b, j);
-            j += COLUMNS;
-        }
-        while j < b.cols {
-            columns::<I, T, R, 1, L, Q>(c, a, b, j);
-            j += 1;
+    for j in (0..b.cols).step_by(COLUMNS) {
+        let mut i = 0;
+        // SAFETY: rows and columns are counted; the caller vouches for the rest.
+        unsafe {
+            while i + R <= a.rows {
+                tile::<I, T, R, L, Q>(c, a, b, i, j);
+                i += R;
+            }
+            if R > 2 && i + 2 <= a.rows {
+                tile::<I, T, 2, L, Q>(c, a, b, i, j);
+                i += 2;
+            }
+            if i < a.rows {
+                tile::<I, T, 1, L, Q>(c, a, b, i, j);
+            }
         }
     }
 }

@@ -163,7 +163,7 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
             let (a, b) = (a.part(false, first, to), b.part(true, first, to));
             first = to;
             match plan.way {
-                Way::Dots => T::dots(c, a, b),
+                Way::Dots => direct::by_dots(c, a, b, scratch),
                 Way::Rows => direct::rows(c, a, b),
                 Way::Transposed => direct::transposed(c, a, b, scratch),
                 Way::Copied(least) => direct::copied(c, a, b, b.cols.max(least), scratch),
@@ -174,6 +174,8 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
     }
 }
 
+/// Multiply-adds up to which elements are computed one by one.
+const TINY: usize = 32;
 /// Nanoseconds that a small product takes beside its multiply-adds.
 const EACH_NS: usize = 20;
 
@@ -357,7 +359,12 @@ fn batched<T: Gemm>(x: &Array, y: &Array, c: &mut [T]) {
         return c.fill(T::ZERO);
     }
     if c.len() == each {
-        return gemm_into(c, a, b, false);
+        return if terms <= TINY { tiny(c, a, b) } else { gemm_into(c, a, b, false) };
+    }
+    // Rows times one matrix are one product, whatever batch they lie in.
+    let one = (0..axes).all(|axis| y.layout().strides()[axis] == 0 || y.shape()[axis] == 1);
+    if let Some(rows) = Dims::new(&[c.len() / b.cols, a.cols]).ok().filter(|_| one).and_then(|shape| x.reshape_view(shape)) {
+        return gemm_into(c, as_matrix(&rows), b, false);
     }
     let leading = |x: &Array| x.layout().remove_axis(axes + 1).remove_axis(axes);
     let walk = Walk::new([&leading(x), &leading(y)]);
@@ -368,10 +375,25 @@ fn batched<T: Gemm>(x: &Array, y: &Array, c: &mut [T]) {
             walk.for_range(first, part.slice.len() / each, |at, from, count| {
                 for (i, c) in part.slice[from * each..][..count * each].chunks_exact_mut(each).enumerate() {
                     let [at_a, at_b] = std::array::from_fn(|k| (at[k] as isize + i as isize * strides[k]) as usize);
+                    let (a, b) = (Matrix { offset: at_a, ..a }, Matrix { offset: at_b, ..b });
+                    if each * a.cols <= TINY {
+                        tiny(c, a, b);
+                        continue;
+                    }
                     // SAFETY: sizes agree; every element of an array lies inside its buffer.
-                    unsafe { how.run(c, Matrix { offset: at_a, ..a }, Matrix { offset: at_b, ..b }, false, None, scratch) }
+                    unsafe { how.run(c, a, b, false, None, scratch) }
                 }
             });
         });
     });
+}
+
+/// `c = a·b`, element by element: to choose a way would take longer.
+fn tiny<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>) {
+    for (i, row) in c.chunks_exact_mut(b.cols).enumerate() {
+        for (j, c) in row.iter_mut().enumerate() {
+            let term = |sum: T, p: usize| a.data[a.at(i, p)].mul_add_on::<simd::Baseline>(b.data[b.at(p, j)], sum);
+            *c = (0..a.cols).fold(T::ZERO, term);
+        }
+    }
 }

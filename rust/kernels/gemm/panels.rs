@@ -32,7 +32,7 @@ const ROWS: usize = 96;
 /// cache; from the second on if b has no more than [`FEW_COLUMNS`], which hardly pay for a copy.
 const FAR: isize = 256;
 const FAR_FOR_FEW: isize = 4096;
-const FEW_COLUMNS: usize = 64;
+const FEW_COLUMNS: usize = 128;
 /// Rows that a pointer of a tile serves: one for every row would not fit the registers.
 const SERVED: usize = 3;
 

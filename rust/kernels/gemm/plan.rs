@@ -3,7 +3,7 @@
 //! Invariant: it follows from the shape and strides of the whole and the instruction set alone, but for the number of parts, which
 //! no bit depends on.
 
-use super::{Gemm, Matrix, panels};
+use super::{Gemm, Matrix, dots, panels};
 use crate::kernels::parallel;
 use crate::kernels::simd::{Level, level};
 
@@ -22,6 +22,8 @@ const TINY: usize = 1 << 15;
 /// so long; the crate does well with one row.
 const ROWS_OF_DOTS: usize = 8;
 const LONG: usize = 256;
+/// Rows from which on a copy of b with columns in one piece each, where there are few, is worth its time.
+const FEW_ROWS: usize = 4;
 /// Elements of an output that has few tiles, so that b is read about once, however long it is: it is not packed.
 const FEW: usize = 256;
 /// Terms from which on the inner dimension is cut, where neither side of the output is long enough, and into how many pieces at most.
@@ -35,14 +37,14 @@ const BRIEF: usize = 16;
 /// more than [`CLOSE`], and of integers, of which any is cut so that a panel of b stays in the first-level cache; and of one by a single
 /// row or column, which nobody packs.
 const DEEPEST: usize = 512;
-const DEEPEST_DIRECT: usize = 1 << 15;
+const DEEPEST_DIRECT: usize = 1 << 10;
 const DEEPEST_FAR: usize = 64;
 const DEEPEST_INTEGERS: usize = 256;
 const DEEPEST_VECTOR: usize = 1 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// By inner products, of rows of a and columns of b that lie in memory as they are.
+    /// By inner products of rows of a and columns of b, which are copied if they do not lie in one piece each.
     Dots,
     /// Directly: rows of b are read where they lie.
     Rows,
@@ -76,6 +78,7 @@ impl Plan {
     fn by<T: Gemm>(way: Way, a: &Matrix<T>, b: &Matrix<T>) -> Plan {
         let deepest = match way {
             Way::Rows | Way::Copied(_) if !T::DTYPE.is_float() => DEEPEST_INTEGERS,
+            Way::Dots if b.row_stride != 1 => DEEPEST_DIRECT,
             Way::Dots => DEEPEST_VECTOR,
             Way::Crate if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
             Way::Crate | Way::Panels => DEEPEST,
@@ -89,6 +92,7 @@ impl Plan {
     pub fn scratch<T: Gemm>(self, a: &Matrix<T>, b: &Matrix<T>, cut: &Cut) -> usize {
         let largest = || cut.largest(a.rows, b.cols);
         match self.way {
+            Way::Dots if b.row_stride != 1 => self.depth * b.cols,
             Way::Dots | Way::Rows | Way::Crate => 0,
             Way::Transposed => largest().0 * largest().1,
             Way::Copied(least) => self.depth * largest().1.max(least),
@@ -106,6 +110,12 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     let plain = level() == Level::Baseline;
     if !plain && side_by_side(a, b) && (2..=ROWS_OF_DOTS).contains(&m) && n > 1 && k >= LONG {
         return Way::Dots;
+    }
+    if !plain && a.col_stride == 1 && b.col_stride == 1 && b.row_stride > 0 && m >= FEW_ROWS && (2..=dots::COLUMNS).contains(&n) && k >= 4 * width {
+        return Way::Dots;
+    }
+    if n == 1 && m.saturating_mul(k) <= FEW {
+        return Way::Rows;
     }
     if n > 1 && m * n <= FEW && b.col_stride == 1 && (work <= TINY || !plain) {
         return Way::Rows;

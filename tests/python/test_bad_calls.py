@@ -163,8 +163,8 @@ SHAPES: list[Row] = [
     ("reshape overflow", lambda: X.reshape(2**40, 2**40), (ValueError, MemoryError), "1099511627776"),
     ("reshape too large", lambda: X.reshape(2**40, 2**40), ValueError, "expected a shape of 12 elements"),
     ("permute two of three", lambda: X[None].transpose(1, 2), ValueError, "expected 3 axes.*swapaxes"),
-    ("slice of text", lambda: X["a":], TypeError, "index: expected integers or None as the start of a slice, got .*str"),  # type: ignore[misc]
-    ("slice of floats", lambda: X[:1.5], TypeError, "index: expected .* as the stop of a slice, got .*float"),  # type: ignore[misc]
+    ("slice of text", lambda: X["a":], TypeError, "index: expected integers or None as the start of a slice, got a"),  # type: ignore[misc]
+    ("slice of floats", lambda: X[:1.5], TypeError, "index: expected .* as the stop of a slice, got 1.5"),  # type: ignore[misc]
     ("permute count", lambda: X.permute(0), ValueError, "permute|transpose"),
     ("permute twice", lambda: X.permute(0, 0), ValueError, "0"),
     (

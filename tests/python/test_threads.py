@@ -199,13 +199,13 @@ def test_threads_may_share_a_block(block: Any, switch: Callable[[bool], bool], o
 
 COLUMN, ROW = treadle.arange(10_000).reshape(-1, 1), treadle.arange(10_000)
 PLACES = treadle.zeros(10_000, 1, dtype="int64"), treadle.zeros(10_000, dtype="int64")
-BYTE = treadle.ones(1, 1, dtype="uint8")
+BYTE, BYTES = treadle.ones(1, 1, dtype="uint8"), treadle.ones(10_000, dtype="uint8")
 WIDE = BYTE.broadcast_to(10_000, 10_000)
 #: Of few numbers, but of many together.
 BROADCAST: dict[str, Callable[[], Any]] = {
     "comparison": lambda: COLUMN < ROW,
-    "where": lambda: treadle.where(COLUMN < 5, BYTE, BYTE.broadcast_to(10_000)),
-    "masked_fill": lambda: BYTE.broadcast_to(10_000).masked_fill(COLUMN < 5, 2),
+    "where": lambda: treadle.where(COLUMN < 5, BYTE, BYTES),
+    "masked_fill": lambda: BYTES.masked_fill(COLUMN < 5, 2),
     "index": lambda: BYTE[PLACES],
     "copy_": lambda: WIDE.copy_(BYTE),
 }

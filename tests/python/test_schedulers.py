@@ -267,6 +267,18 @@ def plateau(measured: list[float], **options: Any) -> list[float]:
     return found
 
 
+def test_a_rate_on_a_plateau_is_not_lowered_by_next_to_nothing() -> None:
+    optimizer = made(1e-7)
+    scheduler = optim.ReduceLROnPlateau(optimizer, patience=0)
+    for _ in range(5):
+        scheduler.step(1.0)
+    assert scheduler.get_last_lr() == [pytest.approx(1e-8)]  # as PyTorch has it
+    scheduler = optim.ReduceLROnPlateau(optimizer, patience=0, eps=0.0)
+    for _ in range(3):
+        scheduler.step(1.0)
+    assert scheduler.get_last_lr() == [pytest.approx(1e-10)]
+
+
 @pytest.mark.parametrize(
     ("measured", "options", "wanted"),
     [

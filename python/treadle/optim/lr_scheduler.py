@@ -303,6 +303,7 @@ class ReduceLROnPlateau:
         threshold: Improvement that counts, as a share of the best measurement's magnitude.
         cooldown: Steps after a reduction in which nothing is counted.
         min_lr: Rates are not lowered below it.
+        eps: Rates are not lowered by so little or less.
 
     Raises:
         ValueError: An option out of range.
@@ -321,6 +322,7 @@ class ReduceLROnPlateau:
         threshold: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
         self.factor = number("reduce_lr_on_plateau", "factor", factor)
         if mode not in ("min", "max") or not 0 < self.factor < 1:
@@ -330,6 +332,7 @@ class ReduceLROnPlateau:
         self.threshold = not_negative("reduce_lr_on_plateau", "threshold", threshold)
         self.cooldown = at_least("reduce_lr_on_plateau", "cooldown", cooldown, 0)
         self.min_lr = not_negative("reduce_lr_on_plateau", "min_lr", min_lr)
+        self.eps = not_negative("reduce_lr_on_plateau", "eps", eps)
         self._number = take_over(optimizer)
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooling = 0
@@ -354,7 +357,9 @@ class ReduceLROnPlateau:
         if self.bad_steps > self.patience:
             self.cooling, self.bad_steps = self.cooldown, 0
             for group in self.optimizer.param_groups:
-                group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
+                lowered = max(group["lr"] * self.factor, self.min_lr)
+                if group["lr"] - lowered > self.eps:
+                    group["lr"] = lowered
 
     def get_last_lr(self) -> list[float]:
         """The rate of every group."""

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from treadle import _core
 from treadle._core import DType, Tensor
 
-__all__ = ["at_least", "channels", "cpu", "floating", "probability", "tensor"]
+__all__ = [
+    "above_zero",
+    "at_least",
+    "channels",
+    "cpu",
+    "floating",
+    "listed",
+    "not_negative",
+    "number",
+    "probability",
+    "tensor",
+    "tensors",
+]
 
 
 def at_least(op: str, name: str, value: Any, low: int) -> int:
@@ -25,10 +40,31 @@ def channels(op: str, x: Any, expected: int) -> None:
         raise ValueError(f"{op}: expected {expected} channels, got {x.shape[1]} in shape {x.shape}")
 
 
-def probability(op: str, name: str, value: float) -> float:
+def number(op: str, name: str, value: Any) -> float:
+    """`value` as a float."""
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__float__"):
+        raise TypeError(f"{op}: expected {name} as a number, got {type(value).__name__}")
+    return float(value)
+
+
+def probability(op: str, name: str, value: Any) -> float:
     """`value` as a float in [0, 1]."""
-    if not 0 <= value <= 1:
+    if not 0 <= number(op, name, value) <= 1:
         raise ValueError(f"{op}: expected {name} in [0, 1], got {value}")
+    return float(value)
+
+
+def not_negative(op: str, name: str, value: Any) -> float:
+    """`value` as a float of at least 0."""
+    if not number(op, name, value) >= 0:
+        raise ValueError(f"{op}: expected {name} of at least 0, got {value}")
+    return float(value)
+
+
+def above_zero(op: str, name: str, value: Any) -> float:
+    """`value` as a float above 0."""
+    if not number(op, name, value) > 0:
+        raise ValueError(f"{op}: expected {name} above 0, got {value}")
     return float(value)
 
 
@@ -51,3 +87,23 @@ def tensor(op: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: expected a Tensor, got {type(x).__name__}; wrap it with treadle.tensor(...)")
     return x
+
+
+def listed(op: str, parameters: Any) -> list[Any]:
+    """Parameters in a list; one tensor is a list of itself, not of its rows."""
+    if isinstance(parameters, Tensor):
+        return [parameters]
+    model = hasattr(parameters, "parameters")
+    if model or not isinstance(parameters, Iterable):
+        how = "; give it those of the model, model.parameters()" if model else ""
+        raise TypeError(f"{op}: expected parameters, got {type(parameters).__name__}{how}")
+    return list(parameters)
+
+
+def tensors(op: str, parameters: Any) -> list[Tensor]:
+    """`listed`, of tensors alone."""
+    found = listed(op, parameters)
+    for p in found:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"{op}: expected parameters, got {type(p).__name__}")
+    return found

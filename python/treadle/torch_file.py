@@ -237,8 +237,8 @@ class _Machine:
             self.stack.append(argument)
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = self.stack[-1]
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
         elif name in _TUPLES:
@@ -251,7 +251,7 @@ class _Machine:
             self.stack.append(_imported(argument.replace(" ", ".")))
         elif name in _ACTIONS:
             _ACTIONS[name](self)
-        elif name != "PROTO":
+        elif name not in ("PROTO", "FRAME"):
             raise _Refused("a pickle of plain values and tensors", f"the opcode {name}")
 
     def marked(self) -> list[Any]:
@@ -262,6 +262,14 @@ class _Machine:
         values = self.stack[start:]
         del self.stack[start:]
         return values
+
+    def name(self) -> None:
+        """A name in two parts, as protocol 4 has it."""
+        match self.stack.pop(), self.stack.pop():
+            case str(own), str(place):
+                self.stack.append(_imported(f"{place}.{own}"))
+            case own, place:
+                raise _Refused("a name in two strings", f"{_kind(place)} and {_kind(own)}")
 
     def reduce(self) -> None:
         """What calling a known name would give."""
@@ -299,6 +307,7 @@ class _Machine:
 
 
 _ACTIONS: dict[str, Callable[[_Machine], None]] = {
+    "STACK_GLOBAL": _Machine.name,
     "REDUCE": _Machine.reduce,
     "BINPERSID": _Machine.storage,
     "BUILD": _Machine.build,

@@ -307,6 +307,13 @@ LAYERS: list[Row] = [
     ("Sequential", lambda: nn.Sequential(nn.ReLU(), 3), TypeError, "int"),
     ("ModuleList", lambda: nn.ModuleList([abs]), TypeError, "builtin_function"),
     ("Residual", lambda: nn.Residual(abs), TypeError, "expected a module, got builtin_function"),
+    ("ModuleList of one", lambda: nn.ModuleList(nn.ReLU()), TypeError, "^ModuleList: expected a list of modules, got ReLU$"),
+    (
+        "ModuleDict list",
+        lambda: nn.ModuleDict([nn.ReLU()]),
+        TypeError,
+        "^ModuleDict: expected a dict of modules by name, got list$",
+    ),
     ("no forward", lambda: nn.Module()(X), TypeError, "forward"),
     ("load missing", lambda: nn.Linear(2, 2).load_state_dict({}), ValueError, "missing.*bias.*weight"),
     ("load list", lambda: nn.Linear(2, 2).load_state_dict([1]), TypeError, "a dict of tensors by name, got list"),  # type: ignore
@@ -315,6 +322,7 @@ LAYERS: list[Row] = [
     ("load shape", lambda: nn.Linear(2, 2).load_state_dict({"weight": X, "bias": treadle.ones(2)}), ValueError, r"\(3, 4\)"),
     ("MLPResNet", lambda: treadle.models.MLPResNet(4, hidden_dim=1), ValueError, "hidden_dim.*1"),
     ("fuse", lambda: nn.utils.fuse_linear_bn(nn.Linear(2, 3), nn.BatchNorm1d(4)), ValueError, "3.*4"),
+    ("fuse others", lambda: nn.utils.fuse_linear_bn(nn.Linear(2, 3), nn.ReLU()), TypeError, "a BatchNorm1d, got Linear and ReLU$"),
     ("vector", lambda: nn.utils.vector_to_parameters(V, [X.clone()]), ValueError, r"\(12,\), got \(4,\)"),
 ]
 

@@ -1,4 +1,4 @@
-"""`treadle.checks`: numbers that are counted or shared out are refused alike wherever they are given, before anything changes."""
+"""`treadle.checks`: counts, shares, numbers and parameters are refused alike wherever they are given, before anything changes."""
 
 from __future__ import annotations
 
@@ -81,6 +81,56 @@ def test_shares_lie_between_0_and_1(start: str, make: Callable[[float], Any]) ->
             make(value)
     assert make(0)
     assert make(np.float32(1))
+
+
+NUMBERS: list[tuple[str, Callable[[Any], Any]]] = [
+    *SHARES,
+    ("step_lr: expected gamma", lambda x: _schedule(optim.StepLR, step_size=1, gamma=x)),
+    ("multi_step_lr: expected gamma", lambda x: _schedule(optim.MultiStepLR, milestones=[1], gamma=x)),
+    ("exponential_lr: expected gamma", lambda x: _schedule(optim.ExponentialLR, gamma=x)),
+    ("linear_lr: expected start_factor", lambda x: _schedule(optim.LinearLR, start_factor=x)),
+    ("linear_lr: expected end_factor", lambda x: _schedule(optim.LinearLR, end_factor=x)),
+    ("cosine_annealing_lr: expected eta_min", lambda x: _schedule(optim.CosineAnnealingLR, T_max=1, eta_min=x)),
+    ("one_cycle_lr: expected max_lr", lambda x: _schedule(optim.OneCycleLR, max_lr=x, total_steps=2)),
+    ("one_cycle_lr: expected div_factor", lambda x: _schedule(optim.OneCycleLR, max_lr=1.0, total_steps=2, div_factor=x)),
+    ("reduce_lr_on_plateau: expected factor", lambda x: _schedule(optim.ReduceLROnPlateau, factor=x)),
+    ("reduce_lr_on_plateau: expected threshold", lambda x: _schedule(optim.ReduceLROnPlateau, threshold=x)),
+    ("reduce_lr_on_plateau: expected min_lr", lambda x: _schedule(optim.ReduceLROnPlateau, min_lr=x)),
+    ("reduce_lr_on_plateau: expected metric", lambda x: _schedule(optim.ReduceLROnPlateau).step(x)),
+    (r"lr_scheduler: expected factor\(0\)", lambda x: _schedule(optim.LambdaLR, lr_lambda=lambda _: x)),
+    ("batch_norm: expected eps", lambda x: nn.BatchNorm1d(4, eps=x)),
+    ("layer_norm: expected eps", lambda x: nn.LayerNorm(4, eps=x)),
+    ("leaky_relu: expected negative_slope", nn.LeakyReLU),
+    ("elu: expected alpha", nn.ELU),
+    ("huber_loss: expected delta", lambda x: nn.HuberLoss(delta=x)),
+]
+
+
+@pytest.mark.parametrize(("start", "make"), NUMBERS, ids=[start for start, _ in NUMBERS])
+def test_what_is_no_number_is_named(start: str, make: Callable[[Any], Any]) -> None:
+    for value in ("a", None, [0.5], True, np.bool_(True)):
+        with pytest.raises(TypeError, match=f"^{start} as a number, got {type(value).__name__}$"):
+            make(value)
+
+
+PARAMETERS: list[tuple[str, Callable[[Any], Any]]] = [
+    ("sgd", optim.SGD),
+    ("adam", lambda p: optim.Adam([{"params": p}])),
+    ("clip_grad_norm", lambda p: optim.clip_grad_norm_(p, 1.0)),
+    ("clip_grad_value", lambda p: optim.clip_grad_value_(p, 1.0)),
+    ("parameters_to_vector", nn.utils.parameters_to_vector),
+    ("vector_to_parameters", lambda p: nn.utils.vector_to_parameters(treadle.ones(4), p)),
+]
+
+
+@pytest.mark.parametrize(("op", "take"), PARAMETERS, ids=[op for op, _ in PARAMETERS])
+def test_what_are_no_parameters_is_named(op: str, take: Callable[[Any], Any]) -> None:
+    for value, got in ((None, "NoneType"), (3, "int"), (["a"], "str"), ({"weight": treadle.ones(2)}, "str")):
+        with pytest.raises(TypeError, match=f"^{op}: expected parameters, got {got}$"):
+            take(value)
+    for model in (nn.Linear(2, 2), nn.Sequential(nn.ReLU())):  # a container is iterable
+        with pytest.raises(TypeError, match=rf"got {type(model).__name__}; give it those of the model, model\.parameters\(\)$"):
+            take(model)
 
 
 def test_a_gradient_that_was_never_checked_is_not_right() -> None:

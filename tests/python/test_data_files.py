@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import sys
 import tomllib
 import tracemalloc
 from pathlib import Path
@@ -176,6 +177,8 @@ def test_a_schema_reads_other_files_alike(tmp_path: Path) -> None:
     assert table.features.tolist() == [[3, 0, 1]]
     assert table.target is None
     assert table.schema == schema
+    with pytest.raises(TypeError, match=r"^read_csv: expected a Schema, got dict; Schema\.from_json makes one"):
+        read_csv(written(tmp_path, "n,c,t\n1,a,5\n"), "t", schema.to_json())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^read_csv: expected the target 't' as in the schema, got 'c'$"):
         read_csv(written(tmp_path, "n,c,t\n1,a,5\n"), "c", schema)
     for text, message in (
@@ -218,6 +221,28 @@ def test_numbers_are_as_exact_as_the_file_has_them(tmp_path: Path) -> None:
     assert table.features.tolist() == [[1700000000.25], [1700000001.5]]
     assert table.target is not None
     assert table.target.tolist() == [0.1, 1700000000.125]
+
+
+def test_a_number_is_read_without_a_call_of_python(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(size=(300, 12))
+    rows = [",".join(map(repr, row)) for row in numbers.tolist()]
+    path, calls = written(tmp_path, "\n".join([",".join([*map(str, range(11)), "t"]), *rows])), [0]
+
+    def count(_: Any, event: str, __: Any) -> None:
+        calls[0] += event == "call"
+
+    sys.setprofile(count)
+    try:
+        table = read_csv(path, "t")
+    finally:
+        sys.setprofile(None)
+    assert calls[0] < numbers.size
+    np.testing.assert_array_equal(table.features, numbers[:, :11])
+
+
+def test_whole_numbers_of_features_become_the_nearest_float64(tmp_path: Path) -> None:
+    table = read_csv(written(tmp_path, "a,t\n9007199254740993,x\n１２,y\n"), "t")
+    assert table.features.tolist() == [[9007199254740992.0], [12.0]]
 
 
 def test_a_few_numbers_among_words_are_categories(tmp_path: Path) -> None:

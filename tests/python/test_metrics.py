@@ -85,3 +85,5 @@ def test_confusion_matrix_counts_truth_by_prediction() -> None:
     assert confusion_matrix([], []).shape == (0, 0)
     with pytest.raises(ValueError, match=r"expected classes in \[0, 2\), got 0 to 2"):
         confusion_matrix([0, 2], [0, 1], 2)
+    with pytest.raises(TypeError, match=r"^confusion_matrix: expected num_classes as an int, got float$"):
+        confusion_matrix([0, 1], [0, 1], 2.0)  # type: ignore[arg-type]

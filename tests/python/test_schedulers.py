@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treadle import Tensor, nn, optim
+from treadle.training import load_checkpoint, save_checkpoint
 
 
 def made(*rates: float) -> optim.Optimizer:
@@ -153,7 +156,7 @@ def test_a_group_that_came_later_is_an_error() -> None:
         (lambda o: optim.LinearLR(o, total_iters=0), "linear_lr: expected total_iters of at least 1, got 0"),
         (lambda o: optim.CosineAnnealingLR(o, 0), "cosine_annealing_lr: expected T_max of at least 1, got 0"),
         (lambda o: optim.CosineAnnealingLR(o, 1, -1), "cosine_annealing_lr: expected eta_min of at least 0, got -1"),
-        (lambda o: optim.OneCycleLR(o, 0.0, 5), "one_cycle_lr: expected max_lr, div_factor and final_div_factor above 0"),
+        (lambda o: optim.OneCycleLR(o, 0.0, 5), "one_cycle_lr: expected max_lr above 0, got 0.0"),
         (lambda o: optim.OneCycleLR(o, 9.0, 0), "one_cycle_lr: expected total_steps of at least 1, got 0"),
         (lambda o: optim.OneCycleLR(o, 9.0, 5, 1.5), r"one_cycle_lr: expected pct_start in \[0, 1\], got 1.5"),
         (lambda o: optim.ReduceLROnPlateau(o, "least"), "reduce_lr_on_plateau: expected mode 'min' or 'max'"),
@@ -166,6 +169,51 @@ def test_options_out_of_range_are_refused(make: Callable[[optim.Optimizer], Any]
     with pytest.raises(ValueError, match=f"^{message}"):
         make(optimizer)
     assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda o: optim.StepLR("a", 1), "lr_scheduler: expected an optimizer, got str"),
+        (lambda o: optim.ReduceLROnPlateau(None), "lr_scheduler: expected an optimizer, got NoneType"),
+        (lambda o: optim.MultiStepLR(o, 3), "multi_step_lr: expected milestones as a list of ints, got int"),
+        (lambda o: optim.LambdaLR(o, [abs]), "lambda_lr: expected lr_lambda as a function of the step, got list"),
+        (lambda o: optim.StepLR(o, 1).load_state_dict(3), "lr_scheduler: expected a state_dict, got int"),
+    ],
+)
+def test_what_is_of_another_type_is_named(make: Callable[[Any], Any], message: str) -> None:
+    optimizer = made()
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        make(optimizer)
+    assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+@pytest.mark.parametrize("wrong", [-1.0, math.inf, math.nan])
+def test_a_factor_that_gives_no_rate_changes_none(wrong: float) -> None:
+    optimizer = made(1.0, 0.5)
+    message = f"^lr_scheduler: expected rates that are finite and at least 0, got {wrong}$"
+    with pytest.raises(ValueError, match=message):
+        optim.LambdaLR(optimizer, lambda step: wrong)
+    schedule = optim.LambdaLR(optimizer, lambda step: 0.5 if step < 2 else wrong)
+    schedule.step()
+    with pytest.raises(ValueError, match=message):
+        schedule.step()
+    assert (schedule.get_last_lr(), schedule.last_step) == ([0.5, 0.25], 1)
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 2), np.float16(0.5), np.float32(0.5)])
+def test_numbers_of_any_kind_become_those_of_python(tmp_path: Path, rate: Any) -> None:
+    sgd = optim.SGD([Tensor(np.zeros(1), requires_grad=True)], lr=rate, weight_decay=rate, maximize=np.bool_(True))  # type: ignore
+    schedule = optim.StepLR(sgd, 1, rate)
+    schedule.step()
+    adam = optim.Adam([Tensor(np.zeros(1), requires_grad=True)], betas=(rate, rate))
+    adam.param_groups[0]["lr"] = rate
+    save_checkpoint(tmp_path / "a", {"states": [state.state_dict() for state in (sgd, schedule, adam)]})
+    first, second, third = load_checkpoint(tmp_path / "a")["states"]
+    group = first["groups"][0]
+    assert (group["lr"], group["weight_decay"], group["maximize"], second["base_lrs"]) == (0.25, 0.5, True, [0.5])
+    assert (third["groups"][0]["lr"], third["groups"][0]["betas"]) == (0.5, (0.5, 0.5))
+    assert {type(value) for value in schedule.get_last_lr()} == {float}
 
 
 def test_a_schedule_takes_over_from_the_one_before() -> None:
@@ -217,6 +265,18 @@ def plateau(measured: list[float], **options: Any) -> list[float]:
         scheduler.step(metric)
         found.append(scheduler.get_last_lr()[0])
     return found
+
+
+def test_a_rate_on_a_plateau_is_not_lowered_by_next_to_nothing() -> None:
+    optimizer = made(1e-7)
+    scheduler = optim.ReduceLROnPlateau(optimizer, patience=0)
+    for _ in range(5):
+        scheduler.step(1.0)
+    assert scheduler.get_last_lr() == [pytest.approx(1e-8)]  # as PyTorch has it
+    scheduler = optim.ReduceLROnPlateau(optimizer, patience=0, eps=0.0)
+    for _ in range(3):
+        scheduler.step(1.0)
+    assert scheduler.get_last_lr() == [pytest.approx(1e-10)]
 
 
 @pytest.mark.parametrize(

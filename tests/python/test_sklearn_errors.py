@@ -72,3 +72,25 @@ def test_a_network_that_goes_on_takes_no_unknown_name_either(name: str) -> None:
         with pytest.raises(ValueError, match=f"^{name}: expected .*, got 'nope'$"):
             go_on(X, CODES)
     np.testing.assert_array_equal(fitted.predict(X), predicted)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: ModuleClassifier(None).fit(X, CODES),
+            TypeError,
+            "module: expected a module or a callable that makes one, got NoneType",
+        ),
+        (
+            lambda: MLPClassifier(batch_norm=True).partial_fit(X[:1], CODES[:1], [0, 1, 2]),
+            ValueError,
+            "batch_norm: expected at least 2 rows in a batch to train on, got 1; give more rows at once, and a batch_size above 1",
+        ),
+        (lambda: MLPRegressor(batch_norm=True, batch_size=1).fit(X, CODES), ValueError, "batch_norm: expected at least 2 rows .*"),
+        (lambda: MLPClassifier().partial_fit(X, CODES, []), ValueError, "classes: expected at least one class, got none"),
+    ],
+)
+def test_what_an_estimator_cannot_train_on_is_said_in_its_terms(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{message}$"):
+        call()

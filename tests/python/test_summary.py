@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from xml.etree import ElementTree
 
 import numpy as np
@@ -178,6 +179,13 @@ def test_models_that_only_call_their_layers_have_no_operations_of_their_own() ->
 def test_bad_calls(arguments: tuple[object, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         treadle.summary(*arguments)
+
+
+def test_a_model_that_cannot_be_copied_is_named() -> None:
+    model = nn.Linear(2, 2)
+    vars(model)["lock"] = threading.Lock()
+    with pytest.raises(TypeError, match=r"^summary: expected a model that copy\.deepcopy copies, got Linear \(.*lock.*\)$"):
+        treadle.summary(model, (1, 2))
 
 
 # what is shown -----------------------------------------------------------------

@@ -119,11 +119,14 @@ def random_split(dataset: Any, lengths: Iterable[float], generator: Generator | 
         One `Subset` per length.
 
     Raises:
+        TypeError: Lengths that are no list.
         ValueError: Lengths that do not add up.
 
     Example:
         >>> train, test = random_split(Digits(), [0.8, 0.2], treadle.Generator(0))
     """
+    if not isinstance(lengths, Iterable):
+        raise TypeError(f"random_split: expected a list of lengths or shares, got {type(lengths).__name__}")
     total, lengths = len(dataset), list(lengths)
     sizes = lengths
     if abs(sum(sizes) - 1) < 1e-9:

@@ -1,7 +1,7 @@
 """Tables from CSV files: columns become features and a target, and a description that reads other files alike.
 
 Invariants: a `Schema` read from one file and applied to another gives features of the same meaning, or an error; a number
-is as exact as the file has it, and float32 can hold it.
+becomes the float64 nearest to it, and lies within what float32 can hold; classes keep all their digits.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ class Table:
     """A file that was read.
 
     Attributes:
-        features: float64 (N, D), as exact as the file. Standardise them first and make them float32 then: of large numbers
-            that differ by little, such as times, float32 alone would leave nothing.
+        features: float64 (N, D), each the nearest to the number in the file; whole ones beyond 2**53 may lose digits. Standardise
+            them first and make them float32 then: of large numbers that differ by little, such as times, float32 alone would
+            leave nothing.
         target: int64 class numbers or float64 values, (N,); None if the file has no target column.
         schema: What the columns mean.
     """
@@ -97,6 +98,7 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
 
     Raises:
         FileNotFoundError: There is no such file.
+        TypeError: A schema that is no Schema, such as a dict.
         ValueError: No such column, a target other than the schema's, another separator, a quote that opens and does not
             close, a cell of more than `csv.field_size_limit()` characters, missing values (named with line and column; nothing,
             ? or a word such as NA, N/A, NaN, null, nil or None), lines of unequal length, a number that float32 cannot hold, a
@@ -108,6 +110,8 @@ def read_csv(path: str | PathLike[str], target: str, schema: Schema | None = Non
         >>> x = table.features
         >>> x = ((x - x.mean(axis=0)) / x.std(axis=0)).astype(np.float32)
     """
+    if not isinstance(schema, Schema | None):
+        raise TypeError(f"read_csv: expected a Schema, got {type(schema).__name__}; Schema.from_json makes one of its to_json()")
     if schema is not None and target != schema.target:
         raise ValueError(f"read_csv: expected the target {schema.target!r} as in the schema, got {target!r}")
     file = _read(path)
@@ -128,10 +132,11 @@ def _names(schema: Schema) -> list[str]:
 
 @dataclass
 class _File:
-    """The cells of a file by column, and the line that each row ends on."""
+    """The cells of a file by column, those of columns that are all numbers as numbers too, and the line that each row ends on."""
 
     path: str | PathLike[str]
     columns: dict[str, list[str]]
+    numbers: dict[str, npt.NDArray[np.float64]]
     lines: list[int]
 
     def place(self, row: int) -> str:
@@ -146,7 +151,7 @@ def _rows(path: str | PathLike[str]) -> Iterator[tuple[int, list[str]]]:
             reader = csv.reader(file, strict=True)
             for row in reader:
                 if row:
-                    yield reader.line_num, [cell.strip() for cell in row]
+                    yield reader.line_num, list(map(str.strip, row))
                 begin = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise ValueError(f"read_csv: expected CSV text in UTF-8, got a file that cannot be read, {path} ({error})") from None
@@ -169,12 +174,14 @@ def _read(path: str | PathLike[str]) -> _File:
     for line, row in rows:
         if len(row) != len(header):
             raise ValueError(f"read_csv: expected {len(header)} cells, got {len(row)} in line {line} of {path}")
-    columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
-    return _File(path, columns, [line for line, _ in rows])
+    columns = dict(zip(header, map(list, zip(*(row for _, row in rows), strict=True)), strict=True))
+    numbers = {name: values for name, texts in columns.items() if (values := _all_numbers(texts)) is not None}
+    return _File(path, columns, numbers, [line for line, _ in rows])
 
 
 def _check_missing(file: _File, names: list[str]) -> None:
-    found = [(row, name) for name in names for row, value in enumerate(file.columns.get(name, [])) if value.lower() in _MISSING]
+    suspect = [name for name in names if name not in file.numbers or np.isnan(file.numbers[name]).any()]
+    found = [(row, name) for name in suspect for row, value in enumerate(file.columns.get(name, [])) if value.lower() in _MISSING]
     if found:
         row, name = min(found)
         got = f"{len(found)}, the first in line {file.lines[row]}, column {name!r} of {file.path}"
@@ -185,6 +192,14 @@ def _number(text: str) -> float | None:
     """The text as a number, whether or not float32 can hold it; Python's 1_000 is none."""
     try:
         return float(text) if "_" not in text else None
+    except ValueError:
+        return None
+
+
+def _all_numbers(texts: list[str]) -> npt.NDArray[np.float64] | None:
+    """What `_number` makes of each, without a call for each; None where one is none."""
+    try:
+        return None if "_" in "".join(texts) else np.fromiter(map(float, texts), np.float64, len(texts))
     except ValueError:
         return None
 
@@ -200,14 +215,17 @@ def _exact(text: str) -> Decimal | None:
 
 def _numeric(file: _File, name: str) -> bool:
     """Whether a column is one of numbers; ValueError where most of it is, but not all."""
-    numbers = [_number(text) for text in file.columns[name]]
+    if name in file.numbers:
+        return True
+    parsed = {text: _number(text) for text in set(file.columns[name])}
+    numbers = [parsed[text] for text in file.columns[name]]
     words = [row for row, number in enumerate(numbers) if number is None]
     different = set(numbers) - {None}
-    if words and 2 * len(words) < len(numbers) and len(different) > _MOST_CLASSES:
+    if 2 * len(words) < len(numbers) and len(different) > _MOST_CLASSES:
         most = f"as {len(numbers) - len(words)} of {len(numbers)} are"
         got = f"{file.columns[name][words[0]]!r} in {file.place(words[0])}; correct it, or write the others as words too"
         raise ValueError(f"read_csv: expected numbers in column {name!r}, {most}, got {got}")
-    return not words
+    return False
 
 
 def _infer(file: _File, target: str) -> Schema:
@@ -218,7 +236,7 @@ def _infer(file: _File, target: str) -> Schema:
 def _whole_numbers(file: _File, name: str) -> list[str] | None:
     """The classes of a column of a few different whole numbers, sorted; None of any other."""
     texts: dict[Any, str] = {}
-    for text in file.columns[name]:
+    for text in dict.fromkeys(file.columns[name]):
         texts.setdefault(_exact(text), text)
         if len(texts) > _MOST_CLASSES:
             return None
@@ -267,14 +285,13 @@ def _features(file: _File, schema: Schema) -> npt.NDArray[np.float64]:
 
 
 def _numbers(file: _File, name: str) -> npt.NDArray[np.float64]:
-    out = np.empty(len(file.lines))
-    for row, text in enumerate(file.columns[name]):
-        value = _number(text)
-        if value is None or not abs(value) <= _LARGEST:
-            bound = "" if value is None else f" of at most {_LARGEST:.4g}"
-            raise ValueError(f"read_csv: expected numbers{bound} in column {name!r}, got {text!r} in {file.place(row)}")
-        out[row] = value
-    return out
+    found = file.numbers.get(name)
+    if found is not None and (np.abs(found) <= _LARGEST).all():
+        return found
+    values = ((row, text, _number(text)) for row, text in enumerate(file.columns[name]))
+    row, text, value = next(item for item in values if item[2] is None or not abs(item[2]) <= _LARGEST)
+    bound = "" if value is None else f" of at most {_LARGEST:.4g}"
+    raise ValueError(f"read_csv: expected numbers{bound} in column {name!r}, got {text!r} in {file.place(row)}")
 
 
 def _target(file: _File, schema: Schema) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from treadle import _core
 from treadle._core import Tensor
+from treadle.checks import number
 from treadle.nn.module import Module
 
 __all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh"]
@@ -48,7 +49,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope = number("leaky_relu", "negative_slope", negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""
@@ -76,7 +77,7 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha = number("elu", "alpha", alpha)
 
     def forward(self, x: Tensor) -> Tensor:
         """(*) → (*)."""

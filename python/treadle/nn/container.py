@@ -71,6 +71,8 @@ class ModuleList(_Indexed):
     """
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
+        if not isinstance(modules, Iterable):
+            raise TypeError(f"ModuleList: expected a list of modules, got {type(modules).__name__}")
         super().__init__((str(i), m) for i, m in enumerate(modules))
 
     def __getitem__(self, index: int | slice) -> Any:
@@ -92,6 +94,8 @@ class ModuleDict(_Container):
     """
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        if not isinstance(modules, Mapping | None):
+            raise TypeError(f"ModuleDict: expected a dict of modules by name, got {type(modules).__name__}")
         super().__init__((modules or {}).items())
 
     def __getitem__(self, name: str) -> Any:

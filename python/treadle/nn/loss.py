@@ -6,7 +6,7 @@ from inspect import signature
 
 from treadle import _core
 from treadle._core import Tensor
-from treadle.checks import probability
+from treadle.checks import above_zero, probability
 from treadle.nn.module import Module
 from treadle.nn.parameter import Buffer
 
@@ -151,9 +151,7 @@ class HuberLoss(_Loss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
-        if not delta > 0:
-            raise ValueError(f"huber_loss: expected delta above 0, got {delta}")
-        self.delta = delta
+        self.delta = above_zero("huber_loss", "delta", delta)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two of one shape → scalar or that shape."""

@@ -123,7 +123,7 @@ class Module(Tree):
             for module in found:
                 set_mode(module, bool(mode))
                 new = {id(child): child for child in module.children() if id(child) not in seen}
-                seen |= new.keys()
+                seen.update(new)
                 for child in new.values():
                     own = "train" in vars(child) or type(child).train is not Module.train
                     (asked if own else found).append(child)

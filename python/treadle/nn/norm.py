@@ -6,17 +6,11 @@ from typing import Any
 
 from treadle import _core
 from treadle._core import Tensor
-from treadle.checks import at_least, channels, cpu, floating, probability
+from treadle.checks import above_zero, at_least, channels, cpu, floating, probability
 from treadle.nn.module import Module
 from treadle.nn.parameter import Buffer, Parameter
 
 __all__ = ["BatchNorm1d", "GroupNorm", "LayerNorm", "LayerNorm1d", "RMSNorm"]
-
-
-def _positive_eps(op: str, eps: float) -> float:
-    if not eps > 0:
-        raise ValueError(f"{op}: expected eps above 0, got {eps}")
-    return float(eps)
 
 
 class BatchNorm1d(Module):
@@ -74,7 +68,7 @@ class BatchNorm1d(Module):
     ) -> None:
         super().__init__()
         self.dim = at_least("batch_norm", "dim", dim, 1)
-        self.eps = _positive_eps("batch_norm", eps)
+        self.eps = above_zero("batch_norm", "eps", eps)
         self.momentum = None if momentum is None else probability("batch_norm", "momentum", momentum)
         self.affine, self.track_running_stats, self.unbiased = affine, track_running_stats, unbiased
         cpu("batch_norm", device)
@@ -160,7 +154,7 @@ class LayerNorm(Module):
         super().__init__()
         sizes = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
         self.normalized_shape = tuple(at_least("layer_norm", "normalized_shape", n, 1) for n in sizes)
-        self.eps = _positive_eps("layer_norm", eps)
+        self.eps = above_zero("layer_norm", "eps", eps)
         self.weight = Parameter(_core.ones(self.normalized_shape, dtype=dtype, device=device)) if elementwise_affine else None
         with_bias = elementwise_affine and bias
         self.bias = Parameter(_core.zeros(self.normalized_shape, dtype=dtype, device=device)) if with_bias else None
@@ -212,7 +206,7 @@ class RMSNorm(Module):
         super().__init__()
         sizes = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
         self.normalized_shape = tuple(at_least("rms_norm", "normalized_shape", n, 1) for n in sizes)
-        self.eps = _positive_eps("rms_norm", eps)
+        self.eps = above_zero("rms_norm", "eps", eps)
         self.weight = Parameter(_core.ones(self.normalized_shape, dtype=dtype, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -261,7 +255,7 @@ class GroupNorm(Module):
         self.num_channels = at_least("group_norm", "num_channels", num_channels, 1)
         if num_channels % num_groups:
             raise ValueError(f"group_norm: expected a multiple of {num_groups} groups, got {num_channels} channels")
-        self.eps = _positive_eps("group_norm", eps)
+        self.eps = above_zero("group_norm", "eps", eps)
         self.weight = Parameter(_core.ones(num_channels, dtype=dtype, device=device)) if affine else None
         self.bias = Parameter(_core.zeros(num_channels, dtype=dtype, device=device)) if affine else None
 

@@ -147,7 +147,7 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
         repeats: Timed runs, after one that is not timed.
 
     Raises:
-        TypeError: A model that is not a Module.
+        TypeError: A model that is not a Module, or that cannot be copied, such as one with a lock.
         ValueError: A size or number of repeats that is not a whole number of at least 1.
 
     Example:
@@ -160,7 +160,7 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
     floats = [p.dtype for p in parameters if p.dtype.is_floating_point]
     given = input_shape if isinstance(input_shape, list) else [input_shape]
     inputs = [_input(item, floats[0] if floats else _core.float32) for item in given]
-    watch = _Watch(copy.deepcopy(model).eval())
+    watch = _Watch(_copied(model).eval())
     before = Snapshot(model)
     try:
         with evaluating(model), no_grad(), drawing_from(copy.copy(default_generator())):
@@ -173,6 +173,13 @@ def summary(model: Module, input_shape: Any, repeats: int = 10) -> Summary:
     finally:
         before.restore()
     return Summary(watch.layers(), sum(p.size for p in parameters if p.requires_grad))
+
+
+def _copied(model: Module) -> Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise TypeError(f"summary: expected a model that copy.deepcopy copies, got {type(model).__name__} ({error})") from error
 
 
 def _input(given: Any, dtype: Any) -> Tensor:
@@ -195,7 +202,7 @@ class _Watch:
         counted: set[int] = set()
         for name, module in list(model.named_modules()):
             own = {id(p): p.size for _, p in module.named_members() if isinstance(p, Parameter) and id(p) not in counted}
-            counted |= own.keys()
+            counted.update(own)
             self.found[id(module)] = LayerSummary(name, type(module).__name__, parameters=sum(own.values()))
             self.seconds[id(module)] = []
             module.__class__ = self._watched(type(module))

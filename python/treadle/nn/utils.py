@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from treadle._core import Tensor, concatenate
+from treadle.checks import tensors
 from treadle.nn.linear import Linear
 from treadle.nn.norm import BatchNorm1d
 from treadle.nn.parameter import Parameter
@@ -27,6 +28,7 @@ def fuse_linear_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
         A new Linear with a bias; both arguments are left alone.
 
     Raises:
+        TypeError: Other layers than these.
         ValueError: Channels that differ, or no running statistics.
 
     Example:
@@ -34,6 +36,9 @@ def fuse_linear_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
 
     Source: Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference".
     """
+    if not isinstance(linear, Linear) or not isinstance(bn, BatchNorm1d):
+        got = f"{type(linear).__name__} and {type(bn).__name__}"
+        raise TypeError(f"fuse_linear_bn: expected a Linear and a BatchNorm1d, got {got}")
     if linear.out_features != bn.dim:
         raise ValueError(f"fuse_linear_bn: expected {linear.out_features} channels as the linear layer gives, got {bn.dim}")
     if bn.running_mean is None or bn.running_var is None:
@@ -64,7 +69,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     Example:
         >>> vector = nn.utils.parameters_to_vector(model.parameters())
     """
-    return concatenate([p.reshape(-1) for p in parameters])
+    return concatenate([p.reshape(-1) for p in tensors("parameters_to_vector", parameters)])
 
 
 def vector_to_parameters(vector: Tensor, parameters: Iterable[Tensor]) -> None:
@@ -77,7 +82,7 @@ def vector_to_parameters(vector: Tensor, parameters: Iterable[Tensor]) -> None:
     Raises:
         ValueError: A vector of another length than all parameters together; nothing was changed.
     """
-    targets = list(parameters)
+    targets = tensors("vector_to_parameters", parameters)
     total = sum(p.size for p in targets)
     if vector.shape != (total,):
         raise ValueError(f"vector_to_parameters: expected shape {(total,)}, got {vector.shape}")

@@ -6,11 +6,18 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from treadle.optim.optimizer import Optimizer
+from treadle.checks import number
+from treadle.optim.optimizer import Optimizer, is_number
+
+
+def expect_optimizer(value: Any) -> Optimizer:
+    if not isinstance(value, Optimizer):
+        raise TypeError(f"lr_scheduler: expected an optimizer, got {type(value).__name__}")
+    return value
 
 
 def rates_of(optimizer: Optimizer) -> list[float]:
-    return [group["lr"] for group in optimizer.param_groups]
+    return [number("lr_scheduler", "lr", group["lr"]) for group in optimizer.param_groups]
 
 
 def take_over(optimizer: Optimizer) -> int:
@@ -26,12 +33,15 @@ def expect_newest(schedule: Any) -> None:
 
 
 def assign(optimizer: Optimizer, rates: Sequence[float]) -> None:
-    """Sets the rate of every group."""
+    """Sets the rate of every group, or where one cannot be one, none."""
     groups = optimizer.param_groups
     if len(rates) != len(groups):
         raise ValueError(f"lr_scheduler: expected {len(rates)} parameter groups as at the start, got {len(groups)}")
+    for rate in rates:
+        if not is_number(rate):
+            raise ValueError(f"lr_scheduler: expected rates that are finite and at least 0, got {rate}")
     for group, rate in zip(groups, rates, strict=True):
-        group["lr"] = rate
+        group["lr"] = float(rate)
 
 
 def rates_in(op: str, name: str, state: Mapping[str, Any]) -> list[float]:
@@ -39,10 +49,10 @@ def rates_in(op: str, name: str, state: Mapping[str, Any]) -> list[float]:
     rates = state[name]
     if not isinstance(rates, list | tuple) or not all(isinstance(rate, Real) and float(rate) >= 0 for rate in rates):
         raise ValueError(f"{op}: expected {name} as a list of numbers of at least 0, got {rates!r}")
-    return list(rates)
+    return [float(rate) for rate in rates]
 
 
-def not_negative(op: str, name: str, value: float) -> float:
-    if not value >= 0:
-        raise ValueError(f"{op}: expected {name} of at least 0, got {value}")
-    return value
+def mapping(op: str, state: Any) -> Mapping[str, Any]:
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{op}: expected a state_dict, got {type(state).__name__}")
+    return state

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from treadle import _core
 from treadle._core import Tensor
+from treadle.checks import tensors
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
@@ -30,7 +31,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
 
     Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks".
     """
-    return _core.clip_grad_norm(_listed(parameters), max_norm, norm_type)
+    return _core.clip_grad_norm(tensors("clip_grad_norm", parameters), max_norm, norm_type)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -43,9 +44,4 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     Raises:
         ValueError: A clip_value below 0.
     """
-    _core.clip_grad_value(_listed(parameters), clip_value)
-
-
-def _listed(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """One tensor is a list of itself, not of its rows."""
-    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    _core.clip_grad_value(tensors("clip_grad_value", parameters), clip_value)

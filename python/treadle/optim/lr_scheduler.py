@@ -7,12 +7,12 @@ called once per epoch (or per batch, where the schedule is meant so). `ReduceLRO
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from treadle.checks import at_least, probability
-from treadle.optim._rates import assign, expect_newest, not_negative, rates_in, rates_of, take_over
+from treadle.checks import above_zero, at_least, not_negative, number, probability
+from treadle.optim._rates import assign, expect_newest, expect_optimizer, mapping, rates_in, rates_of, take_over
 from treadle.optim.optimizer import Optimizer
 
 __all__ = [
@@ -35,6 +35,10 @@ class LRScheduler:
         optimizer: Whose `lr`s are set, at once and at every `step()`. A schedule that was made later takes the place of one
             made before: to step that is a RuntimeError, as each would undo the other's rates.
 
+    Raises:
+        TypeError: Something other than an Optimizer, or a factor that is no number.
+        ValueError: A factor that gives a rate below 0 or none that is finite; no rate was changed.
+
     Example:
         >>> scheduler = optim.StepLR(optimizer, step_size=30)
         >>> for epoch in range(90):
@@ -45,7 +49,7 @@ class LRScheduler:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer, self.last_step = optimizer, 0
+        self.optimizer, self.last_step = expect_optimizer(optimizer), 0
         self.base_lrs = self._first_rates()
         assign(optimizer, self._rates(0, self.base_lrs))
         self._number = take_over(optimizer)
@@ -59,7 +63,7 @@ class LRScheduler:
         raise TypeError(f"lr_scheduler: expected {type(self).__name__} to define factor, got a class without it")
 
     def _rates(self, step: int, base_lrs: Sequence[float]) -> list[float]:
-        factor = self.factor(step)
+        factor = number("lr_scheduler", f"factor({step})", self.factor(step))
         return [base * factor for base in base_lrs]
 
     def step(self) -> None:
@@ -80,10 +84,11 @@ class LRScheduler:
         """Continues from a snapshot.
 
         Raises:
+            TypeError: A state that is no dict.
             ValueError: A snapshot of another kind of schedule, of other parameter groups, or of numbers that no schedule has;
                 nothing was changed.
         """
-        if set(state) != {"last_step", "base_lrs"}:
+        if set(mapping("lr_scheduler", state)) != {"last_step", "base_lrs"}:
             raise ValueError(f"lr_scheduler: expected ['base_lrs', 'last_step'], got {sorted(state)}")
         step, base_lrs = at_least("lr_scheduler", "last_step", state["last_step"], 0), rates_in("lr_scheduler", "base_lrs", state)
         assign(self.optimizer, self._rates(step, base_lrs))
@@ -124,6 +129,8 @@ class MultiStepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        if not isinstance(milestones, Iterable):
+            raise TypeError(f"multi_step_lr: expected milestones as a list of ints, got {type(milestones).__name__}")
         self.milestones = sorted(at_least("multi_step_lr", "milestones", step, 0) for step in milestones)
         self.gamma = not_negative("multi_step_lr", "gamma", gamma)
         super().__init__(optimizer)
@@ -165,6 +172,8 @@ class LambdaLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
+        if not callable(lr_lambda):
+            raise TypeError(f"lambda_lr: expected lr_lambda as a function of the step, got {type(lr_lambda).__name__}")
         self.lr_lambda = lr_lambda
         super().__init__(optimizer)
 
@@ -187,9 +196,10 @@ class LinearLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> None:
-        if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
+        self.start_factor = number("linear_lr", "start_factor", start_factor)
+        self.end_factor = number("linear_lr", "end_factor", end_factor)
+        if not 0 < self.start_factor <= 1 or not 0 <= self.end_factor <= 1:
             raise ValueError(f"linear_lr: expected factors in (0, 1] and [0, 1], got {start_factor} and {end_factor}")
-        self.start_factor, self.end_factor = start_factor, end_factor
         self.total_iters = at_least("linear_lr", "total_iters", total_iters, 1)
         super().__init__(optimizer)
 
@@ -255,12 +265,11 @@ class OneCycleLR(LRScheduler):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ) -> None:
-        if not (max_lr > 0 and div_factor > 0 and final_div_factor > 0):
-            got = f"{max_lr}, {div_factor} and {final_div_factor}"
-            raise ValueError(f"one_cycle_lr: expected max_lr, div_factor and final_div_factor above 0, got {got}")
+        self.max_lr = above_zero("one_cycle_lr", "max_lr", max_lr)
+        self.div_factor = above_zero("one_cycle_lr", "div_factor", div_factor)
+        self.final_div_factor = above_zero("one_cycle_lr", "final_div_factor", final_div_factor)
         self.total_steps = at_least("one_cycle_lr", "total_steps", total_steps, 1)
         self.pct_start = probability("one_cycle_lr", "pct_start", pct_start)
-        self.max_lr, self.div_factor, self.final_div_factor = max_lr, div_factor, final_div_factor
         super().__init__(optimizer)
 
     def _first_rates(self) -> list[float]:
@@ -294,6 +303,7 @@ class ReduceLROnPlateau:
         threshold: Improvement that counts, as a share of the best measurement's magnitude.
         cooldown: Steps after a reduction in which nothing is counted.
         min_lr: Rates are not lowered below it.
+        eps: Rates are not lowered by so little or less.
 
     Raises:
         ValueError: An option out of range.
@@ -312,14 +322,17 @@ class ReduceLROnPlateau:
         threshold: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
+        eps: float = 1e-8,
     ) -> None:
-        if mode not in ("min", "max") or not 0 < factor < 1:
+        self.factor = number("reduce_lr_on_plateau", "factor", factor)
+        if mode not in ("min", "max") or not 0 < self.factor < 1:
             raise ValueError(f"reduce_lr_on_plateau: expected mode 'min' or 'max' and factor in (0, 1), got {mode!r} and {factor}")
-        self.optimizer, self.mode, self.factor = optimizer, mode, factor
+        self.optimizer, self.mode = expect_optimizer(optimizer), mode
         self.patience = at_least("reduce_lr_on_plateau", "patience", patience, 0)
         self.threshold = not_negative("reduce_lr_on_plateau", "threshold", threshold)
         self.cooldown = at_least("reduce_lr_on_plateau", "cooldown", cooldown, 0)
         self.min_lr = not_negative("reduce_lr_on_plateau", "min_lr", min_lr)
+        self.eps = not_negative("reduce_lr_on_plateau", "eps", eps)
         self._number = take_over(optimizer)
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooling = 0
@@ -333,8 +346,9 @@ class ReduceLROnPlateau:
     def step(self, metric: float) -> None:
         """Takes a measurement into account; RuntimeError if another schedule was made for the optimizer since."""
         expect_newest(self)
-        if self._improves(float(metric)):
-            self.best, self.bad_steps = float(metric), 0
+        metric = number("reduce_lr_on_plateau", "metric", metric)
+        if self._improves(metric):
+            self.best, self.bad_steps = metric, 0
         else:
             self.bad_steps += 1
         if self.cooling > 0:
@@ -343,7 +357,9 @@ class ReduceLROnPlateau:
         if self.bad_steps > self.patience:
             self.cooling, self.bad_steps = self.cooldown, 0
             for group in self.optimizer.param_groups:
-                group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
+                lowered = max(group["lr"] * self.factor, self.min_lr)
+                if group["lr"] - lowered > self.eps:
+                    group["lr"] = lowered
 
     def get_last_lr(self) -> list[float]:
         """The rate of every group."""
@@ -357,10 +373,10 @@ class ReduceLROnPlateau:
         """Continues from a snapshot.
 
         Raises:
-            ValueError: As `LRScheduler.load_state_dict`; nothing was changed.
+            TypeError, ValueError: As `LRScheduler.load_state_dict`; nothing was changed.
         """
         op, counts = "reduce_lr_on_plateau", ("bad_steps", "cooling")
-        if set(state) != {"best", *counts, "lrs"}:
+        if set(mapping(op, state)) != {"best", *counts, "lrs"}:
             raise ValueError(f"{op}: expected {sorted(['best', *counts, 'lrs'])}, got {sorted(state)}")
         best, (bad_steps, cooling) = state["best"], (at_least(op, name, state[name], 0) for name in counts)
         if not isinstance(best, Real) or math.isnan(best):

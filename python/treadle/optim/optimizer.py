@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from treadle import _core
 from treadle._core import Tensor
+from treadle.checks import listed, tensors
 
 __all__ = ["Optimizer"]
 
@@ -30,6 +31,18 @@ def is_number(value: Any, low: float = 0.0, below: float = math.inf) -> bool:
     except OverflowError:  # an integer beyond every float
         return False
     return math.isfinite(number) and low <= number < below
+
+
+def _plain(value: Any) -> Any:
+    """An option with Python's own numbers: a float16 would stay one through a schedule, and files take no others."""
+    if isinstance(value, tuple | list):
+        items = [_plain(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 class Optimizer:
@@ -62,7 +75,7 @@ class Optimizer:
         self.param_groups: list[Group] = []
         """The groups: dicts of "params", their options, which may be changed between steps, "state" and "steps".
         What else is put into them stays there, and is no part of `state_dict()`."""
-        given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        given = listed(self._name(), params)
         if not given:
             raise ValueError(f"{self._name()}: expected at least one parameter, got none")
         for group in given if isinstance(given[0], dict) else [{"params": given}]:
@@ -82,11 +95,8 @@ class Optimizer:
             raise TypeError(f"{self._name()}: expected parameter groups as dicts, got {type(group).__name__}")
         if "params" not in group:
             raise ValueError(f"{self._name()}: expected a group with 'params', got {sorted(group)}")
-        params = group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
+        params = tensors(self._name(), group["params"])
         for p in params:
-            if not isinstance(p, Tensor):
-                raise TypeError(f"{self._name()}: expected parameters, got {type(p).__name__}")
             if not p.is_leaf:
                 raise ValueError(f"{self._name()}: expected leaves of the graph, got the output of {p.grad_fn}")
         known = {id(p) for g in self.param_groups for p in g["params"]}
@@ -97,6 +107,7 @@ class Optimizer:
         if unknown:
             raise ValueError(f"{self._name()}: expected options among {sorted(self.defaults)}, got {sorted(unknown)}")
         self._check(full)
+        full = {name: _plain(value) for name, value in full.items()}
         full["state"] = {slot: [None] * len(params) for slot in self.slots}
         full["steps"] = [0] * len(params)
         self.param_groups.append(full)
@@ -144,7 +155,7 @@ class Optimizer:
 
     def _snapshot(self, group: Group) -> Group:
         state = {slot: [None if t is None else t.detach() for t in held] for slot, held in group["state"].items()}
-        options = {name: group[name] for name in self.defaults}
+        options = {name: _plain(group[name]) for name in self.defaults}
         return {**options, "steps": list(group["steps"]), "state": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -176,8 +187,8 @@ class Optimizer:
             raise ValueError(f"{self._name()}: expected state {sorted(self.slots)} for {len(own['params'])} parameters, got {got}")
         if any(type(n) is not int or n < 0 for n in new["steps"]):
             raise ValueError(f"{self._name()}: expected steps of at least 0, got {new['steps']}")
-        for slot, tensors in new["state"].items():
-            self._check_slot(slot, own["params"], tensors)
+        for slot, held in new["state"].items():
+            self._check_slot(slot, own["params"], held)
 
     def _check_slot(self, slot: str, params: Sequence[Tensor], tensors: Sequence[Tensor | None]) -> None:
         if len(tensors) != len(params):

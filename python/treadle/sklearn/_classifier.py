@@ -240,6 +240,8 @@ def _by_column(classes: Any) -> bool:
 def _distinct(classes: Any) -> Array:
     """Classes, sorted."""
     found: Array = np.unique(np.asarray(classes))
+    if not found.size:
+        raise ValueError("classes: expected at least one class, got none")
     if not np.array_equal(found, found):  # of NaN
         raise ValueError(f"classes: expected classes that equal themselves, got {found.tolist()}; leave out NaN")
     return found

@@ -27,7 +27,11 @@ class _Wrapped(Network):
     module: Any
 
     def _build(self, features: int, outputs: int) -> Module:
-        made = copy.deepcopy(self.module) if isinstance(self.module, Module) else self.module(features, outputs)
+        made = self.module
+        if isinstance(made, Module):
+            made = copy.deepcopy(made)
+        elif callable(made):
+            made = made(features, outputs)
         if not isinstance(made, Module):
             raise TypeError(f"module: expected a module or a callable that makes one, got {type(made).__name__}")
         shape = predict(made, _core.zeros(2, features)).shape

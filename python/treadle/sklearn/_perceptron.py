@@ -67,6 +67,12 @@ class Perceptron(Network):
             p.copy_(init.xavier_uniform(features, size, shape=p.shape, gain=gain, generator=self._generator))
         return layer
 
+    def _begin(self, rows: int, mean_weight: float, go_on: bool) -> None:
+        if self.batch_norm and self._batch_size(rows) == 1:
+            how = "give more rows at once, and a batch_size above 1"
+            raise ValueError(f"batch_norm: expected at least 2 rows in a batch to train on, got 1; {how}")
+        super()._begin(rows, mean_weight, go_on)
+
     def _make_schedule(self, optimizer: Optimizer, rows: int, batches: int) -> Schedule | None:
         if self.learning_rate == "invscaling" and self.solver == "sgd":
             return InverseScalingLR(optimizer, rows, self.power_t)

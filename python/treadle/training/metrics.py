@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treadle._core import Tensor
+from treadle.checks import at_least
 
 __all__ = ["MAE", "R2", "Accuracy", "Metric", "accuracy", "confusion_matrix", "mae", "r2"]
 
@@ -194,7 +195,7 @@ def confusion_matrix(
         (num_classes, num_classes), int64.
 
     Raises:
-        TypeError: Classes that are not numbers.
+        TypeError: Classes that are not numbers, or a num_classes that is no integer.
         ValueError: A class lies outside [0, num_classes), or as of `Accuracy`.
 
     Example:
@@ -207,7 +208,8 @@ def confusion_matrix(
             how = "number them by their place among all names, sorted, as np.searchsorted(names, classes) does"
             raise TypeError(f"confusion_matrix: expected numbers of classes, got {values.dtype}; {how}")
     both = np.concatenate([predicted, wanted]).astype(np.int64)
-    side = (int(both.max()) + 1 if both.size else 0) if num_classes is None else num_classes
+    largest = int(both.max()) + 1 if both.size else 0
+    side = largest if num_classes is None else at_least("confusion_matrix", "num_classes", num_classes, 0)
     if both.size and (both.min() < 0 or both.max() >= side):
         raise ValueError(f"confusion_matrix: expected classes in [0, {side}), got {both.min()} to {both.max()}")
     n = len(wanted)

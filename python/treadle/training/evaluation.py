@@ -168,7 +168,7 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
         The outputs of all rows, joined along axis 0.
 
     Raises:
-        ValueError: No rows, rows one by one, as of a dataset, or batch_size below 1.
+        ValueError: No rows, rows one by one, as of a dataset, batch_size below 1, or outputs that are no Tensor with rows.
 
     Example:
         >>> predict(model, x).argmax(axis=1)
@@ -178,10 +178,17 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
         data = _batches(data, batch_size)
     check_batches("predict", data, pairs=False)
     with evaluating(model), no_grad():
-        outputs = [model(inputs_of("predict", batch)).numpy() for batch in data]  # type: ignore[union-attr]
+        outputs = [_rows_of(model(inputs_of("predict", batch))) for batch in data]  # type: ignore[union-attr]
     if not outputs:
         raise ValueError("predict: expected at least 1 row, got none")
     return np.concatenate(outputs)
+
+
+def _rows_of(outputs: Any) -> npt.NDArray[Any]:
+    if not isinstance(outputs, Tensor) or outputs.ndim == 0:
+        got = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise ValueError(f"predict: expected a model whose output is a Tensor with a row for each input, got {got}")
+    return outputs.numpy()
 
 
 def _is_one(data: Any) -> bool:

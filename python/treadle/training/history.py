@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from treadle import notebook
+from treadle._core import Tensor
 from treadle.serialization import write_atomic
 from treadle.training import plots
 
@@ -47,14 +48,15 @@ class History:
             self.append(row)
 
     def append(self, row: Mapping[str, Value]) -> None:
-        """Adds the row of an epoch; NumPy's numbers become Python's.
+        """Adds the row of an epoch; numbers of NumPy, and Tensors of one, become Python's.
 
         Raises:
+            TypeError: A value is no number and not None.
             ValueError: Its columns are not those of the rows before.
         """
         if self.rows and list(row) != self.columns:
             raise ValueError(f"history: expected columns {self.columns}, got {list(row)}")
-        self.rows.append({name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()})
+        self.rows.append({name: _number(name, value) for name, value in row.items()})
 
     @property
     def columns(self) -> list[str]:
@@ -140,6 +142,16 @@ class History:
                 raise ValueError(f"history: expected {len(names)} cells in line {number}, got {len(cells)}")
             history.append({name: _value(cell, number) for name, cell in zip(names, cells, strict=True)})
         return history
+
+
+def _number(column: str, value: Any) -> Value:
+    if isinstance(value, np.generic | np.ndarray | Tensor) and value.shape == ():
+        value = value.item()
+    if value is None:
+        return None
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    raise TypeError(f"history: expected a number or None as {column!r}, got a {type(value).__name__}")
 
 
 def _value(cell: str, line: int) -> Value:

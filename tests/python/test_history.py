@@ -10,6 +10,7 @@ import pytest
 
 import treadle
 from treadle.training import History
+from treadle.training.history import packed, unpacked
 
 
 def test_history_comes_back_from_csv_to_the_last_bit(tmp_path: Path) -> None:
@@ -55,3 +56,12 @@ def test_history_takes_numbers_alone() -> None:
         with pytest.raises(TypeError, match=f"history: expected a number or None as 'loss', got a {got}"):
             history.append({"epoch": 2, "loss": value, "lr": 1})  # type: ignore[dict-item]
     assert len(history) == 1
+
+
+def test_a_packed_history_comes_back_to_the_last_bit() -> None:
+    history = History(
+        [{"epoch": 2**53 + 1, "a": 0.1 + 0.2, "b": None, "c": -0.0}, {"epoch": 2, "a": math.nan, "b": None, "c": None}]
+    )
+    back = unpacked({name: [treadle.tensor(part) for part in parts] for name, parts in packed(history).items()})
+    assert list(map(repr, back)) == list(map(repr, history))
+    assert unpacked(packed(History())) == History()

@@ -66,7 +66,7 @@ def test_a_checkpoint_says_what_it_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="expected str or int keys, got float in state"):
         save_checkpoint(tmp_path / "c.safetensors", {0.5: 1})  # type: ignore[dict-item]
     treadle.save(tmp_path / "model.safetensors", {"w": treadle.ones(2)})
-    with pytest.raises(ValueError, match="expected a file of kind 'treadle checkpoint 2', got None"):
+    with pytest.raises(ValueError, match="expected a file of kind 'treadle checkpoint 3', got None"):
         load_checkpoint(tmp_path / "model.safetensors")
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "none.safetensors")

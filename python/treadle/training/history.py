@@ -19,7 +19,7 @@ from treadle._core import Tensor
 from treadle.serialization import write_atomic
 from treadle.training import plots
 
-__all__ = ["History", "Value"]
+__all__ = ["History", "Value", "packed", "unpacked"]
 
 Value: TypeAlias = int | float | None
 
@@ -142,6 +142,24 @@ class History:
                 raise ValueError(f"history: expected {len(names)} cells in line {number}, got {len(cells)}")
             history.append({name: _value(cell, number) for name, cell in zip(names, cells, strict=True)})
         return history
+
+
+def packed(history: History) -> dict[str, list[Any]]:
+    """A history as a checkpoint holds it: each column as an array, and, where values are None, another that says which."""
+    return {name: _packed(history[name]) for name in history.columns}
+
+
+def _packed(values: list[Value]) -> list[Any]:
+    kinds = set(map(type, values))
+    array = np.array(values, np.int64 if kinds == {int} else np.float64)  # where None is NaN
+    return [array, np.array([value is None for value in values])] if type(None) in kinds else [array]
+
+
+def unpacked(columns: Mapping[str, list[Tensor]]) -> History:
+    """The history that was packed."""
+    lists = [[part.tolist() for part in parts] for parts in columns.values()]
+    whole = [[None if gap else value for value, gap in zip(*parts, strict=True)] if parts[1:] else parts[0] for parts in lists]
+    return History([dict(zip(columns, row, strict=True)) for row in zip(*whole, strict=True)])
 
 
 def _number(column: str, value: Any) -> Value:

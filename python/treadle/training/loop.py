@@ -58,12 +58,13 @@ def fit(
         progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
         checkpoint: A file that holds the whole state of the run, replaced after each epoch. A new run takes the place
-            of checkpoints that an earlier one left under these names, and touches no other file. There is one from the
+            of checkpoints that an earlier one left under these names, and touches no other file or run's. There is one from the
             start, so a run interrupted at any moment leaves one that can be resumed. Ctrl-C ends the step, writes a
             checkpoint and raises KeyboardInterrupt; a second one raises it at once.
         resume: Continue from `checkpoint`, or, when that is damaged, from the newest before it that is whole; a
             RuntimeWarning says so. Model, optimizer, scheduler, data and options must be made as for the first run; the
-            result then is the same, bit for bit, as without the interruption.
+            result then is the same, bit for bit, as without the interruption. A RuntimeWarning names generators and modules that
+            are there beyond those of the first run, and stay as they are.
         clip_norm: Scale gradients down to this joint norm before each step.
         step_scheduler: Whether the scheduler steps after each batch or each epoch; None: each batch for `OneCycleLR`,
             each epoch for the others.
@@ -126,9 +127,7 @@ def fit(
         run.load(saved.newest())
     else:
         model.train()
-        if saved is not None:
-            saved.begin()
-            run.save()
+        run.save()
     _go_through(run, epochs, progress)
     if early_stopping:
         early_stopping.restore(model)

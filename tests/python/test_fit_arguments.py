@@ -13,7 +13,7 @@ import pytest
 import treadle
 from treadle import nn, optim
 from treadle.data import DataLoader, TensorDataset
-from treadle.training import Accuracy, EarlyStopping, accuracy, confusion_matrix, evaluate, fit
+from treadle.training import Accuracy, EarlyStopping, accuracy, confusion_matrix, evaluate, fit, predict
 
 X, Y = treadle.tensor(np.ones((12, 4), np.float32)), treadle.tensor(np.arange(12) % 3)
 BATCHES = DataLoader(TensorDataset(X, Y), 4)
@@ -32,7 +32,7 @@ class Setting:
 
     def fit(self, data: Any = BATCHES, **options: Any) -> Any:
         options = {"loss": nn.CrossEntropyLoss(), "optimizer": self.optimizer, "epochs": 1, "progress": False} | options
-        return fit(self.model, data, **options)
+        return fit(options.pop("model", self.model), data, **options)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,14 @@ def superseded(optimizer: optim.Optimizer) -> optim.LRScheduler:
         (lambda _: {"clip_norm": "a"}, ValueError, "clip_norm as a number of at least 0, got 'a'"),
         (lambda _: {"data": DataLoader(TensorDataset(X, Y), 64, drop_last=True)}, ValueError, "at least 1 batch, got none"),
         (lambda _: {"valid": []}, ValueError, "at least 1 batch, got none"),
+        (
+            lambda _: {"data": zip([X], [Y], strict=True), "epochs": 2},
+            ValueError,
+            "batches to go through 2 times, got a zip, which is used up",
+        ),
+        (lambda _: {"valid": iter([(X, Y)]), "epochs": 3}, ValueError, "batches to go through 3 times, got a list_iterator, which"),
+        (lambda _: {"callbacks": [lambda history: None]}, TypeError, "callbacks that take a history and a model, got "),
+        (lambda _: {"model": lambda x: x}, TypeError, "model as Module, got a function"),
     ],
 )
 def test_a_wrong_argument_leaves_the_earlier_checkpoint(make: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
@@ -192,3 +200,17 @@ def test_parameters_that_nobody_trains_are_named() -> None:
 def test_confusion_matrix_of_names_says_how_to_number_them(outputs: Any, targets: Any) -> None:
     with pytest.raises(TypeError, match=r"confusion_matrix: expected numbers of classes, got (<U1|object); number them by"):
         confusion_matrix(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    ("output", "got"), [(lambda x: (x, x), "a tuple"), (lambda x: x.sum(), r"shape \(\)"), (lambda x: x.numpy(), "a ndarray")]
+)
+def test_predict_says_what_a_model_has_to_give(output: Any, got: str) -> None:
+    class Model(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return output(x)
+
+    with pytest.raises(
+        ValueError, match=f"predict: expected a model whose output is a Tensor with a row for each input, got {got}"
+    ):
+        predict(Model(), X)

@@ -22,7 +22,7 @@ from treadle import Tensor, nn, optim
 from treadle.data import Compose, DataLoader, RandomCrop, RandomHorizontalFlip, TensorDataset
 from treadle.serialization import SerializationError
 from treadle.training import fit, load_checkpoint, save_checkpoint
-from treadle.training.checkpoint import is_checkpoint
+from treadle.training.checkpoint import run_of
 from treadle.training.saved import Checkpoints
 
 STEPS = 10  # of an epoch of Setting
@@ -192,7 +192,7 @@ def test_the_last_checkpoints_are_kept_and_the_newest_whole_one_is_resumed(tmp_p
 
 def kept(folder: Path) -> dict[str, int]:
     """The epoch of each file that is a checkpoint."""
-    return {file.name: load_checkpoint(file)["epoch"] for file in sorted(folder.iterdir()) if is_checkpoint(file, "within")}
+    return {file.name: load_checkpoint(file)["epoch"] for file in sorted(folder.iterdir()) if run_of(file)}
 
 
 def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
-import logging
+import copy
+import functools
+import io
 import os
 import re
 import shutil
@@ -15,248 +17,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_training
-from test_training import rows, without_seconds
+from resume_cases import ENTROPY, KINDS, Case, Sums
+from test_training import rows
 
 import treadle
-from treadle import Generator, Tensor, nn, optim
+from treadle import Generator, nn, optim
 from treadle.data import DataLoader
-from treadle.training import Accuracy, fit, load_checkpoint, save_checkpoint
+from treadle.serialization import SerializationError, load_metadata
+from treadle.training import Accuracy, fit, load_checkpoint
+from treadle.training.checkpoint import run_of, write_checkpoint
 from treadle.training.kept import Kept
 from treadle.training.saved import Checkpoints
-
-ENTROPY = nn.CrossEntropyLoss()
-
-
-class Scaled(nn.Module):
-    """A loss that the optimizer trains, too, with a buffer and a generator of its own."""
-
-    def __init__(self) -> None:
-        self.scale = nn.Parameter(treadle.ones(2))
-        self.calls = nn.Buffer(treadle.zeros(1))
-        self.generator = Generator(3)
-
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if outputs.requires_grad:
-            self.calls.copy_(self.calls + 1)
-        noise = treadle.randn(*outputs.shape, generator=self.generator) / self.calls
-        return ENTROPY(outputs * self.scale + noise, targets)
-
-
-class Counts:
-    """A measure with slots, arrays of a type that files do not have, numbers of NumPy and a function."""
-
-    __slots__ = ("__function", "counts", "seen", "shift")
-
-    def __init__(self) -> None:
-        self.__function = lambda counts: float(np.trace(counts))
-
-    def reset(self) -> None:
-        self.counts, self.seen, self.shift = np.zeros((2, 2), np.int16), [np.array("empty")], np.float32(0)
-
-    def update(self, outputs: Any, targets: Any) -> None:
-        np.add.at(self.counts, (targets.numpy(), outputs.numpy().argmax(axis=1)), 1)
-        self.seen.append(outputs.numpy())
-        self.shift += np.float32(outputs.numpy().sum()) / 3
-
-    def compute(self) -> float:
-        assert self.counts.dtype == np.int16
-        assert all(isinstance(seen, np.ndarray) for seen in self.seen)
-        return self.__function(self.counts) + float(self.shift) + sum(float(seen.std()) for seen in self.seen[1:])
-
-
-class Counter:
-    """A measure that says itself what is to be kept of its set."""
-
-    def reset(self) -> None:
-        self.seen: set[int] = set()
-
-    def update(self, outputs: Any, targets: Any) -> None:
-        self.seen |= {int(value * 1000) for value in outputs.numpy().ravel()}
-
-    def compute(self) -> float:
-        return float(len(self.seen))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seen": np.sort(np.array(list(self.seen), np.int32))}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert state["seen"].dtype == np.int32
-        self.seen = set(state["seen"].tolist())
-
-
-class Share(nn.Module):
-    """A measure that is a module, but counts in numbers."""
-
-    def __init__(self) -> None:
-        self.total = nn.Buffer(treadle.zeros(1))
-
-    def reset(self) -> None:
-        self.total, self.seen = nn.Buffer(treadle.zeros(1)), 0
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        self.total += outputs.detach().mean()
-        self.seen += 1
-
-    def compute(self) -> float:
-        return self.total.item() / self.seen
-
-
-class Sums:
-    """What a measure sums up, beside it."""
-
-    def __init__(self) -> None:
-        self.total, self.rows = 0.0, 0
-
-    def add(self, value: float) -> None:
-        self.total, self.rows = self.total + value, self.rows + 1
-
-
-class Composed:
-    """A measure of others, of a helper, of arrays that share memory, of the model's weight and of what updates make."""
-
-    def __init__(self, weight: Tensor) -> None:
-        self.weight, self.inner, self.parts = weight, Accuracy(), [Accuracy(), Share()]
-        self.counts = np.zeros((2, 2))
-        self.flat, self.log = self.counts.reshape(-1), logging.INFO
-        self.nothing = self.mean = treadle.zeros(2)
-
-    def reset(self) -> None:
-        self.counts[:], self.sums, self.seen, self.last = 0, Sums(), [], None
-        self.mean = self.nothing
-        for part in (self.inner, *self.parts):
-            part.reset()
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        self.sums.add(outputs.detach().abs().sum().item())
-        np.add.at(self.counts, (targets.numpy(), outputs.numpy().argmax(axis=1)), 1)
-        self.mean = self.mean * 0.9 + outputs.detach().mean(0)
-        if self.last is not None:
-            self.last += 1  # in place, in the list as well
-        self.last = outputs.numpy().sum(axis=0)
-        self.seen.append(self.last)
-        for part in (self.inner, *self.parts):
-            part.update(outputs.detach(), targets)
-
-    def compute(self) -> float:
-        kept = self.sums.total / self.sums.rows + float(self.flat[0] - self.flat[2] / 3) + float(sum(self.seen).sum())
-        assert self.nothing.tolist() == [0, 0]
-        assert isinstance(self.weight, nn.Parameter)
-        assert isinstance(self.parts[1].total, nn.Buffer)
-        return kept + self.mean.sum().item() + self.weight.sum().item() + sum(p.compute() for p in (self.inner, *self.parts))
-
-
-DRAWS = Generator(7)
-
-
-def noise(x: Tensor) -> Tensor:
-    return treadle.randn(*x.shape, generator=DRAWS) * 0.3
-
-
-class Assigned(nn.Module):
-    """Noise from what a class and a module have, and a mean whose buffer is assigned anew."""
-
-    generator = Generator(8)
-
-    def __init__(self) -> None:
-        self.mean = nn.Buffer(treadle.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.mean = self.mean * 0.9 + x.detach().mean() * 0.1
-        return x - self.mean + noise(x) * treadle.rand(1, generator=self.generator)
-
-
-class Rows:
-    """A dataset that draws."""
-
-    def __init__(self) -> None:
-        self.rows = rows(24)
-
-    def __len__(self) -> int:
-        return 24
-
-    def __getitem__(self, place: int) -> Any:
-        x, y = self.rows[place]
-        return x + noise(x) + treadle.randn(*x.shape, generator=test_training.DRAWS) * 0.1, y
-
-
-class Case:
-    """A run with one more source of state."""
-
-    def __init__(self, kind: str) -> None:
-        treadle.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Linear(4, 2))
-        self.train, self.valid = DataLoader(rows(24), 8, shuffle=True), DataLoader(rows(20), 8, shuffle=True)
-        self.options: dict[str, Any] = {"loss": ENTROPY}
-        self.trained = self.model.parameters()
-        self.beside: list[Tensor] = []
-        self.modules: list[nn.Module] = []
-        getattr(self, kind)()
-        self.optimizer = optim.Adam(self.trained, lr=0.05)
-
-    def plain(self) -> None:
-        """Validation that draws from the default generator, and metrics that it moves."""
-        self.options["metrics"] = {"accuracy": Accuracy()}
-
-    def loss_module(self) -> None:
-        loss = Scaled()
-        self.trained, self.beside, self.options["loss"] = self.trained + loss.parameters(), [loss.scale, loss.calls], loss
-
-    def loss_function(self) -> None:
-        scale, generator = treadle.ones(2, requires_grad=True), Generator(4)
-        self.trained, self.beside = [scale, *self.trained], [scale]
-        noise = lambda outputs: treadle.randn(*outputs.shape, generator=generator)  # noqa: E731
-        self.options["loss"] = lambda outputs, targets: ENTROPY(outputs * scale + noise(outputs), targets)
-
-    def reached(self) -> None:
-        for seed, generator in enumerate((DRAWS, test_training.DRAWS, Assigned.generator)):
-            generator.manual_seed(seed)
-        first, second, norm = Assigned(), Assigned(), nn.BatchNorm1d(6, affine=False)
-        self.train = DataLoader(Rows(), 8, shuffle=True, transform=lambda x, y: (norm(x), y))
-        self.model = nn.Sequential(self.model, first)
-        self.options["loss"] = lambda outputs, targets: ENTROPY(second(outputs), targets)
-        self.beside = [norm.running_mean, norm.running_var]
-        self.modules = [second]
-
-    def composed(self) -> None:
-        self.options["metrics"] = {"composed": Composed(self.model[0].weight)}
-
-    def flags(self) -> None:
-        def freeze(history: Any, model: Any) -> None:
-            model[1].train(len(history) != 1)
-            model[len(history) - 1].requires_grad_(False)
-
-        self.options["callbacks"] = (freeze,)
-
-    def validation(self) -> None:
-        generator = Generator(5)
-        self.valid.transform = lambda x, y: (x + treadle.randn(*x.shape, generator=generator), y)
-
-    def metrics(self) -> None:
-        self.options["metrics"] = {"counts": Counts(), "counter": Counter(), "share": Share()}
-
-    def callback(self) -> None:
-        generator = Generator(6)
-
-        def change(history: Any, model: Any) -> None:
-            self.optimizer.param_groups[0]["lr"] *= 0.5
-            model[0].weight.copy_(model[0].weight.clip(-0.2, 0.2) + treadle.randn(4, 6, generator=generator) * 0.1)
-
-        self.options["callbacks"] = (change,)
-
-    def stopping_callback(self) -> None:
-        self.options["callbacks"] = (answer for answer in [lambda history, model: len(history) == 2])
-
-    def fit(self, **options: Any) -> tuple[Any, ...]:
-        options = self.options | {"optimizer": self.optimizer, "epochs": 3, "progress": False} | options
-        history = fit(self.model, self.train, self.valid, **options)
-        bits = [tensor.numpy().tobytes() for tensor in (*self.model.state_dict().values(), *self.beside)]
-        bits += [tensor.numpy().tobytes() for module in self.modules for tensor in module.state_dict().values()]
-        return bits, without_seconds(history)
-
-
-KINDS = ["plain", "loss_module", "loss_function", "reached", "composed", "flags", "validation", "metrics", "callback"]
-KINDS.append("stopping_callback")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -275,11 +46,11 @@ def test_every_checkpoint_leads_to_the_same_bits(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     epochs = len(whole[1])
     assert (len(copies), epochs) == (1 + 4 * epochs, 2 if kind == "stopping_callback" else 3)
-    for copy in copies:
-        shutil.copy(copy, path)
+    for copied_file in copies:
+        shutil.copy(copied_file, path)
         case = Case(kind)
         treadle.manual_seed(9)
-        assert case.fit(checkpoint=path, resume=True) == whole, copy
+        assert case.fit(checkpoint=path, resume=True) == whole, copied_file
 
 
 class Pressed:
@@ -319,13 +90,13 @@ def test_ctrl_c_in_validation_saves_what_was_before_it(tmp_path: Path, kind: str
             case(True).fit(checkpoint=path)
         again = case(False)
         if kind == "validation":  # a wrapper's generators have longer names
-            state = load_checkpoint(path)
+            state, run = load_checkpoint(path), run_of(path)
             for states in (state["generators"], state["within"]["begun"]):
                 states |= {name.replace("valid.loader.", "valid."): states.pop(name) for name in list(states)}
-            save_checkpoint(path, state)
+            write_checkpoint(path, state, run or "")
         assert again.fit(checkpoint=path, resume=True) == whole
     assert load_checkpoint(path)["epoch"] == len(whole[1])
-    lost = "fit: no checkpoint is written inside an epoch: expected .*, got a set as Unkept.places; give it state_dict and"
+    lost = r"fit: no checkpoint is written inside an epoch: expected .*, got a set as metrics\['accuracy'\].places; give it state_dict and"
     assert len(said) == (2 if kind == "unkept" else 0), said
     assert all(re.match(lost, str(warning.message)) for warning in said)
 
@@ -335,6 +106,7 @@ class Held:
 
     def __init__(self, value: Any, change: Any) -> None:
         self.value, self.update = value, lambda: change(self)
+        self.made: list[int] = []
 
     def reset(self) -> None:
         """Leaves all as it is."""
@@ -343,62 +115,32 @@ class Held:
 @pytest.mark.parametrize(
     ("value", "change", "got"),
     [
-        (collections.deque(), lambda held: None, "a deque as Held.value"),
-        (collections.Counter(), lambda held: None, "a Counter as Held.value"),
-        (np.random.default_rng(0), lambda held: None, "a Generator as Held.value"),
-        (np.zeros(2, [("n", "i8")]), lambda held: None, r"an array of \[\('n', '<i8'\)\] as Held.value"),
-        (0, lambda held: setattr(held, "value", [Sums()]), r"a Sums as Held.value\[0\]"),
-        (np.zeros(3), lambda held: setattr(held, "last", held.value[2:]), "one that is a view of another"),
+        (collections.deque(), lambda held: None, r"a deque as metrics\['held'\].value"),
+        (collections.Counter(), lambda held: None, r"a Counter as metrics\['held'\].value"),
+        (np.random.default_rng(0), lambda held: None, r"a Generator as metrics\['held'\].value"),
+        (np.zeros(2, [("n", "i8")]), lambda held: None, r"an array of \[\('n', '<i8'\)\] as metrics\['held'\].value"),
+        (0, lambda held: setattr(held, "value", [Sums()]), r"a Sums as metrics\['held'\].value\[0\]"),
+        (io.StringIO(), lambda held: None, "a StringIO as"),
+        (io.BytesIO(), lambda held: None, "a BytesIO as"),
+        (memoryview(bytearray(3)), lambda held: None, "a memoryview as"),
+        (Generator(1), lambda held: None, "a Generator as"),
+        (len, lambda held: setattr(held, "value", lambda: 0), "a function as"),
+        (0, lambda held: setattr(held, "value", functools.reduce(lambda inner, _: [inner], range(9999), [])), "too many to follow"),
+        (0, lambda held: setattr(held, "value", [held.made, held.made]), r"a list that is in two, .* as .*value\[1\]"),
+        (np.zeros(3), lambda held: setattr(held, "last", held.value[2:]), "a ndarray that is in two, or a view of another"),
     ],
 )
 def test_what_a_checkpoint_would_change_is_not_kept(value: Any, change: Any, got: str) -> None:
     held = Held(value, change)
-    kept = Kept(held)  # type: ignore[arg-type]
-    held.update()
+    kept = Kept(set)
+
+    def copied_after_an_update() -> None:
+        kept.copy({"held": held})  # type: ignore[dict-item]
+        held.update()
+        kept.copy({"held": held})  # type: ignore[dict-item]
+
     with pytest.raises(TypeError, match=got):
-        kept.state_dict()
-
-
-def test_a_checkpoint_from_before_losses_and_validation_were_kept(tmp_path: Path) -> None:
-    path = tmp_path / "run.safetensors"
-    for kind in ("plain", "validation", "callback"):
-        whole = Case(kind).fit()
-        Case(kind).fit(epochs=1, checkpoint=path)
-        state = load_checkpoint(path)
-        later = {name: states for name, states in state["generators"].items() if name.split(".")[0] in ("valid", "callbacks")}
-        assert bool(later) == (kind != "plain")
-        for states in (state["generators"], state["within"]["begun"]):
-            for name in later:
-                del states[name]
-        del state["ended"], state["beside"], state["made"], state["flags"]
-        save_checkpoint(path, state)
-        resumed = Case(kind).fit(checkpoint=path, resume=True)
-        assert len(resumed[1]) == 3
-        assert (resumed == whole) == (kind == "plain")
-
-
-def test_a_checkpoint_from_before_modules_were_looked_for(tmp_path: Path) -> None:
-    def case() -> Case:
-        made = Case("loss_module")
-        made.options["metrics"] = {"seen": Accuracy(), "share": Share()}
-        return made
-
-    path, first = tmp_path / "run.safetensors", case()
-    first.train = Pressed(first.train)  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
-        first.fit(checkpoint=path)
-    state = load_checkpoint(path)
-    meter = state["within"]["meter"]
-    held = {name: kept["contents()"] for name, kept in meter["metrics"].items()}
-    share = held["share"][""]
-    total = held["share"][share["total"]["object()"]]["member()"][2]
-    meter["metrics"] = {"seen": held["seen"][""], "share": share | {"total": total}}
-    state["beside"]["optimizer.6"] = state["beside"].pop("loss.scale")  # so called where a function closed over the loss
-    del state["flags"]
-    save_checkpoint(path, state)
-    again = case()
-    assert again.fit(checkpoint=path, resume=True) == case().fit()
-    assert isinstance(again.options["metrics"]["share"].total, nn.Buffer)
+        copied_after_an_update()
 
 
 @pytest.mark.parametrize("how", ["raise", "warn"])
@@ -409,7 +151,7 @@ def test_a_disk_that_became_read_only(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(30, "Read-only file system", ".run.safetensors.new")
 
     def remount(history: Any, _: object) -> None:
-        monkeypatch.setattr("treadle.training.saved.save_checkpoint", refuse)
+        monkeypatch.setattr("treadle.training.saved.write_checkpoint", refuse)
         monkeypatch.setattr(Path, "unlink", refuse)
 
     case = Case("plain")
@@ -422,3 +164,104 @@ def test_a_disk_that_became_read_only(tmp_path: Path, monkeypatch: pytest.Monkey
             assert len(case.fit(checkpoint=path, callbacks=[remount], on_checkpoint_error="warn")[1]) == 3
     monkeypatch.undo()
     assert load_checkpoint(path)["epoch"] == 0
+
+
+def trained(path: Path, epochs: int, **options: Any) -> None:
+    fit_one = nn.Linear(6, 2)
+    fit(
+        fit_one,
+        DataLoader(rows(8), 4),
+        loss=nn.CrossEntropyLoss(),
+        optimizer=optim.SGD(fit_one.parameters(), lr=0.1),
+        epochs=epochs,
+        progress=False,
+        checkpoint=path,
+        **options,
+    )
+
+
+def test_checkpoints_of_other_runs_stay(tmp_path: Path) -> None:
+    others = [tmp_path / f"run.{number}.safetensors" for number in (1, 2, 3)]
+    for other in others:
+        trained(other, 1, keep_last=1)
+    before = [other.read_bytes() for other in others]
+    trained(tmp_path / "run.safetensors", 3, keep_last=1)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"expected .*run\.1\.safetensors to be free for an older checkpoint"):
+            trained(tmp_path / "run.safetensors", 4, resume=resume)
+    (tmp_path / "run.safetensors").write_bytes((tmp_path / "run.safetensors").read_bytes()[:-1])
+    with pytest.raises(SerializationError, match=r"got another in .*run\.3\.safetensors"):
+        trained(tmp_path / "run.safetensors", 4, resume=True)
+    assert [other.read_bytes() for other in others] == before
+    assert load_checkpoint(others[0])["epoch"] == 1
+
+
+def test_a_run_that_was_killed_as_files_were_renamed_gives_way_to_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "run.safetensors", os.replace
+
+    def die(old: Any, new: Any) -> None:
+        if Path(new) == path and (tmp_path / "run.1.safetensors").exists():
+            raise KeyboardInterrupt
+        replace(old, new)
+
+    monkeypatch.setattr("os.replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        trained(path, 2)
+    monkeypatch.undo()
+    assert not path.exists()
+    trained(path, 1)
+    assert [load_checkpoint(file)["epoch"] for file in Checkpoints(path).files()] == [1, 0]
+
+
+class KeepBest:
+    """A callback that copies the model."""
+
+    best: Any = None
+
+    def __call__(self, history: Any, model: Any) -> None:
+        self.best = copy.deepcopy(model)
+
+
+def test_what_a_callback_made_since_does_not_hinder_a_resume(tmp_path: Path) -> None:
+    path, keep = tmp_path / "run.safetensors", KeepBest()
+    trained(path, 2, callbacks=[keep])
+    with pytest.warns(
+        RuntimeWarning, match=r"fit: expected modules as in the checkpoint, got callbacks\.0\.best as well, which stay"
+    ):
+        trained(path, 3, callbacks=[keep], resume=True)
+    trained(path, 4, callbacks=[KeepBest()], resume=True)  # as in a new process
+    assert load_checkpoint(path)["epoch"] == 4
+    loss = nn.BatchNorm1d(2)
+    trained(path, 1, callbacks=[lambda history, model: loss and None])
+    with pytest.raises(
+        ValueError, match=r"expected modules \['callbacks\.0\.loss', 'model'\] as in the checkpoint, got \['model'\]"
+    ):
+        trained(path, 2, resume=True)
+
+
+class Weighted(Accuracy):
+    """A measure that holds the data, and the model."""
+
+    def __init__(self, *held: Any) -> None:
+        super().__init__()
+        self.held = held
+
+
+def test_what_the_run_has_anyway_is_not_in_the_state_of_its_metrics(tmp_path: Path) -> None:
+    model, data = nn.Linear(6, 2), rows(5000)
+    train, sizes = DataLoader(data, 2500), list[int]()
+    loss = lambda outputs, targets: sizes.append(path.stat().st_size) or ENTROPY(outputs, targets)  # noqa: E731
+    path, options = tmp_path / "run.safetensors", {"loss": loss, "epochs": 1, "progress": False}
+    options |= {"metrics": {"accuracy": Weighted(data, train, model)}, "checkpoint": path, "checkpoint_every": 1}
+    fit(model, train, optimizer=optim.SGD(model.parameters()), **options)
+    assert 0 < max(sizes) < 5000
+
+
+def test_a_checkpoint_holds_its_history_in_tensors(tmp_path: Path) -> None:
+    path, sizes = tmp_path / "run.safetensors", []
+    for epochs in (1, 9):
+        trained(path, epochs)
+        sizes.append(len(load_metadata(path)["state"]))
+    assert sizes[1] < sizes[0] + 100

@@ -28,43 +28,6 @@ from treadle.training import (
     save_checkpoint,
 )
 
-# histories --------------------------------------------------------------------
-
-
-def test_history_comes_back_from_csv_to_the_last_bit(tmp_path: Path) -> None:
-    history = History([{"epoch": 1, "train_loss": 0.1 + 0.2, "valid_loss": None, "lr": 1e-3}])
-    history.append({"epoch": 2, "train_loss": math.pi, "valid_loss": None, "lr": 5e-324})
-    history.to_csv(tmp_path / "history.csv")
-    assert History.from_csv(tmp_path / "history.csv") == history
-    assert (tmp_path / "history.csv").read_text().startswith("epoch,train_loss,valid_loss,lr\n1,0.30000000000000004,,0.001")
-
-
-def test_history_writes_the_numbers_of_numpy(tmp_path: Path) -> None:
-    history = History([{"epoch": np.int64(1), "loss": np.float64(0.5), "lr": np.float32(0.1)}])  # type: ignore[dict-item]
-    history.to_csv(tmp_path / "history.csv")
-    assert (tmp_path / "history.csv").read_text() == f"epoch,loss,lr\n1,0.5,{float(np.float32(0.1))}\n"
-    assert History.from_csv(tmp_path / "history.csv") == history
-
-
-def test_history_keeps_its_columns() -> None:
-    history = History([{"epoch": 1, "train_loss": 0.5}])
-    with pytest.raises(ValueError, match=r"history: expected columns \['epoch', 'train_loss'\], got \['epoch'\]"):
-        history.append({"epoch": 2})
-    with pytest.raises(KeyError, match=r"history: expected one of .*, got 'valid_loss'"):
-        history["valid_loss"]
-    assert len(history) == 1
-    assert "last: epoch 1, train_loss 0.5" in repr(history)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("epoch,lr\n1\n", "expected 2 cells in line 2, got 1"), ("epoch\nx\n", "expected a number in line 2, got 'x'")],
-)
-def test_a_damaged_history_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "history.csv").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        History.from_csv(tmp_path / "history.csv")
-
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_atomic(tmp_path / "file", b"old")
@@ -103,7 +66,7 @@ def test_a_checkpoint_says_what_it_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="expected str or int keys, got float in state"):
         save_checkpoint(tmp_path / "c.safetensors", {0.5: 1})  # type: ignore[dict-item]
     treadle.save(tmp_path / "model.safetensors", {"w": treadle.ones(2)})
-    with pytest.raises(ValueError, match="expected a file of kind 'treadle checkpoint 2', got None"):
+    with pytest.raises(ValueError, match="expected a file of kind 'treadle checkpoint 3', got None"):
         load_checkpoint(tmp_path / "model.safetensors")
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "none.safetensors")

@@ -57,7 +57,7 @@ def holds_run(folder: Path, source: str) -> bool:
     found = [name for name in (CONFIG, *_LEFT) if (folder / name).exists()]
     for name in found:
         keep(source, folder / name)
-    Checkpoints(folder / CHECKPOINT).begin()  # which refuses another file under the name of an older checkpoint
+    Checkpoints(folder / CHECKPOINT).expect_free()
     try:
         return bool(found) and bool(read_config(folder))
     except (FileNotFoundError, ValueError) as error:

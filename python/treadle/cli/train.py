@@ -35,8 +35,8 @@ from treadle.training import (
     mae,
     plots,
     predict,
-    save_checkpoint,
 )
+from treadle.training.checkpoint import run_of, write_checkpoint
 from treadle.training.saved import Checkpoints
 
 __all__ = ["run"]
@@ -127,7 +127,7 @@ class _Job:
         with naming(self.out), temporary.aside(self.out) as aside:
             self.train(aside, False, progress, epochs=1)
             first = aside / folder.CHECKPOINT
-            save_checkpoint(first, load_checkpoint(first) | {"ended": False})  # it goes on in its new place
+            write_checkpoint(first, load_checkpoint(first) | {"ended": False}, run_of(first) or "")  # it goes on in its new place
             folder.take_over(self.out, aside, self.config())
 
     def train(self, place: Path, resume: bool, progress: bool, epochs: int | None = None) -> History:

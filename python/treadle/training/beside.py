@@ -1,99 +1,126 @@
-"""What a run changes beside its model: the tensors of other modules, and those that the optimizer alone holds.
+"""What a run changes: its generators, the tensors and modes of its modules, and what its optimizer holds beside them.
 
 Invariant: tensors are looked up when they are asked for, because the buffer that an attribute holds may be another by then.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from typing import Any
 
 from treadle._core import Tensor
 from treadle.nn import Module
 from treadle.nn.mode import set_mode
-from treadle.nn.state import members
+from treadle.nn.state import Snapshot, members
 from treadle.optim import Optimizer
+from treadle.training.reach import Reach
 
-__all__ = ["Beside", "Flags"]
+__all__ = ["Before", "Held"]
 
 
-class Beside:
-    """The tensors by name; those of the optimizer that no module has are called by their place in it.
+class Before:
+    """Generators, and the tensors of modules, to be put back."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._tensors = Snapshot(*reach.modules.values())
+        self._states = [(generator, generator.get_state()) for generator in reach.generators.values()]
+
+    def restore(self) -> None:
+        """Puts all of it back."""
+        self._tensors.restore()
+        for generator, state in self._states:
+            generator.set_state(state)
+
+
+class Held:
+    """Generators, parameters and buffers, which of those require gradients, and which modules that have some are in training mode.
 
     Args:
-        model: The model, whose tensors are not among these.
-        modules: The others, such as a loss, by name.
-        optimizer: What else it holds.
+        reach: The generators and modules.
+        optimizer: What it alone holds is called by its place there.
     """
 
-    def __init__(self, model: Module, modules: Mapping[str, Module], optimizer: Optimizer) -> None:
-        self._model, self._modules, self._optimizer = model, modules, optimizer
+    def __init__(self, reach: Reach, optimizer: Optimizer) -> None:
+        self.generators, self._optimizer = reach.generators, optimizer
+        self.modules = {name: module for name, module in reach.modules.items() if name == "model" or members(module)}
 
-    def _names(self) -> dict[str, Tensor]:
-        """All of them, under every name."""
-        held = [tensor for group in self._optimizer.param_groups for tensor in group["params"]]
-        return _members(self._modules) | {f"optimizer.{place}": tensor for place, tensor in enumerate(held)}
+    def states(self) -> dict[str, Any]:
+        """Where the generators are."""
+        return {name: tuple(generator.get_state()) for name, generator in self.generators.items()}
 
-    def _tensors(self) -> dict[str, Tensor]:
-        """Each once, under its first name."""
-        known = {id(tensor) for tensor in members(self._model).values()}
-        found: dict[str, Tensor] = {}
-        for name, tensor in self._names().items():
-            if id(tensor) not in known:
-                known.add(id(tensor))
-                found[name] = tensor
+    def set_states(self, states: Mapping[str, Any]) -> None:
+        """Puts the generators there."""
+        for name, generator in self.generators.items():
+            generator.set_state(states[name])
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """By the module's name; what belongs to several is the first one's."""
+        found = {name: members(module) for name, module in self.modules.items()}
+        held = (tensor for group in self._optimizer.param_groups for tensor in group["params"])
+        found["optimizer"] = {str(place): tensor for place, tensor in enumerate(held)}
+        known: set[int] = set()
+        for name, own in found.items():
+            found[name] = {part: tensor for part, tensor in own.items() if id(tensor) not in known}
+            known |= set(map(id, own.values()))
         return found
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """A snapshot."""
-        return {name: tensor.detach() for name, tensor in self._tensors().items()}
+    def _below(self) -> dict[str, dict[str, Module]]:
+        return {name: dict(module.named_modules()) for name, module in self.modules.items()}
 
-    def completed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A snapshot of before, when only a loss and the optimizer were looked at, with what it lacks as it is."""
-        every, names = self._names(), {id(tensor): name for name, tensor in self._tensors().items()}
-        return self.state_dict() | {names.get(id(every.get(name)), name): value for name, value in state.items()}
+    def ids(self) -> set[int]:
+        """All of these objects, but for modules that metrics hold, whose other attributes are theirs."""
+        modules = [module for name, own in self._below().items() if not name.startswith("metrics.") for module in own.values()]
+        tensors = [tensor for own in self._tensors().values() for tensor in own.values()]
+        return set(map(id, [*self.generators.values(), *modules, *tensors]))
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot; the tensors of the model are apart, as its own `state_dict` has them."""
+        tensors = self._tensors()
+        values = {name: {part: tensor.detach() for part, tensor in own.items()} for name, own in tensors.items()}
+        return {
+            "generators": self.states(),
+            "model": values.pop("model"),
+            "beside": values,
+            "requires_grad": {name: {part: tensor.requires_grad for part, tensor in own.items()} for name, own in tensors.items()},
+            "modules": {name: {part: module.training for part, module in own.items()} for name, own in self._below().items()},
+        }
+
+    def leave_out(self, state: Mapping[str, Any]) -> None:
+        """Leaves out from now on what a snapshot does not have, such as the copy of a model that a callback made since.
+
+        Raises:
+            ValueError: It has more.
+        """
+        for what, found in (("generators", self.generators), ("modules", self.modules)):
+            wanted: Mapping[str, Any] = state[what]
+            if wanted.keys() - found.keys():
+                raise ValueError(f"fit: expected {what} {sorted(wanted)} as in the checkpoint, got {sorted(found)}")
+            more = sorted(found.keys() - wanted.keys())
+            if more:
+                got = f"{', '.join(more)} as well, which stay as they are"
+                warnings.warn(f"fit: expected {what} as in the checkpoint, got {got}", RuntimeWarning, stacklevel=4)
+            for name in more:
+                del found[name]
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a snapshot.
 
         Raises:
-            ValueError: It has other names or shapes; nothing was changed.
+            ValueError: It has other tensors; nothing was changed.
         """
-        tensors = self._tensors()
-        own, new = ({name: t.shape for name, t in held.items()} for held in (tensors, state))
-        if own != new:
-            raise ValueError(f"fit: expected a loss and other parts with the tensors {new} as in the checkpoint, got {own}")
-        for name, tensor in tensors.items():
-            tensor.copy_(state[name])
-
-
-class Flags:
-    """Which modules of a run are in training mode, and which of their tensors require gradients, by name.
-
-    Args:
-        modules: The modules, by name.
-    """
-
-    def __init__(self, modules: Mapping[str, Module]) -> None:
-        self._modules = modules
-
-    def _below(self) -> dict[str, Module]:
-        return {f"{name}.{part}": below for name, module in self._modules.items() for part, below in module.named_modules()}
-
-    def state_dict(self) -> dict[str, dict[str, bool]]:
-        """What there is."""
-        training = {name: module.training for name, module in self._below().items()}
-        return {"training": training, "requires_grad": {name: t.requires_grad for name, t in _members(self._modules).items()}}
-
-    def load_state_dict(self, state: Mapping[str, Mapping[str, bool]]) -> None:
-        """Sets them as they were, as far as the state says."""
-        training, requires_grad = state.get("training", {}), state.get("requires_grad", {})
-        for name, module in self._below().items():
-            if module.training != training.get(name, module.training):
-                set_mode(module, not module.training)
-        for name, tensor in _members(self._modules).items():
-            if tensor.requires_grad != requires_grad.get(name, tensor.requires_grad):
-                tensor.requires_grad_(not tensor.requires_grad)
-
-
-def _members(modules: Mapping[str, Module]) -> dict[str, Tensor]:
-    return {f"{name}.{part}": tensor for name, module in modules.items() for part, tensor in members(module).items()}
+        values, tensors = {"model": state["model"]} | state["beside"], self._tensors()
+        for name, own in tensors.items():
+            here, there = ({part: tensor.shape for part, tensor in held.items()} for held in (own, values[name]))
+            if here != there:
+                raise ValueError(f"fit: expected {name} with the tensors {there} as in the checkpoint, got {here}")
+        for name, own in tensors.items():
+            for part, tensor in own.items():
+                tensor.copy_(values[name][part])
+                if tensor.requires_grad != state["requires_grad"][name][part]:
+                    tensor.requires_grad_(not tensor.requires_grad)
+        for name, below in self._below().items():
+            for part, module in below.items():
+                if module.training != state["modules"][name].get(part, module.training):
+                    set_mode(module, not module.training)
+        self.set_states(state["generators"])

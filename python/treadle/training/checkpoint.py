@@ -1,8 +1,8 @@
 """The whole state of a training run in one safetensors file.
 
 Tensors lie in the file under the path that leads to them; everything else is JSON in the file's metadata, where each
-tensor leaves its path, beside a checksum of both. Invariant: what `load_checkpoint` returns equals what `save_checkpoint`
-was given, bit for bit; a file with any other bit is refused.
+tensor leaves its path, beside the name of the run that wrote it, if one did, and a checksum of all. Invariant: what
+`load_checkpoint` returns equals what `save_checkpoint` was given, bit for bit; a file with any other bit is refused.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import numpy as np
 from treadle._core import Tensor
 from treadle.serialization import SerializationError, load, load_metadata, save
 
-__all__ = ["is_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "run_of", "save_checkpoint", "write_checkpoint"]
 
-_KINDS = "treadle checkpoint"
-_KIND = f"{_KINDS} 2"
+_KIND = "treadle checkpoint 3"
 
 
 def save_checkpoint(path: str | PathLike[str], state: Mapping[str, Any]) -> None:
@@ -39,9 +38,14 @@ def save_checkpoint(path: str | PathLike[str], state: Mapping[str, Any]) -> None
     Example:
         >>> save_checkpoint("run.safetensors", {"model": model.state_dict(), "epoch": 3})
     """
+    write_checkpoint(path, state, "")
+
+
+def write_checkpoint(path: str | PathLike[str], state: Mapping[str, Any], run: str) -> None:
+    """`save_checkpoint` of a run, which has a name of its own; "": of no run."""
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_pack(dict(state), "", tensors))
-    save(path, tensors, metadata={"kind": _KIND, "state": tree, "sha256": _checksum(tree, tensors)})
+    save(path, tensors, metadata={"kind": _KIND, "run": run, "state": tree, "sha256": _checksum(run, tree, tensors)})
 
 
 def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
         raise SerializationError(f"load_checkpoint: expected a file of kind {_KIND!r}, got {metadata.get('kind')!r} in {path}")
     tensors = load(path)
     tree, wanted = metadata.get("state", ""), metadata.get("sha256")
-    found = _checksum(tree, tensors)
+    found = _checksum(metadata.get("run", ""), tree, tensors)
     if found != wanted:
         raise SerializationError(f"load_checkpoint: expected the checksum {wanted}, got {found}: {path} is damaged")
     state = _unpack(json.loads(tree), tensors)
@@ -74,21 +78,18 @@ def load_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def is_checkpoint(path: str | PathLike[str], section: str) -> bool | None:
-    """Whether a file says that it is a checkpoint with a dict of this name in its state; None where nothing can be read.
-
-    It may be damaged all the same.
-    """
+def run_of(path: str | PathLike[str]) -> str | None:
+    """The run that a file says it is a checkpoint of, damaged or not; "": it is none of a run; None: it cannot be read."""
     try:
         metadata = load_metadata(path)
     except (OSError, SerializationError):
         return None
-    return metadata.get("kind", "").startswith(_KINDS) and f'["{section}", {{"dict": ' in metadata.get("state", "")
+    return metadata.get("run", "") if metadata.get("kind") == _KIND else ""
 
 
-def _checksum(tree: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the JSON and over every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(tree.encode())
+def _checksum(run: str, tree: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the run, the JSON and every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(f"{run}\n{tree}".encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name].numpy())
         digest.update(f"\n{name}\n{array.dtype.name}{array.shape}\n".encode())

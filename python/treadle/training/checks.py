@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import signature
 from numbers import Real
 from typing import Any
 
@@ -30,14 +31,17 @@ _LISTS = (tuple, list)  # made once, as a union in the code would be at every ca
 _HOW = "make them with DataLoader(TensorDataset(x, y), 64)"
 
 
-def check_batches(op: str, data: Any, pairs: bool = True) -> None:
-    """Refuses rows where batches of them are meant, and, where those are to be pairs, others, or none."""
+def check_batches(op: str, data: Any, pairs: bool = True, times: int = 1) -> None:
+    """Refuses rows where batches of them are meant, what is no pair or none where pairs are, and what does not last so often."""
     if not isinstance(data, Iterable) or hasattr(data, "__array__"):
         raise _no_batches(op, f"a {type(data).__name__}", _HOW)
     if pairs and length(data) == 0:
         raise ValueError(f"{op}: expected at least 1 batch, got none")
     if pairs and isinstance(data, list | tuple) and data:
         pair(op, data[0])
+    if times > 1 and isinstance(data, Iterator):
+        got = f"a {type(data).__name__}, which is used up by the first"
+        raise ValueError(f"{op}: expected batches to go through {times} times, got {got}; give a list or a DataLoader")
 
 
 def length(batches: Iterable[Any]) -> int | None:
@@ -80,6 +84,12 @@ def check_callbacks(callbacks: Any) -> tuple[Callable[..., object], ...]:
     for callback in given:
         if not callable(callback):
             raise TypeError(f"fit: expected callbacks that can be called, got a {type(callback).__name__}; give functions")
+        try:
+            signature(callback).bind(None, None)
+        except ValueError:
+            continue  # it is one of C that does not say what it takes
+        except TypeError as error:
+            raise TypeError(f"fit: expected callbacks that take a history and a model, got {callback!r} ({error})") from None
     return given
 
 
@@ -121,8 +131,9 @@ def check_metrics(op: str, metrics: Any) -> None:
         raise ValueError(f"{op}: expected names of metrics other than 'loss', which the loss has, got {sorted(metrics)}; rename it")
 
 
-def check_parts(optimizer: Any, scheduler: Any, early_stopping: Any, clip_norm: Any) -> None:
+def check_parts(model: Any, optimizer: Any, scheduler: Any, early_stopping: Any, clip_norm: Any) -> None:
     """Refuses parts of another kind, a schedule that does not set the optimizer's rates, and what is no bound of a norm."""
+    _check_kind("model", model, Module)
     _check_kind("optimizer", optimizer, Optimizer)
     if early_stopping is not None:
         _check_kind("early_stopping", early_stopping, EarlyStopping)

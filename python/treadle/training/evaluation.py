@@ -18,7 +18,7 @@ from treadle.nn import BCEWithLogitsLoss, Module
 from treadle.nn.functional import binary_cross_entropy_with_logits
 from treadle.nn.mode import evaluating
 from treadle.training.checks import check_batches, check_loss, check_metrics, inputs_of, pair, scalar
-from treadle.training.kept import Kept
+from treadle.training.kept import Kept, put
 from treadle.training.metrics import Accuracy, Metric
 
 __all__ = ["Loss", "Meter", "evaluate", "measure", "predict"]
@@ -36,9 +36,16 @@ class Meter:
     """
 
     def __init__(self, metrics: Mapping[str, Metric] | None, function: Loss | None, op: str = "fit") -> None:
-        self._metrics, self._function = None if metrics is None else _kept(metrics), function
+        self._given, self._function, self._op = metrics, function, op
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets every batch seen."""
+        self.metrics = self._given
         self._loss: float | None = None
-        self._rows, self._op = 0, op
+        self._rows = 0
+        for metric in (self.metrics or {}).values():
+            metric.reset()
 
     def update(self, loss: float | None, outputs: Any, targets: Any) -> None:
         """Takes in one batch; `loss` is its mean, or None where no loss is asked for."""
@@ -48,10 +55,10 @@ class Meter:
         self._rows += rows
         if loss is not None:
             self._loss = (self._loss or 0.0) + loss * rows
-        if self._metrics is None:
-            self._metrics = _kept(_usual(self._function, outputs, targets))
-        for kept in self._metrics.values():
-            kept.metric.update(outputs, targets)
+        if self.metrics is None:
+            self.metrics = _usual(self._function, outputs, targets)
+        for metric in self.metrics.values():
+            metric.update(outputs, targets)
 
     def compute(self) -> dict[str, float]:
         """Loss and metrics so far.
@@ -62,16 +69,15 @@ class Meter:
         if not self._rows:
             raise ValueError(f"{self._op}: expected at least 1 batch, got none")
         head = {} if self._loss is None else {"loss": self._loss / self._rows}
-        return head | {name: float(kept.metric.compute()) for name, kept in (self._metrics or {}).items()}
+        return head | {name: float(metric.compute()) for name, metric in (self.metrics or {}).items()}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, kept: Kept) -> dict[str, Any]:
         """What was seen so far.
 
         Raises:
             TypeError: A metric has a state that no checkpoint can hold.
         """
-        metrics = None if self._metrics is None else {name: kept.state_dict() for name, kept in self._metrics.items()}
-        return {"loss": self._loss, "rows": self._rows, "metrics": metrics}
+        return {"loss": self._loss, "rows": self._rows, "metrics": None if self.metrics is None else kept.copy(self.metrics)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state_dict` returned.
@@ -79,18 +85,14 @@ class Meter:
         Raises:
             ValueError: It knows other metrics.
         """
-        seen = state["metrics"]
-        if self._metrics is None and seen is not None:
-            self._metrics = _kept({name: Accuracy() for name in seen})
-        if set(self._metrics or {}) != set(seen or {}):
-            raise ValueError(f"fit: expected metrics {sorted(seen or {})} as in the checkpoint, got {sorted(self._metrics or {})}")
+        seen = state["metrics"] or {}
+        if self.metrics is None and state["metrics"] is not None:
+            self.metrics = {name: Accuracy() for name in seen}
+        if set(self.metrics or {}) != set(seen):
+            raise ValueError(f"fit: expected metrics {sorted(seen)} as in the checkpoint, got {sorted(self.metrics or {})}")
+        for name, metric in (self.metrics or {}).items():
+            put(metric, seen[name])
         self._loss, self._rows = state["loss"], state["rows"]
-        for name, kept in (self._metrics or {}).items():
-            kept.load_state_dict(seen[name])
-
-
-def _kept(metrics: Mapping[str, Metric]) -> dict[str, Kept]:
-    return {name: Kept(metric) for name, metric in metrics.items()}
 
 
 def _rows(targets: Any) -> int:
@@ -168,7 +170,7 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
         The outputs of all rows, joined along axis 0.
 
     Raises:
-        ValueError: No rows, rows one by one, as of a dataset, or batch_size below 1.
+        ValueError: No rows, rows one by one, as of a dataset, batch_size below 1, or outputs that are no Tensor with rows.
 
     Example:
         >>> predict(model, x).argmax(axis=1)
@@ -178,10 +180,17 @@ def predict(model: Module, data: Tensor | npt.ArrayLike | Iterable[Any], batch_s
         data = _batches(data, batch_size)
     check_batches("predict", data, pairs=False)
     with evaluating(model), no_grad():
-        outputs = [model(inputs_of("predict", batch)).numpy() for batch in data]  # type: ignore[union-attr]
+        outputs = [_rows_of(model(inputs_of("predict", batch))) for batch in data]  # type: ignore[union-attr]
     if not outputs:
         raise ValueError("predict: expected at least 1 row, got none")
     return np.concatenate(outputs)
+
+
+def _rows_of(outputs: Any) -> npt.NDArray[Any]:
+    if not isinstance(outputs, Tensor) or outputs.ndim == 0:
+        got = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+        raise ValueError(f"predict: expected a model whose output is a Tensor with a row for each input, got {got}")
+    return outputs.numpy()
 
 
 def _is_one(data: Any) -> bool:

@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from treadle import notebook
+from treadle._core import Tensor
 from treadle.serialization import write_atomic
 from treadle.training import plots
 
-__all__ = ["History", "Value"]
+__all__ = ["History", "Value", "packed", "unpacked"]
 
 Value: TypeAlias = int | float | None
 
@@ -47,14 +48,15 @@ class History:
             self.append(row)
 
     def append(self, row: Mapping[str, Value]) -> None:
-        """Adds the row of an epoch; NumPy's numbers become Python's.
+        """Adds the row of an epoch; numbers of NumPy, and Tensors of one, become Python's.
 
         Raises:
+            TypeError: A value is no number and not None.
             ValueError: Its columns are not those of the rows before.
         """
         if self.rows and list(row) != self.columns:
             raise ValueError(f"history: expected columns {self.columns}, got {list(row)}")
-        self.rows.append({name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()})
+        self.rows.append({name: _number(name, value) for name, value in row.items()})
 
     @property
     def columns(self) -> list[str]:
@@ -140,6 +142,34 @@ class History:
                 raise ValueError(f"history: expected {len(names)} cells in line {number}, got {len(cells)}")
             history.append({name: _value(cell, number) for name, cell in zip(names, cells, strict=True)})
         return history
+
+
+def packed(history: History) -> dict[str, list[Any]]:
+    """A history as a checkpoint holds it: each column as an array, and, where values are None, another that says which."""
+    return {name: _packed(history[name]) for name in history.columns}
+
+
+def _packed(values: list[Value]) -> list[Any]:
+    kinds = set(map(type, values))
+    array = np.array(values, np.int64 if kinds == {int} else np.float64)  # where None is NaN
+    return [array, np.array([value is None for value in values])] if type(None) in kinds else [array]
+
+
+def unpacked(columns: Mapping[str, list[Tensor]]) -> History:
+    """The history that was packed."""
+    lists = [[part.tolist() for part in parts] for parts in columns.values()]
+    whole = [[None if gap else value for value, gap in zip(*parts, strict=True)] if parts[1:] else parts[0] for parts in lists]
+    return History([dict(zip(columns, row, strict=True)) for row in zip(*whole, strict=True)])
+
+
+def _number(column: str, value: Any) -> Value:
+    if isinstance(value, np.generic | np.ndarray | Tensor) and value.shape == ():
+        value = value.item()
+    if value is None:
+        return None
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    raise TypeError(f"history: expected a number or None as {column!r}, got a {type(value).__name__}")
 
 
 def _value(cell: str, line: int) -> Value:

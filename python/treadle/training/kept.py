@@ -1,210 +1,197 @@
-"""What a checkpoint inside an epoch keeps of a metric.
+"""What a checkpoint inside an epoch keeps of metrics.
 
-Invariants: what is given back equals what was there, with the same element types, and shares nothing with the checkpoint. What
-there was after `reset` stays the object that it is, so whatever else refers to it, as a view of an array does, sees what it holds.
+Invariants: what is put back equals what was there, with the same types, and shares nothing with the checkpoint. What is in its
+place since the run began stays the object that it is, so that whatever else refers to it sees what it holds; all else is made anew.
+What neither can be promised of is a TypeError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import pairwise
+from itertools import chain, repeat
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from treadle._core import Generator, Tensor
-from treadle.nn import Buffer, Module, Parameter
-from treadle.nn.parameter import Member
+from treadle._core import Tensor
+from treadle.nn import Buffer, Module
 from treadle.training.metrics import Metric
-from treadle.training.reach import attributes, children
+from treadle.training.reach import attributes
 
-__all__ = ["Kept"]
-
-# The one key of a dict that stands for something else, and the keys of a state: as no attribute can be called.
-_NUMPY, _OBJECT, _MEMBER = "numpy", "object()", "member()"
-_OWN, _CONTENTS = "state_dict()", "contents()"
-_NEW = "new "  # begins the names of what there was not after `reset`
+__all__ = ["Kept", "put"]
 
 _VALUES = (bool, int, float, str, type(None))
-_MEMBERS = {kind.__name__: kind for kind in (Buffer, Parameter)}
-# What is not kept: functions, and generators, which the run keeps itself.
-_LEFT = (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc, type, ModuleType, Generator)
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, partial, np.ufunc, type, ModuleType)
 _BY_IDENTITY: Any = object.__hash__
+_NOTHING: Any = object()
 
 
 class Kept:
-    """A metric that is reset, and from then on kept and given back: by its `state_dict` and `load_state_dict`, or its attributes.
-
-    Other objects among those are kept by their attributes where `reset` left or made them; functions are left out.
-    """
-
-    def __init__(self, metric: Metric) -> None:
-        self.metric = metric
-        metric.reset()
-        self._begun = dict(_walked("", metric, set()))
-
-    def state_dict(self) -> dict[str, Any]:
-        """A copy that a checkpoint can hold; TypeError where there is none."""
-        name, own = type(self.metric).__name__, self._own("state_dict")
-        copy = _Copy(self._begun if own is None else {})
-        if own is not None:
-            return {_OWN: copy.of(own(), f"{name}.{_OWN}"), _CONTENTS: copy.contents}
-        copy.of(self.metric, name)
-        copy.check_shared()
-        return {_CONTENTS: copy.contents}
-
-    def _own(self, name: str) -> Callable[..., Any] | None:
-        both = all(callable(getattr(self.metric, part, None)) for part in ("state_dict", "load_state_dict"))
-        inherited = getattr(type(self.metric), "state_dict", None) is Module.state_dict  # it knows of tensors alone
-        return getattr(self.metric, name) if both and not inherited else None
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `state_dict` returned.
-
-        Raises:
-            ValueError: The metric has other parts than that one had.
-        """
-        load = self._own("load_state_dict")
-        own = load is not None and _OWN in state
-        contents = state.get(_CONTENTS, {} if own else {"": state})  # checkpoints of before have no more
-        objects = {} if own else dict(self._begun)
-        for path, content in contents.items():
-            if path.startswith(_NEW):
-                objects[path] = _restored(content, None)
-            elif path not in objects:
-                kind = type(self.metric).__name__
-                raise ValueError(f"fit: expected a {kind} as in the checkpoint, got one without its {path!r}")
-        for path, content in contents.items():
-            _fill(objects[path], _restored(content, objects))
-        if load is not None and own:
-            load(_restored(state[_OWN], objects))
-
-
-def _walked(path: str, value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """An object and those that it is made of, each under the first path that leads to it."""
-    if type(value) in _VALUES or isinstance(value, np.generic) or id(value) in seen:
-        return
-    seen.add(id(value))
-    yield path, value
-    if not isinstance(value, (*_LEFT, Tensor, np.ndarray)):
-        for name, part in children(value):
-            yield from _walked(f"{path}.{name}" if path else str(name), part, seen)
-
-
-class _Copy:
-    """Copies a metric.
+    """Copies metrics: each value is itself, or its kind, whether it stays the object that it is, and what it holds.
 
     Args:
-        begun: What there was after `reset`, by path.
+        elsewhere: Gives the ids of what is left as it is, since the run has or keeps it anyway.
+        first: What there was in each place as the run began; None: the first copy tells.
     """
 
-    def __init__(self, begun: Mapping[str, Any]) -> None:
-        self._objects = {id(value): (path, value) for path, value in begun.items()}
-        self.contents: dict[str, Any] = {}
-        """What each object holds, by the path that led to it after `reset`, or a number."""
+    def __init__(self, elsewhere: Callable[[], set[int]], first: dict[str, Any] | None = None) -> None:
+        self._elsewhere, self._first = elsewhere, first
+        self._left, self._met, self._owners = set[int](), dict[str, Any](), dict[int, bool]()
 
-    def of(self, value: Any, name: str) -> Any:
-        """A copy of a value, or where what it holds is to be found; `name` is for errors."""
+    def copy(self, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+        """What a checkpoint can hold of them.
+
+        Raises:
+            TypeError: They hold something that could not be put back.
+        """
+        self._left = self._elsewhere()
+        try:
+            copied = {name: self._of_object(metric, f"metrics[{name!r}]", True) for name, metric in metrics.items()}
+        except RecursionError:
+            raise TypeError("expected metrics of few objects inside each other, got too many to follow") from None
+        finally:
+            self._first = self._met if self._first is None else self._first
+            self._met, self._owners = {}, {}
+        return copied
+
+    def _of(self, value: Any, place: str) -> Any:
+        """A copy of a value; errors call it by its place."""
         if type(value) in _VALUES:
             return value
-        path, _ = self._objects.get(id(value), (None, None))
-        if path is None and (type(value) is tuple or isinstance(value, np.generic)):
-            return self._content(value, name, False)
-        if path is None:
-            path = f"{_NEW}{len(self._objects)}"
-            self._objects[id(value)] = path, value
-        if path not in self.contents:
-            self.contents[path] = None
-            self.contents[path] = self._content(value, name, not path.startswith(_NEW))
-        return {_OBJECT: path}
-
-    def _content(self, value: Any, name: str, begun: bool) -> Any:
-        array = type(value) is np.ndarray
-        if (array or isinstance(value, np.generic)) and not value.dtype.hasobject and value.dtype.names is None:
-            shape = list(value.shape) if array else None
-            return {_NUMPY: [value.dtype.str, shape, Tensor(np.frombuffer(value.tobytes(), np.uint8))]}
-        if isinstance(value, Tensor) and (begun or type(value) in (Tensor, *_MEMBERS.values())):
-            plain = begun or type(value) is Tensor
-            return value.detach() if plain else {_MEMBER: [type(value).__name__, value.requires_grad, value.detach()]}
-        if type(value) is dict and all(type(key) in (str, int) for key in value) and not value.keys() & {_NUMPY, _OBJECT, _MEMBER}:
-            return {key: self.of(entry, f"{name}[{key!r}]") for key, entry in value.items()}
-        if type(value) in (list, tuple) or (begun and isinstance(value, tuple)):
-            kind = tuple if isinstance(value, tuple) else list
-            return kind(self.of(entry, f"{name}[{place}]") for place, entry in enumerate(value))
-        if begun and not isinstance(value, _LEFT) and _is_open(value):
-            return {part: self.of(member, f"{name}.{part}") for part, member in attributes(value).items()}
-        if begun and (isinstance(value, _LEFT) or _is_value(value)):
-            return None
+        self._met[place] = value
+        there = value if self._first is None else self._first.get(place)
+        same, is_array = there is value, isinstance(value, np.ndarray)
+        fixed = same and (isinstance(value, _FUNCTIONS) or _is_value(value) or (is_array and not value.flags.writeable))
+        known = id(value) in self._left and (same or isinstance(value, Buffer))  # a buffer may be assigned anew
+        if fixed or known or self._is_again(value, place, same):
+            return "left", True, type(value).__qualname__
+        content = self._content(value, place, same)
+        if content is not None:
+            return content[0], same, content[1]
+        if type(there) is type(value) and (_is_open(value) or _has_state(value)):
+            return self._of_object(value, place, same)
         what = "numbers, strings, arrays of such, Tensors, lists, tuples and dicts"
-        got = f"an array of {value.dtype}" if array else f"a {type(value).__name__}"
-        raise TypeError(f"expected {what}, got {got} as {name}")
+        got = f"an array of {value.dtype}" if is_array else f"a {type(value).__name__}"
+        raise TypeError(f"expected {what}, got {got} as {place}")
 
-    def check_shared(self) -> None:
-        """Refuses a view among the arrays that `update` made: apart from its array it would go on as another."""
-        arrays = [(path, value) for path, value in self._objects.values() if type(value) is np.ndarray and value.size]
-        arrays.sort(key=lambda held: held[1].__array_interface__["data"][0])
-        for (path, one), (later, other) in pairwise(arrays):
-            new, changing = _NEW in (path[:4], later[:4]), one.flags.writeable or other.flags.writeable
-            if new and changing and np.may_share_memory(one, other):
-                raise TypeError("expected arrays with memory of their own, got one that is a view of another")
+    def _of_object(self, value: Any, place: str, same: bool) -> Any:
+        if _has_state(value):
+            kind, held = "state", Kept(set, {})._of(value.state_dict(), f"{place}.state_dict()")
+        else:
+            kind, held = "object", {name: self._of(part, f"{place}.{name}") for name, part in attributes(value).items()}
+        return kind, same, [type(value).__qualname__, held]
+
+    def _content(self, value: Any, place: str, same: bool) -> tuple[str, Any] | None:
+        """The kind of a value that is no object of a class, and what it holds."""
+        kind = type(value)
+        if kind is Tensor or (same and isinstance(value, Tensor)):
+            return "tensor", value.detach()
+        if (kind is np.ndarray or isinstance(value, np.generic)) and not (value.dtype.hasobject or value.dtype.names):
+            flat = Tensor(np.frombuffer(value.tobytes(), np.uint8))
+            return "array" if kind is np.ndarray else "number", [value.dtype.str, list(value.shape), flat]
+        if kind in (list, tuple):
+            return kind.__name__, [self._of(entry, f"{place}[{index}]") for index, entry in enumerate(value)]
+        if kind is dict and all(type(key) in (str, int) for key in value):
+            return "dict", {key: self._of(entry, f"{place}[{key!r}]") for key, entry in value.items()}
+        return None
+
+    def _is_again(self, value: Any, place: str, same: bool) -> bool:
+        """Whether an object was met before; refuses one in two places, or a view of another, that would be made anew."""
+        if isinstance(value, (tuple, np.generic)):
+            return False
+        owner = value
+        while isinstance(owner, np.ndarray) and owner.base is not None:
+            owner = owner.base
+        again = id(owner) in self._owners
+        both = self._owners.setdefault(id(owner), same) and same
+        if again and not both:
+            got = f"a {type(value).__name__} that is in two, or a view of another"
+            raise TypeError(f"expected each object in one place, got {got}, as {place}")
+        return again and not isinstance(value, np.ndarray)  # of views of an array each shows something else
 
 
-def _restored(value: Any, objects: Mapping[str, Any] | None) -> Any:
-    """A copy as it was; where `objects` are not there yet, those inside are left as they are."""
-    if isinstance(value, list | tuple):
-        return type(value)(_restored(entry, objects) for entry in value)
-    if not isinstance(value, dict):
-        return value
-    match list(value.items()):
-        case [(str() as key, path)] if key == _OBJECT:
-            return value if objects is None else objects[path]
-        case [(str() as key, [kind, requires_grad, tensor])] if key == _MEMBER:
-            return _MEMBERS[kind](tensor, requires_grad)
-        case [(str() as key, [dtype, shape, flat])] if key == _NUMPY:
-            array = np.frombuffer(flat.numpy().tobytes(), dtype)
-            return array[0] if shape is None else array.reshape(shape).copy()
-    return {key: _restored(entry, objects) for key, entry in value.items()}
+def put(held: Any, copied: Any) -> Any:
+    """What a copy stands for, where there is `held` now: a metric that was reset, or a part of one.
+
+    Raises:
+        ValueError: It is made of other things than the one that was copied.
+    """
+    if not isinstance(copied, tuple):
+        return copied
+    kind, same, content = copied
+    if kind not in ("left", "state", "object"):
+        made = _made(held, kind, content)
+        return _filled(held, made) if same else made
+    name, parts = (content, {}) if kind == "left" else content
+    if type(held).__qualname__ != name:
+        got = "nothing" if held is _NOTHING else f"a {type(held).__qualname__}"
+        raise ValueError(f"fit: expected metrics with a {name} as in the checkpoint, got {got} in its place")
+    if kind == "left":
+        return held
+    if kind == "state":
+        held.load_state_dict(put(_NOTHING, parts))
+        return held
+    target, before = held if same else object.__new__(type(held)), attributes(held)
+    for part, value in parts.items():
+        object.__setattr__(target, part, put(before.get(part, _NOTHING), value))
+    for part in attributes(target).keys() - parts.keys():
+        object.__delattr__(target, part)
+    return target
 
 
-def _fill(value: Any, content: Any) -> None:
-    """Gives an object its content."""
-    if isinstance(value, Tensor | np.ndarray):
-        if (value.shape, value.dtype) != (content.shape, content.dtype):
-            here, there = (f"{part.dtype} of shape {part.shape}" for part in (value, content))
-            raise ValueError(f"fit: expected a metric with {there} as in the checkpoint, got {here}")
-        if isinstance(value, Tensor):
-            value.copy_(content)
-        elif value.flags.writeable:
-            np.copyto(value, content)
-    elif isinstance(value, list):
-        value[:] = content
-    elif isinstance(value, dict):
-        value.clear()
-        value.update(content)
-    elif isinstance(content, dict):
-        for name, part in content.items():
-            held = attributes(value).get(name)
-            if isinstance(held, Member) and type(part) is Tensor:  # as checkpoints of before have it
-                held.copy_(part)
-            else:
-                object.__setattr__(value, name, part)
+def _made(held: Any, kind: str, content: Any) -> Any:
+    if kind in ("array", "number"):
+        dtype, shape, flat = content
+        array: Any = np.ndarray(shape, dtype, flat.numpy().tobytes()).copy()
+        return array if kind == "array" else array[()]
+    if kind == "dict":
+        before = held if isinstance(held, dict) else {}
+        return {key: put(before.get(key, _NOTHING), entry) for key, entry in content.items()}
+    if kind == "tensor":
+        return content
+    entries = chain(held if isinstance(held, list | tuple) else (), repeat(_NOTHING))
+    made = [put(*pair) for pair in zip(entries, content, strict=False)]
+    return tuple(made) if kind == "tuple" else made
+
+
+def _filled(held: Any, made: Any) -> Any:
+    """What is held, with what was made, where that fits."""
+    if isinstance(held, list) and isinstance(made, list):
+        held[:] = made
+    elif isinstance(held, dict) and isinstance(made, dict):
+        held.clear()
+        held.update(made)
+    elif isinstance(held, type(made)) and (held.shape, held.dtype) == (made.shape, made.dtype):
+        copy = held.copy_ if isinstance(held, Tensor) else partial(np.copyto, held)
+        copy(made)
+    else:
+        return made
+    return held
+
+
+def _has_state(value: Any) -> bool:
+    """Whether an object says itself what is to be kept; what modules inherit knows of tensors alone."""
+    both = all(callable(getattr(value, name, None)) for name in ("state_dict", "load_state_dict"))
+    return both and getattr(type(value), "state_dict", None) is not Module.state_dict
 
 
 def _is_value(value: Any) -> bool:
-    """Whether an object is told from others by its value, so that it cannot change."""
+    """Whether an object is told from others by its value, so that it cannot change, but for what attributes would show."""
     try:
         hash(value)
-    except TypeError:
+    except Exception:  # a memoryview raises ValueError
         return False
-    return type(value).__hash__ is not _BY_IDENTITY
+    return type(value).__hash__ is not _BY_IDENTITY and not isinstance(value, Tensor) and not _is_open(value)
 
 
 def _is_open(value: Any) -> bool:
-    """Whether attributes are all that an object is made of, as Python has it that would copy it."""
+    """Whether attributes are all that an object is made of: Python would copy it by them, and its class says nothing else."""
+    if any(getattr(type(value), name) is not getattr(object, name) for name in ("__reduce_ex__", "__reduce__", "__getstate__")):
+        return False
     try:
-        made, arguments, _, *entries = value.__reduce_ex__(2)
+        _, arguments, _, *entries = value.__reduce_ex__(2)
     except Exception:
         return False
-    return getattr(made, "__name__", "") == "__newobj__" and arguments == (type(value),) and not any(entries)
+    return arguments == (type(value),) and not any(entries)

@@ -47,7 +47,7 @@ def fit(
 
     Args:
         model: The model; it ends in training mode.
-        train: Batches (inputs, targets), such as a `DataLoader`; gone through once per epoch.
+        train: Batches (inputs, targets), such as a `DataLoader`; gone through once per epoch, so no iterator unless there is one.
         valid: Batches to evaluate after each epoch; None: no validation.
         loss: Takes outputs and targets, gives a scalar: a loss module or function that averages over the batch.
         optimizer: Holds the parameters to train; a RuntimeWarning names those that require grad and are not among them.
@@ -58,12 +58,13 @@ def fit(
         progress: Show a line per epoch on stderr, and while it runs a bar if that is a terminal.
         early_stopping: Ends the run early.
         checkpoint: A file that holds the whole state of the run, replaced after each epoch. A new run takes the place
-            of checkpoints that an earlier one left under these names, and touches no other file. There is one from the
+            of checkpoints that an earlier one left under these names, and touches no other file or run's. There is one from the
             start, so a run interrupted at any moment leaves one that can be resumed. Ctrl-C ends the step, writes a
             checkpoint and raises KeyboardInterrupt; a second one raises it at once.
         resume: Continue from `checkpoint`, or, when that is damaged, from the newest before it that is whole; a
             RuntimeWarning says so. Model, optimizer, scheduler, data and options must be made as for the first run; the
-            result then is the same, bit for bit, as without the interruption.
+            result then is the same, bit for bit, as without the interruption. A RuntimeWarning names generators and modules that
+            are there beyond those of the first run, and stay as they are.
         clip_norm: Scale gradients down to this joint norm before each step.
         step_scheduler: Whether the scheduler steps after each batch or each epoch; None: each batch for `OneCycleLR`,
             each epoch for the others.
@@ -83,9 +84,9 @@ def fit(
 
     Raises:
         TypeError: Metrics that are no dict of measures, a loss that is a class or cannot be called, callbacks that are no list
-            of functions, or an optimizer, scheduler or early_stopping of another type.
-        ValueError: No epochs, no batches, an empty batch or one that is no pair; a loss that is not one number, a
-            metric of its name, an optimizer of none of the parameters, a scheduler of another one, or clip_norm below
+            of functions of two arguments, or a model, optimizer, scheduler or early_stopping of another type.
+        ValueError: No epochs, no batches, an iterator for several epochs, an empty batch or one that is no pair; a loss that is not
+            one number, a metric of its name, an optimizer of none of the parameters, a scheduler of another one, or clip_norm below
             0; resume without checkpoint or from one of a run with other parts, an unknown step_scheduler, on_nonfinite
             or on_checkpoint_error, early stopping by a column that there will not be, checkpoint_every or keep_last
             below 1, or another file under the name of an older checkpoint.
@@ -107,10 +108,10 @@ def fit(
         raise ValueError("fit: expected the checkpoint to resume from, got None")
     parts = {"train": train} if valid is None else {"train": train, "valid": valid}
     for data in parts.values():
-        check_batches("fit", data)
+        check_batches("fit", data, times=epochs)
     check_loss("fit", loss)
     check_metrics("fit", metrics)
-    check_parts(optimizer, scheduler, early_stopping, clip_norm)
+    check_parts(model, optimizer, scheduler, early_stopping, clip_norm)
     callbacks = check_callbacks(callbacks)
     if early_stopping is not None and type(early_stopping).update is EarlyStopping.update:
         names = ["loss", *(("accuracy",) if metrics is None else metrics)]
@@ -126,9 +127,7 @@ def fit(
         run.load(saved.newest())
     else:
         model.train()
-        if saved is not None:
-            saved.begin()
-            run.save()
+        run.save()
     _go_through(run, epochs, progress)
     if early_stopping:
         early_stopping.restore(model)

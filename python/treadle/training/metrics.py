@@ -24,7 +24,8 @@ class Metric(Protocol):
     """What `fit` and `evaluate` ask of a measure.
 
     A checkpoint inside an epoch keeps its attributes, and those of objects that it holds, or what its `state_dict` gives where
-    there is a `load_state_dict`, too.
+    there is a `load_state_dict`, too. Where it cannot, as of a set or of what `update` puts into two places, `fit` warns, and
+    writes none inside an epoch.
     """
 
     def reset(self) -> None:

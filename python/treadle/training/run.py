@@ -19,12 +19,12 @@ import numpy as np
 from treadle._core import Tensor
 from treadle.checks import at_least
 from treadle.nn import Module
-from treadle.nn.state import Snapshot
 from treadle.optim import LRScheduler, ReduceLROnPlateau
-from treadle.training.beside import Beside, Flags
+from treadle.training.beside import Before, Held
 from treadle.training.checks import length, pair
 from treadle.training.evaluation import Meter, measure
-from treadle.training.history import History, Value
+from treadle.training.history import History, Value, packed, unpacked
+from treadle.training.kept import Kept
 from treadle.training.metrics import Metric
 from treadle.training.progress import EpochProgress
 from treadle.training.reach import Reach
@@ -77,15 +77,12 @@ class Run:
         # Of the epoch under way:
         self.batch, self.skipped, self.seconds, self.rate = 0, 0, 0.0, 0.0
         self.meter = Meter(metrics, steps.loss)
-        parts = {"train": train, "valid": valid, "loss": steps.loss, "metrics": metrics, "callbacks": callbacks}
-        reach = None if saved is None else Reach(parts, steps.model)
-        self._generators, beside = (reach.generators, reach.modules) if reach is not None else ({}, {})
-        self._modules = {"model": steps.model} | beside
-        self._beside, self._flags = Beside(steps.model, beside, steps.optimizer), Flags(self._modules)
-        self._begun = self._states()
-        self._made = {} if saved is None else self._kinds()
         self._interrupted, self._keeps = False, True
         if saved is not None:
+            parts = {"train": train, "valid": valid, "loss": steps.loss, "metrics": metrics, "callbacks": callbacks}
+            self._reach = Reach(steps.model, parts)
+            self._held, self._kept = Held(self._reach, steps.optimizer), Kept(self._elsewhere)
+            self._begun, self._made = self._held.states(), self._kinds()
             self._metered()  # which says what it cannot keep
 
     @property
@@ -129,9 +126,7 @@ class Run:
             try:
                 taken = self.steps.take(inputs, targets)
             except FloatingPointError as error:
-                raise FloatingPointError(
-                    f"fit: {error} in epoch {self.epoch + 1}; scale the inputs or lower the learning rate"
-                ) from None
+                raise self._placed(error) from None
             if taken is not None:
                 self.meter.update(taken[0], taken[1], targets)
             elif self.steps.on_nonfinite == "stop":
@@ -151,25 +146,23 @@ class Run:
 
     def _batches(self, line: EpochProgress) -> Iterator[Any]:
         """The batches of the epoch under way, but for those that were trained on before."""
-        if self.batch == 0:
-            self.meter = Meter(self.metrics, self.steps.loss)
-            if self.saved is not None:
-                self._begun = self._states()
-            yield from self.train
-            return
-        yield from self._left(line)
+        if self.batch:
+            return self._left(line)
+        self.meter.reset()
+        if self.saved is not None:
+            self._begun = self._held.states()
+        return iter(self.train)
 
     def _left(self, line: EpochProgress) -> Iterator[Any]:
         """The batches of the epoch that was begun once more, which changes nothing but the place among them."""
-        now, tensors = self._states(), Snapshot(*self._modules.values())
-        self._set_states(self._begun)
+        before = Before(self._reach)
+        self._held.set_states(self._begun)
         batches = iter(self.train)
         for _ in range(self.batch):
             if next(batches, None) is None:
                 raise ValueError(f"fit: expected at least {self.batch} batches as in the run to resume, got fewer")
             line.advance()
-        self._set_states(now)
-        tensors.restore()
+        before.restore()
         return batches
 
     def _step_epoch(self, row: Mapping[str, Value]) -> None:
@@ -195,9 +188,10 @@ class Run:
         try:
             self.steps.check_weights()
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"fit: {error} in epoch {self.epoch + 1}; scale the inputs or lower the learning rate"
-            ) from None
+            raise self._placed(error) from None
+
+    def _placed(self, error: FloatingPointError) -> FloatingPointError:
+        return FloatingPointError(f"fit: {error} in epoch {self.epoch + 1}; scale the inputs or lower the learning rate")
 
     # Saving and loading
 
@@ -213,38 +207,36 @@ class Run:
 
     def _moving(self) -> dict[str, Any]:
         """What validation moves, too, or may."""
-        moving = {"generators": self._states(), "flags": self._flags.state_dict(), "meter": self._metered() if self.batch else None}
-        return moving | {"model": self.steps.model.state_dict(), "beside": self._beside.state_dict()}
+        return {"meter": self._metered() if self.batch else None} | self._held.state_dict()
 
     def _metered(self) -> dict[str, Any] | None:
         """What the metrics of the epoch under way have seen; None where a checkpoint cannot hold it."""
         try:
-            return self.meter.state_dict()
+            return self.meter.state_dict(self._kept)
         except TypeError as error:
-            self._say_unkept(error)
+            if self._keeps:
+                how = "give it state_dict and load_state_dict"
+                warnings.warn(f"fit: no checkpoint is written inside an epoch: {error}; {how}", RuntimeWarning, stacklevel=4)
+            self._keeps = False
             return None
 
-    def _say_unkept(self, error: TypeError) -> None:
-        if self._keeps:
-            how = "give it state_dict and load_state_dict"
-            warnings.warn(f"fit: no checkpoint is written inside an epoch: {error}; {how}", RuntimeWarning, stacklevel=5)
-        self._keeps = False
+    def _elsewhere(self) -> set[int]:
+        """The ids of what the metrics may hold and the run has or keeps without them."""
+        data = [part for loader in (self.train, self.valid) for part in (loader, getattr(loader, "dataset", None))]
+        return self._held.ids() | set(map(id, data))
 
     def save(self, moving: Mapping[str, Any] | None = None) -> None:
         """Saves the state, if it is to be saved and the weights are finite; `moving` as it was, if it has moved since."""
         if self.saved is None:
             return
         self._check_weights()
-        moving = dict(self._moving() if moving is None else moving)
-        meter = moving.pop("meter")
-        if self.batch and meter is None:
+        moving = self._moving() if moving is None else moving
+        if self.batch and moving["meter"] is None:
             return  # the checkpoint before begins the epoch anew
-        parts = {name: part.state_dict() if part is not None else None for name, part in self._parts().items()}
         within = {name: getattr(self, name) for name in _WITHIN} | {"begun": self._begun}
-        if self.batch:
-            within["meter"] = meter
-        state = {"epoch": self.epoch, "history": self.history.rows, "within": within, "ended": self._ended, "made": self._made}
-        self.saved.write(state | {"optimizer": self.steps.optimizer.state_dict()} | moving | parts)
+        state = {"epoch": self.epoch, "history": packed(self.history), "within": within, "ended": self._ended, "made": self._made}
+        state |= {name: None if part is None else part.state_dict() for name, part in self._parts().items()}
+        self.saved.write(state | {"optimizer": self.steps.optimizer.state_dict(), **moving})
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes over what `save` saved; ValueError, and nothing was changed, when the run was made with other parts."""
@@ -252,34 +244,28 @@ class Run:
             if (state[name] is None) != (part is None):
                 here, there = ("no" if p is None else "a" for p in (part, state[name]))
                 raise ValueError(f"fit: expected {there} {name} as in the checkpoint, got {here} {name}")
-        for name, there in state.get("made", {}).items():
+        for name, there in state["made"].items():
             if (here := self._made[name]) != there:
                 raise ValueError(f"fit: expected {name} {there} as in the checkpoint, got {here}")
-        before = "flags" not in state  # when less was looked for
-        drawn, found = set(state["generators"]), set(self._generators)
-        if drawn - found or (found - drawn and not before):
-            raise ValueError(f"fit: expected generators {sorted(drawn)}, got {sorted(found)}")
+        self._held.leave_out(state)
         within = state["within"]
-        loaded = [(self.steps.model, state["model"]), (self.steps.optimizer, state["optimizer"])]
-        loaded += [(self._beside, self._beside.completed(state.get("beside", {})) if before else state["beside"])]
+        loaded: list[Any] = [(self._held, state), (self.steps.optimizer, state["optimizer"])]
         loaded += [(part, state[name]) for name, part in self._parts().items() if part is not None]
-        loaded += [(self.meter, within["meter"])] if within["batch"] else []
-        _load_all(loaded)
+        before = [(owner, owner.state_dict()) for owner, _ in loaded]
+        try:
+            self.steps.model.train()
+            for owner, part in loaded:
+                owner.load_state_dict(part)
+            if within["batch"]:
+                self.meter.load_state_dict(state["meter"])
+        except Exception:
+            for owner, part in before:
+                owner.load_state_dict(part)
+            raise
         for name in _WITHIN:
             setattr(self, name, within[name])
-        self.steps.model.train()
-        self._flags.load_state_dict(state.get("flags", {}))
         self._begun = within["begun"]
-        self._set_states(state["generators"])
-        self.epoch, self.history, self._ended = state["epoch"], History(state["history"]), state.get("ended", False)
-
-    def _states(self) -> dict[str, Any]:
-        return {name: tuple(generator.get_state()) for name, generator in self._generators.items()}
-
-    def _set_states(self, states: Mapping[str, Any]) -> None:
-        for name, generator in self._generators.items():
-            if name in states:
-                generator.set_state(states[name])
+        self.epoch, self.history, self._ended = state["epoch"], unpacked(state["history"]), state["ended"]
 
     # Ctrl-C
 
@@ -314,18 +300,6 @@ class Run:
                 self.save(moving)
             self._answer()
             yield batch
-
-
-def _load_all(loaded: Sequence[tuple[Any, Any]]) -> None:
-    """Loads a state into each owner, or, when one refuses, leaves all as they were."""
-    before = [(owner, owner.state_dict()) for owner, _ in loaded]
-    try:
-        for owner, state in loaded:
-            owner.load_state_dict(state)
-    except Exception:
-        for owner, state in before:
-            owner.load_state_dict(state)
-        raise
 
 
 def _says_true(answer: object) -> bool:

@@ -1,7 +1,7 @@
 """The checkpoints of one run: the newest under the name given, older ones beside it.
 
-Invariants: at every moment, also inside a write, there is a whole checkpoint to resume from; a file is replaced or taken away
-only if it says that it is a checkpoint of `fit`, and its number follows on those of the run.
+Invariants: at every moment, also inside a write, there is a whole checkpoint to resume from; an older one is replaced or taken away
+only if it says that it is of the run whose newest has the name given, and its number follows on those of the run.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from typing import Any, Literal
 
 from treadle.checks import at_least
 from treadle.serialization import SerializationError, naming
-from treadle.training.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
+from treadle.training.checkpoint import load_checkpoint, run_of, write_checkpoint
 
 __all__ = ["Checkpoints"]
 
-# Of all that `save_checkpoint` writes only a run's state has it.
-_SECTION = "within"
-
 
 class Checkpoints:
-    """`run.safetensors`, the one before it in `run.1.safetensors`, and so on.
+    """`run.safetensors`, the one before it in `run.1.safetensors`, and so on: of a new run, unless `newest` loads one to go on.
 
     Args:
         path: The name of the newest; a link is followed.
@@ -44,52 +41,53 @@ class Checkpoints:
         if self.path.exists() and not self.path.is_file():
             raise ValueError(f"fit: expected the checkpoint as a file, got {path}, which is there and is none")
         self.keep_last, self.on_error = at_least("fit", "keep_last", keep_last, 1), on_error
-        self._fresh = False
-        self._spoilt = False  # whether what the name of the newest leads to is not worth keeping
+        self._new = self.path.with_name(f".{self.path.name}.new")
+        self._run = os.urandom(8).hex()
+        # The run whose files may go: at first an earlier one, of which a kill may have left the newest under its first name.
+        self._owner = run_of(self.path if self.path.exists() else self._new)
+        self._goes_on = False  # whether the newest is to be kept as an older one
 
     def files(self) -> Iterator[Path]:
         """What there is, newest first."""
         aged = {age: file for file in self.path.parent.glob("*") if (age := self._age(file))}
         return (file for file in (self.path, *(aged[age] for age in sorted(aged))) if file.exists())
 
-    def begin(self) -> None:
-        """From here on a new run is saved: its first checkpoint takes the place of all that an earlier one left.
+    def expect_free(self) -> None:
+        """Refuses files of others under the names of older checkpoints; where a run goes on, one may be damaged.
 
         Raises:
-            ValueError: A name that older checkpoints will have is taken by another file.
+            ValueError: There is one.
         """
-        self._expect_free(damaged=False)
-        self._fresh = self._spoilt = True
-
-    def _expect_free(self, *, damaged: bool = True) -> None:
-        """Refuses files of others under the names of older checkpoints; whether one that cannot be read may be a damaged one."""
-        for file in map(self._aged, range(1, self.keep_last)):
-            ours = is_checkpoint(file, _SECTION)
-            if file.exists() and not (damaged if ours is None else ours):
+        for file in filter(Path.exists, map(self._aged, range(1, self.keep_last))):
+            if not self._is_ours(file) and (self._owner != self._run or run_of(file) is not None):
                 got = "a file that is none; save it under another name"
                 raise ValueError(f"fit: expected {file} to be free for an older checkpoint, got {got}")
 
+    def _is_ours(self, file: Path) -> bool:
+        return bool(self._owner) and run_of(file) == self._owner
+
     def write(self, state: Mapping[str, Any]) -> None:
-        """Adds a checkpoint and takes away those beyond `keep_last`.
+        """Adds a checkpoint and takes away those beyond `keep_last`; the first of a new run takes the place of an earlier one's.
 
         Raises:
-            ValueError: A name that older checkpoints will have was taken by another file meanwhile; nothing was changed.
+            ValueError: A name that older checkpoints will have is taken by another file; nothing was changed.
             OSError: It cannot be written, and that is to end the run; those before it stay.
         """
-        self._expect_free()
-        new = self.path.with_name(f".{self.path.name}.new")
+        self.expect_free()
         try:
             with naming(self.path):
-                save_checkpoint(new, state)
-            for age in () if self._spoilt else range(self.keep_last - 1, 0, -1):
+                write_checkpoint(self._new, state, self._run)
+            if self._owner != self._run:
+                self.take_away(1)
+            for age in range(self.keep_last - 1, 0, -1) if self._goes_on else ():
                 if self._aged(age - 1).exists():
                     os.replace(self._aged(age - 1), self._aged(age))
-            os.replace(new, self.path)
-            self.take_away(1 if self._fresh else self.keep_last)
-            self._fresh = self._spoilt = False
+            os.replace(self._new, self.path)
+            self._owner, self._goes_on = self._run, True
+            self.take_away(self.keep_last)
         except OSError as error:
             with suppress(OSError):
-                new.unlink()
+                self._new.unlink()
             if self.on_error == "raise":
                 raise
             warnings.warn(
@@ -97,10 +95,15 @@ class Checkpoints:
             )
 
     def take_away(self, age: int) -> None:
-        """Removes the checkpoints from an age on."""
-        for file in map(self._aged, count(age)):
-            if not is_checkpoint(file, _SECTION):
-                return
+        """Removes the checkpoints from an age on, the oldest first."""
+        older: list[Path] = []
+        for number in count(age):
+            file = self._aged(number)
+            if self._is_ours(file):
+                older.insert(0, file)
+            elif number >= self.keep_last:
+                break
+        for file in older:
             file.unlink()
 
     def newest(self) -> dict[str, Any]:
@@ -111,18 +114,20 @@ class Checkpoints:
             FileNotFoundError: There is none.
             SerializationError: None is whole.
         """
-        self._expect_free()
         refused: list[str] = []
         for file in self.files():
             try:
-                state = load_checkpoint(file)
-                if _SECTION not in state:
-                    raise SerializationError(f"fit: expected a checkpoint that fit wrote, got another in {file}")
+                state, run = load_checkpoint(file), run_of(file)
+                if not run or (self._owner and run != self._owner):
+                    what = "of its run" if run else "that fit wrote"
+                    raise SerializationError(f"fit: expected a checkpoint {what}, got another in {file}")
             except SerializationError as error:
                 refused.append(str(error))
                 continue
-            self._spoilt = file != self.path
-            if refused or self._spoilt:
+            self._owner = self._run = run
+            self._goes_on = file == self.path
+            self.expect_free()
+            if not self._goes_on:
                 why = "; ".join(refused) or f"there is no {self.path}"
                 warnings.warn(f"fit: resumed from {file}, an older checkpoint: {why}", RuntimeWarning, stacklevel=2)
             return state

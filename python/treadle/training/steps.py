@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 from treadle._core import Tensor, all_finite, clip_grad_norm
 from treadle.nn import Module
-from treadle.nn.state import Snapshot
 from treadle.optim import LRScheduler, Optimizer, ReduceLROnPlateau
+from treadle.training.beside import Before
 from treadle.training.checks import scalar
 from treadle.training.evaluation import Loss
 from treadle.training.reach import Reach
@@ -52,7 +52,7 @@ class Steps:
         self._guarded = on_nonfinite != "raise"
         # The joint norm tells whether every gradient is finite; no bound leaves them as they are.
         self._clip_norm = math.inf if clip_norm is None and self._guarded else clip_norm
-        self._reach = Reach({"loss": loss}, model) if self._guarded else None
+        self._reach = Reach(model, {"loss": loss}) if self._guarded else None
 
     def take(self, inputs: Any, targets: Any) -> tuple[float, Tensor] | None:
         """One step; the batch's loss and the model's outputs, or None when it was not taken.
@@ -60,7 +60,7 @@ class Steps:
         Raises:
             FloatingPointError: The loss is not finite, and that is to end the run.
         """
-        before = None if self._reach is None else _Before(self.model, self._reach)
+        before = None if self._reach is None else Before(self._reach)
         outputs = self.model(inputs)
         loss = self.loss(outputs, targets)
         value = scalar("fit", loss)
@@ -102,17 +102,3 @@ class Steps:
         if not all_finite(self._trained()):
             bad = [name for name, parameter in self.model.named_parameters() if not all_finite([parameter])]
             raise FloatingPointError(f"expected finite weights, got others in {', '.join(map(repr, bad))}")
-
-
-class _Before:
-    """What a step changes before the optimizer does: tensors and generators of the model, of the loss and of what they call."""
-
-    def __init__(self, model: Module, reach: Reach) -> None:
-        self._tensors = Snapshot(model, *reach.modules.values())
-        self._states = [(generator, generator.get_state()) for generator in reach.generators.values()]
-
-    def restore(self) -> None:
-        """Puts all of it back."""
-        self._tensors.restore()
-        for generator, state in self._states:
-            generator.set_state(state)

@@ -81,6 +81,11 @@ def works(name: str) -> dict[str, Work]:
     leaf = make(numbers.reshape(1000, 1000))
     leaf.requires_grad_()
     stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
+    for sizes in [(16, 3, 28, 28), (8, 512, 7, 7), (16, 10, 64, 64)]:
+        image, logits = make(numbers[: np.prod(sizes)].reshape(sizes)), make(numbers[: np.prod(sizes)].reshape(sizes))
+        logits.requires_grad_()
+        found[f"softmax of {sizes}, axis 1"] = lambda image=image: image.softmax(1)
+        found[f"softmax of {sizes}, axis 1, forward and back"] = lambda logits=logits: logits.softmax(1).sum().backward()
     flat, boxes = y.reshape(1000, 1000), make(numbers[: 512 * 64].reshape(512, 8, 8))
     boxes.requires_grad_()
     found["(512, 8, 8) @ (512, 8, 8), forward and back"] = lambda: (boxes @ boxes).sum().backward()

@@ -1,6 +1,6 @@
 """What the table of `benches.peers` has no row for, beside NumPy and PyTorch on one thread.
 
-Writes, reads, choices, reductions and small products.
+Writes, reads, choices, reductions, small products, short rows and views.
 
     python -m benches.everyday
 
@@ -82,11 +82,17 @@ def works(name: str) -> dict[str, Work]:
         "(50000, 3) @ (3, 8)": lambda: points @ turn,
         "(256, 256) @ (256, 256), int64": lambda: integers @ integers,
     }
+    found |= views(name, make, numbers)
     if name == "NumPy":
         return found
     leaf = make(numbers.reshape(1000, 1000))
     leaf.requires_grad_()
     stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
+    for sizes in [(16, 3, 28, 28), (8, 512, 7, 7), (16, 10, 64, 64)]:
+        image, logits = make(numbers[: np.prod(sizes)].reshape(sizes)), make(numbers[: np.prod(sizes)].reshape(sizes))
+        logits.requires_grad_()
+        found[f"softmax of {sizes}, axis 1"] = lambda image=image: image.softmax(1)
+        found[f"softmax of {sizes}, axis 1, forward and back"] = lambda logits=logits: logits.softmax(1).sum().backward()
     flat, boxes = y.reshape(1000, 1000), make(numbers[: 512 * 64].reshape(512, 8, 8))
     boxes.requires_grad_()
     found["(512, 8, 8) @ (512, 8, 8), forward and back"] = lambda: (boxes @ boxes).sum().backward()
@@ -99,6 +105,42 @@ def works(name: str) -> dict[str, Work]:
     found["prod, forward and back, 1e6"] = lambda: factors.prod().backward()
     found["Huber loss, forward and back, 1e6"] = lambda: huber(leaf, flat).backward()
     return found
+
+
+def views(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
+    """Short rows and operands that lie in another order."""
+
+    def of(*shape: int) -> Any:
+        """The numbers in a shape."""
+        return make(numbers[: np.prod(shape)].reshape(shape))
+
+    row, gains, column, pair, one = of(4096, 16), of(16), of(8192, 1), of(32768, 2), of(32768, 1)
+    four, half, maps, bias = of(8192, 4), of(4096, 32), of(64, 8, 16, 16), of(64, 1, 1, 16)
+    left, right, tall, square = of(256, 1, 3), of(1, 256, 3), of(3900, 256), of(256, 256)
+    heads, images, mask = of(32, 64, 8, 8), of(32, 28, 28), make(numbers[:16384].reshape(16384, 1) > 0)
+    narrow, blocks, wide = [of(1024, 8) for _ in range(4)], [of(32, 12, 12, 8) for _ in range(9)], of(16384, 4)
+    rows = [of(16, 32) for _ in range(50)]
+    concatenate = torch.cat if name == "PyTorch" else {"treadle": treadle, "NumPy": np}[name].concatenate
+    stack = {"treadle": treadle, "PyTorch": torch, "NumPy": np}[name].stack
+    where = {"treadle": treadle.ops, "PyTorch": torch, "NumPy": np}[name].where
+    zero: Any = np.float32(0) if name == "NumPy" else 0.0
+    return {
+        "(4096, 16) * (16,)": lambda: row * gains,
+        "(8192, 4) - (8192, 1)": lambda: four - column,
+        "(32768, 2) - (32768, 1)": lambda: pair - one,
+        "(64, 8, 16, 16) + (64, 1, 1, 16)": lambda: maps + bias,
+        "(256, 1, 3) - (1, 256, 3)": lambda: left - right,
+        "x[:, :16] + x[:, 16:], (4096, 32)": lambda: half[:, :16] + half[:, 16:],
+        "where of (16384, 1), (16384, 4)": lambda: where(mask, wide, zero),
+        "x.T + 1, (3900, 256)": lambda: tall.T + 1,
+        "x.T * x.T, (3900, 256)": lambda: tall.T * tall.T,
+        "x + x.T, (256, 256)": lambda: square + square.T,
+        "x.swapaxes(1, 2) * 0.35, (32, 64, 8, 8)": lambda: heads.swapaxes(1, 2) * 0.35,
+        "images mirrored, + 0, (32, 28, 28)": lambda: (images.flip((2,)) if name == "PyTorch" else images[:, :, ::-1]) + 0,
+        "concatenate 4 of (1024, 8), last axis": lambda: concatenate(narrow, -1),
+        "concatenate 9 of (32, 12, 12, 8), last axis": lambda: concatenate(blocks, -1),
+        "stack 50 of (16, 32), axis 1": lambda: stack(rows, 1),
+    }
 
 
 def main() -> None:

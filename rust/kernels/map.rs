@@ -1,21 +1,31 @@
 //! Element-wise kernels over any layouts, and copies.
 //!
-//! Invariant: the output is fresh and contiguous; each output element depends only on the input elements at its own index,
-//! so neither merging nor threads can change a bit.
+//! Invariant: the output is fresh and without gaps, in row-major order or, where [`Order::of`] says so, in that of an operand; each
+//! output element depends only on the input elements at its own index, so neither merging nor threads can change a bit.
 
+use super::copies::{Operand, PIECE, is_turned, piece_of};
 use super::parallel;
-use super::plan::Plan;
+use super::plan::{Order, Plan};
 use super::simd::{Isa, lanes_only};
 use super::stream::{self, CHUNK};
-use super::turn::{Rows, turn};
 use crate::Result;
 use crate::array::{Array, DType, Dims, Element};
 use crate::{simd, with_dtype};
 use std::borrow::Cow;
 
-/// Elements per block of a long inner loop; also the size of the buffers that strided operands are gathered into.
+pub use super::copies::copy_into;
+pub(super) use super::copies::gather;
+
+/// Elements per block of a long inner loop.
 const BLOCK: usize = 4096;
-const GATHER: usize = 256;
+/// Rows of fewer elements are not looped over one by one: operands that have gaps between them are read piece by piece.
+const LONG: usize = 128;
+/// The same where an operand has one element for a row, which the loop takes as it is.
+const LONG_BESIDE_ONE: usize = 56;
+/// As few rows, whatever their length, are looped over: pieces need buffers.
+const FEW: usize = 8;
+/// Pieces of one unit of work.
+const PIECES: usize = BLOCK / PIECE;
 
 /// A function of one element.
 pub trait Unary<T: Element, R: Element>: Copy + Sync {
@@ -113,69 +123,51 @@ simd! {
     }
 }
 
-/// Reads `out.len()` elements, `stride` apart, into `out`.
-#[inline]
-pub(super) fn gather<T: Element>(data: &[T], offset: usize, stride: isize, out: &mut [T]) {
-    match stride {
-        0 => out.fill(data[offset]),
-        1 => out.copy_from_slice(&data[offset..offset + out.len()]),
-        s if s > 0 => out.iter_mut().zip(data[offset..].iter().step_by(s as usize)).for_each(|(o, &x)| *o = x),
-        s => out.iter_mut().enumerate().for_each(|(i, o)| *o = data[(offset as isize + i as isize * s) as usize]),
-    }
-}
-
-/// Elements of a buffer, from an offset on, a stride apart.
-type Run<'a, T> = (&'a [T], usize, isize);
-
-/// As many elements of a run as fit `part`, from its `first` on: where they lie side by side, or else gathered into `part`, which
-/// holds those before.
-#[inline]
-fn piece<'a, T: Element>((data, at, stride): Run<'a, T>, first: usize, part: &'a mut [T]) -> &'a [T] {
-    let at = (at as isize + first as isize * stride) as usize;
-    if stride == 1 {
-        return &data[at..at + part.len()];
-    }
-    if first == 0 || stride != 0 {
-        gather(data, at, stride, part);
-    }
-    part
-}
-
 fn nanoseconds(n: usize, tenths: usize) -> usize {
     n.saturating_mul(tenths) / 10
 }
 
+/// Runs `f(start, part)` for parts of some pieces of `each` elements.
+fn in_pieces<R: Element>(y: &mut [R], each: usize, work: usize, f: impl Fn(usize, &mut [R]) + Sync) {
+    let chunk = PIECES * each;
+    parallel::for_chunks(y, chunk, work, |i, y| f(i * chunk, y));
+}
+
 /// `f` of every element.
 pub fn unary<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &Array) -> Result<Array> {
+    let Some(data) = x.as_slice::<T>() else { return unary_strided(f, x) };
     let mut out = Array::unfilled(R::DTYPE, *x.shape())?;
     let y = out.fresh::<R>();
     let work = nanoseconds(y.len(), F::COST);
-    if let Some(x) = x.as_slice::<T>() {
-        if work < parallel::WORTH_SHARING_NS {
-            unary_run(f, x, y);
-        } else {
-            let run = if stream::is_for(y) { unary_stream_run } else { unary_run };
-            parallel::for_chunks(y, BLOCK, work, |i, y| run(f, &x[i * BLOCK..i * BLOCK + y.len()], y));
-        }
-        return Ok(out);
+    if work < parallel::WORTH_SHARING_NS {
+        unary_run(f, data, y);
+    } else {
+        let run = if stream::is_for(y) { unary_stream_run } else { unary_run };
+        parallel::for_chunks(y, BLOCK, work, |i, y| run(f, &data[i * BLOCK..i * BLOCK + y.len()], y));
     }
-    let (plan, data) = (Plan::new([x.layout()]), x.data::<T>());
-    parallel::for_chunks(y, BLOCK, work.saturating_mul(4), |i, y| {
-        plan.for_range(i * BLOCK, y.len(), |[at], first, n| {
-            unary_strided(f, data, at, plan.inner_stride(0), &mut y[first..first + n]);
-        });
-    });
     Ok(out)
 }
 
-fn unary_strided<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], at: usize, stride: isize, y: &mut [R]) {
-    if stride == 1 {
-        return unary_run(f, &x[at..at + y.len()], y);
+fn unary_strided<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &Array) -> Result<Array> {
+    let (plan, data) = (Plan::new([x.layout()]), x.data::<T>());
+    let is_long = plan.inner_stride(0) == 1 && (plan.inner() >= LONG || x.size() <= FEW * plan.inner());
+    if !is_long && let Some(order) = Order::of(&plan, x.shape(), [x]) {
+        return Ok(order.back(&unary(f, &order.put(x, x.shape())?)?));
     }
-    let mut part = [T::default(); GATHER];
-    for (k, y) in y.chunks_mut(GATHER).enumerate() {
-        unary_run(f, piece((x, at, stride), k * GATHER, &mut part[..y.len()]), y);
-    }
+    let mut out = Array::unfilled(R::DTYPE, *x.shape())?;
+    let y = out.fresh::<R>();
+    let (work, each) = (nanoseconds(y.len(), F::COST * 4), piece_of(&plan));
+    let x = Operand::new(&plan, 0, data, each);
+    in_pieces(y, each, work, |start, y| {
+        if is_long {
+            return plan.for_long_rows(start, y.len(), &mut |[at], first, n| unary_run(f, &data[at..at + n], &mut y[first..first + n]));
+        }
+        let mut part = [T::default(); PIECE];
+        for (k, y) in y.chunks_mut(each).enumerate() {
+            unary_run(f, x.piece(start + k * each, k == 0, &mut part[..y.len()]), y);
+        }
+    });
+    Ok(out)
 }
 
 /// `f` of every pair of elements, with broadcasting. `op` names the operation in the error.
@@ -197,6 +189,10 @@ pub fn binary<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &Array, b: &Arra
         }
         return Ok(out);
     }
+    binary_strided(f, a, b, op)
+}
+
+fn binary_strided<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &Array, b: &Array, op: &str) -> Result<Array> {
     let shape = a.shape().broadcast(b.shape(), op)?;
     if b.ndim() == 0 {
         return unary(Right(f, b.data::<T>()[b.layout().offset]), a);
@@ -204,32 +200,69 @@ pub fn binary<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &Array, b: &Arra
     if a.ndim() == 0 {
         return unary(Left(f, a.data::<T>()[a.layout().offset]), b);
     }
+    let plan = Plan::new([&a.layout().broadcast_to(&shape, op)?, &b.layout().broadcast_to(&shape, op)?]);
+    let long = match [0, 1].map(|k| plan.inner_stride(k)) {
+        [1, 1] => LONG,
+        [0, 1] | [1, 0] => LONG_BESIDE_ONE,
+        _ => usize::MAX,
+    };
+    if plan.inner() >= long || long < usize::MAX && shape.size()? <= FEW * plan.inner() {
+        return binary_rows(f, a.data::<T>(), b.data::<T>(), &plan, shape);
+    }
+    if let Some(order) = Order::of(&plan, &shape, [a, b]) {
+        return Ok(order.back(&binary(f, &order.put(a, &shape)?, &order.put(b, &shape)?, op)?));
+    }
+    match unturned(&plan, [a, b])? {
+        Some([a, b]) => binary(f, &a, &b, op),
+        None => binary_pieces(f, a.data::<T>(), b.data::<T>(), &plan, shape),
+    }
+}
+
+/// [`binary`] by rows whose elements lie side by side, or are one.
+fn binary_rows<T: Element, R: Element, F: Binary<T, R>>(f: F, x: &[T], z: &[T], plan: &Plan<2>, shape: Dims) -> Result<Array> {
     let mut out = Array::unfilled(R::DTYPE, shape)?;
     let y = out.fresh::<R>();
-    let plan = Plan::new([&a.layout().broadcast_to(&shape, op)?, &b.layout().broadcast_to(&shape, op)?]);
-    let (x, z) = (a.data::<T>(), b.data::<T>());
-    parallel::for_chunks(y, BLOCK, nanoseconds(shape.size()?, F::COST * 2), |i, y| {
-        plan.for_range(i * BLOCK, y.len(), |at, first, n| {
-            binary_strided(f, (x, at[0], plan.inner_stride(0)), (z, at[1], plan.inner_stride(1)), &mut y[first..first + n]);
+    let work = nanoseconds(y.len(), F::COST * 2);
+    let strides = [0, 1].map(|k| plan.inner_stride(k));
+    parallel::for_chunks(y, BLOCK, work, |i, y| {
+        plan.for_long_rows(i * BLOCK, y.len(), &mut |[a, b], first, n| {
+            let y = &mut y[first..first + n];
+            match strides {
+                [1, 1] => binary_run(f, &x[a..a + n], &z[b..b + n], y),
+                [1, _] => unary_run(Right(f, z[b]), &x[a..a + n], y),
+                _ => unary_run(Left(f, x[a]), &z[b..b + n], y),
+            }
         });
     });
     Ok(out)
 }
 
-fn binary_strided<T: Element, R: Element, F: Binary<T, R>>(f: F, a: Run<T>, b: Run<T>, y: &mut [R]) {
-    let n = y.len();
-    match (a, b) {
-        ((a, i, 1), (b, j, 1)) => binary_run(f, &a[i..i + n], &b[j..j + n], y),
-        ((a, i, 1), (b, j, 0)) => unary_run(Right(f, b[j]), &a[i..i + n], y),
-        ((a, i, 0), (b, j, 1)) => unary_run(Left(f, a[i]), &b[j..j + n], y),
-        _ => {
-            let (mut left, mut right) = ([T::default(); GATHER], [T::default(); GATHER]);
-            for (k, y) in y.chunks_mut(GATHER).enumerate() {
-                let (k, n) = (k * GATHER, y.len());
-                binary_run(f, piece(a, k, &mut left[..n]), piece(b, k, &mut right[..n]), y);
-            }
+/// [`binary`] of any operands, which are brought side by side piece by piece.
+fn binary_pieces<T: Element, R: Element, F: Binary<T, R>>(f: F, x: &[T], z: &[T], plan: &Plan<2>, shape: Dims) -> Result<Array> {
+    let mut out = Array::unfilled(R::DTYPE, shape)?;
+    let y = out.fresh::<R>();
+    let (work, each) = (nanoseconds(y.len(), F::COST * 2), piece_of(plan));
+    let (x, z) = (Operand::new(plan, 0, x, each), Operand::new(plan, 1, z, each));
+    in_pieces(y, each, work, |start, y| {
+        let (mut left, mut right) = ([T::default(); PIECE], [T::default(); PIECE]);
+        for (k, y) in y.chunks_mut(each).enumerate() {
+            let (at, n) = (start + k * each, y.len());
+            binary_run(f, x.piece(at, k == 0, &mut left[..n]), z.piece(at, k == 0, &mut right[..n]), y);
         }
+    });
+    Ok(out)
+}
+
+/// The operands with copies of those whose long rows lie as columns: to turn one is faster than to read it a row at a time.
+fn unturned<const K: usize>(plan: &Plan<K>, operands: [&Array; K]) -> Result<Option<[Array; K]>> {
+    if plan.inner() < LONG || (0..K).all(|k| !is_turned(plan, k)) {
+        return Ok(None);
     }
+    let mut out = operands.map(Array::clone);
+    for k in (0..K).filter(|&k| is_turned(plan, k)) {
+        out[k] = copy(operands[k])?;
+    }
+    Ok(Some(out))
 }
 
 /// `f` of every pair, written over `a` where nobody else can see it and shapes and layouts match.
@@ -249,20 +282,26 @@ pub fn binary_owned<T: Element, F: Binary<T, T>>(f: F, mut a: Array, b: &Array, 
 /// `condition ? a : b`, with broadcasting of all three. `a` and `b` have one element type.
 pub fn select<T: Element>(condition: &Array, a: &Array, b: &Array) -> Result<Array> {
     let shape = condition.shape().broadcast(a.shape(), "where")?.broadcast(b.shape(), "where")?;
-    let mut out = Array::unfilled(T::DTYPE, shape)?;
     let [lc, la, lb] = [condition, a, b].map(|x| x.layout().broadcast_to(&shape, "where"));
     let plan = Plan::new([&lc?, &la?, &lb?]);
-    let (c, x, z) = (condition.data::<bool>(), a.data::<T>(), b.data::<T>());
-    let [sc, sx, sz] = [0, 1, 2].map(|k| plan.inner_stride(k));
-    parallel::for_chunks(out.fresh::<T>(), BLOCK, nanoseconds(shape.size()?, 5), |i, y| {
-        let (mut holds, mut left, mut right) = ([false; GATHER], [T::default(); GATHER], [T::default(); GATHER]);
-        plan.for_range(i * BLOCK, y.len(), |at, first, n| {
-            for (k, y) in y[first..first + n].chunks_mut(GATHER).enumerate() {
-                let (k, n) = (k * GATHER, y.len());
-                let holds = piece((c, at[0], sc), k, &mut holds[..n]);
-                select_run(holds, piece((x, at[1], sx), k, &mut left[..n]), piece((z, at[2], sz), k, &mut right[..n]), y);
-            }
-        });
+    if let Some(order) = Order::of(&plan, &shape, [condition, a, b]) {
+        let [condition, a, b] = [condition, a, b].map(|x| order.put(x, &shape));
+        return Ok(order.back(&select::<T>(&condition?, &a?, &b?)?));
+    }
+    if let Some([condition, a, b]) = unturned(&plan, [condition, a, b])? {
+        return select::<T>(&condition, &a, &b);
+    }
+    let mut out = Array::unfilled(T::DTYPE, shape)?;
+    let each = piece_of(&plan);
+    let c = Operand::new(&plan, 0, condition.data::<bool>(), each);
+    let (x, z) = (Operand::new(&plan, 1, a.data::<T>(), each), Operand::new(&plan, 2, b.data::<T>(), each));
+    in_pieces(out.fresh::<T>(), each, nanoseconds(shape.size()?, 5), |start, y| {
+        let (mut holds, mut left, mut right) = ([false; PIECE], [T::default(); PIECE], [T::default(); PIECE]);
+        for (k, y) in y.chunks_mut(each).enumerate() {
+            let (at, n, first) = (start + k * each, y.len(), k == 0);
+            let (x, z) = (x.piece(at, first, &mut left[..n]), z.piece(at, first, &mut right[..n]));
+            select_run(c.piece(at, first, &mut holds[..n]), x, z, y);
+        }
     });
     Ok(out)
 }
@@ -303,45 +342,6 @@ pub fn copy(x: &Array) -> Result<Array> {
     let mut out = Array::unfilled(x.dtype(), *x.shape())?;
     with_dtype!(x.dtype(), T => copy_into::<T>(x, out.fresh::<T>()));
     Ok(out)
-}
-
-/// Writes the elements of `x` in row-major order to `y`, which has as many.
-pub fn copy_into<T: Element>(x: &Array, y: &mut [T]) {
-    if y.is_empty() {
-        return;
-    }
-    let work = nanoseconds(y.len(), 3);
-    if let Some(x) = x.as_slice::<T>() {
-        return parallel::for_chunks(y, BLOCK, work, |i, y| y.copy_from_slice(&x[i * BLOCK..i * BLOCK + y.len()]));
-    }
-    let (plan, data) = (Plan::new([x.layout()]), x.data::<T>());
-    if plan.sizes.len() >= 2 && plan.inner_stride(0) > 1 && plan.strides[0][plan.sizes.len() - 2] == 1 {
-        return copy_transposed(&plan, data, y);
-    }
-    parallel::for_chunks(y, BLOCK, work.saturating_mul(3), |i, y| {
-        plan.for_range(i * BLOCK, y.len(), |[at], first, n| {
-            gather(data, at, plan.inner_stride(0), &mut y[first..first + n]);
-        });
-    });
-}
-
-/// A copy whose last two merged axes are stored the other way round, the last with a stride above one.
-fn copy_transposed<T: Element>(plan: &Plan<1>, data: &[T], y: &mut [T]) {
-    const BAND: usize = 16;
-    let (rows, cols) = (plan.sizes[plan.sizes.len() - 2], plan.inner());
-    let stride = plan.inner_stride(0) as usize;
-    let work = nanoseconds(y.len(), 10);
-    let bands = rows.div_ceil(BAND);
-    let outer = y.len() / (rows * cols);
-    for plane in 0..outer {
-        let mut base = 0;
-        plan.for_range(plane * rows * cols, 1, |[at], _, _| base = at);
-        let y = &mut y[plane * rows * cols..(plane + 1) * rows * cols];
-        parallel::for_chunks(y, BAND * cols, if bands > 1 { work / outer } else { 0 }, |band, y| {
-            let x = Rows { data, from: base + band * BAND, stride, rows: cols, cols: y.len() / cols };
-            turn(x, y, cols, cols);
-        });
-    }
 }
 
 /// Fills a fresh array from a function of the element's position.

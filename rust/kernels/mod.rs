@@ -2,6 +2,7 @@
 
 pub mod arith;
 pub mod columns;
+mod copies;
 pub mod finite;
 pub mod fork;
 pub mod gemm;

@@ -167,11 +167,14 @@ impl<A: Blocks, B: Blocks, C: Blocks> Blocks for (A, B, C) {
 
 /// Runs `f(i, chunk)` for every chunk of `out`.
 pub fn for_chunks<T: Send>(out: &mut [T], chunk: usize, work_ns: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    drive(Chunks { slice: out, chunk: chunk.max(1) }, work_ns, |first, part| {
+    let run = |first: usize, part: Chunks<T>| {
         for (i, c) in part.slice.chunks_mut(part.chunk).enumerate() {
             f(first + i, c);
         }
-    });
+    };
+    // Compiled once for a type of elements, however many kernels share out theirs.
+    let run: &(dyn Fn(usize, Chunks<T>) + Sync) = &run;
+    drive(Chunks { slice: out, chunk: chunk.max(1) }, work_ns, run);
 }
 
 /// A row-major matrix cut into chunks of columns: each part owns its columns of every row.

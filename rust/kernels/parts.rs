@@ -1,6 +1,6 @@
 //! Writes into parts of an array, wherever they lie in its storage.
 
-use super::map::gather;
+use super::copies::{Rows, copy_rows};
 use super::plan::Plan;
 use crate::array::{Array, Element, Layout};
 use crate::with_dtype;
@@ -27,11 +27,15 @@ fn write_from(base: &mut Array, target: &Layout, x: &Array, source: &Layout, off
     with_dtype!(base.dtype(), T => {
         let (y, x) = (base.data_mut::<T>().expect("nobody else holds it"), x.data::<T>());
         for (to_next, from_next) in offsets {
-            plan.walk(0, size, |[to, from], _, n| {
-                let (to, from) = (to + to_next, from + from_next);
-                match step {
-                    1 => gather(x, from as usize, stride, &mut y[to as usize..to as usize + n]),
-                    _ => (0..n as isize).for_each(|i| y[(to + i * step) as usize] = x[(from + i * stride) as usize]),
+            plan.walk_rows(0, size, |[to, from], _, (rows, n)| {
+                let to = Rows { at: to + to_next, step: plan.row_step(0) };
+                let from = Rows { at: from + from_next, step: plan.row_step(1) };
+                if step == 1 {
+                    return copy_rows(x, from, stride, y, to, (rows, n));
+                }
+                for row in 0..rows as isize {
+                    let (from, to) = (from.at + row * from.step, to.at + row * to.step);
+                    copy_rows(x, Rows { at: from, step: stride }, 1, y, Rows { at: to, step }, (n, 1));
                 }
             });
         }

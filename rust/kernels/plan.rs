@@ -1,14 +1,59 @@
 //! How a kernel walks over layouts: dimensions are merged, then inner loops run on slices.
 
-use crate::array::{Layout, MAX_DIMS};
+use crate::Result;
+use crate::array::{Array, Dims, Layout, MAX_DIMS};
 use smallvec::SmallVec;
+
+/// Rows of fewer elements cost more than their elements do.
+const SHORT: usize = 16;
+
+/// Axes in the order in which an array lies in memory, the farthest apart first.
+pub struct Order(SmallVec<[usize; MAX_DIMS]>);
+
+impl Order {
+    /// The order of the first operand that has the shape of the result and says one; none where one lies in row-major order, or rows
+    /// in that order are long enough to be read as they are.
+    pub fn of<const K: usize>(plan: &Plan<K>, shape: &Dims, operands: [&Array; K]) -> Option<Order> {
+        let mut found = None;
+        if plan.inner() >= SHORT && (0..K).all(|k| matches!(plan.inner_stride(k), 0 | 1)) {
+            return found;
+        }
+        for x in operands.iter().filter(|x| x.shape() == shape) {
+            let strides = x.layout().strides();
+            let key = |&axis: &usize| if shape[axis] == 1 { isize::MIN } else { -strides[axis].abs() };
+            // An element that is there again and again may stand anywhere.
+            if (0..shape.len()).any(|axis| key(&axis) == 0) {
+                continue;
+            }
+            let mut order: SmallVec<[usize; MAX_DIMS]> = (0..shape.len()).collect();
+            order.sort_by_key(key);
+            if (0..shape.len()).filter(|&axis| shape[axis] != 1).is_sorted_by_key(|axis| key(&axis)) {
+                return None;
+            }
+            found = found.or(Some(Order(order)));
+        }
+        found
+    }
+
+    /// `x`, broadcast to `shape`, with its axes in this order.
+    pub fn put(&self, x: &Array, shape: &Dims) -> Result<Array> {
+        Ok(x.broadcast_to(shape)?.permute(&self.0))
+    }
+
+    /// What has its axes in this order, with them as they were.
+    pub fn back(&self, y: &Array) -> Array {
+        let mut back = self.0.clone();
+        self.0.iter().enumerate().for_each(|(i, &axis)| back[axis] = i);
+        y.permute(&back)
+    }
+}
 
 /// The dimensions of an output merged as far as all operands allow, innermost last.
 pub struct Plan<const K: usize> {
     /// Sizes of the outer dimensions, then the inner length.
     pub(super) sizes: SmallVec<[usize; MAX_DIMS]>,
     pub(super) strides: [SmallVec<[isize; MAX_DIMS]>; K],
-    offsets: [usize; K],
+    pub(super) offsets: [usize; K],
 }
 
 impl<const K: usize> Plan<K> {
@@ -16,29 +61,38 @@ impl<const K: usize> Plan<K> {
     pub fn new(layouts: [&Layout; K]) -> Plan<K> {
         let shape = layouts[0].shape;
         let mut plan = Plan { sizes: SmallVec::new(), strides: std::array::from_fn(|_| SmallVec::new()), offsets: layouts.map(|l| l.offset) };
-        for axis in 0..shape.len() {
-            let n = shape[axis];
-            if n == 1 {
-                continue;
-            }
-            let merges = !plan.sizes.is_empty() && (0..K).all(|k| *plan.strides[k].last().unwrap() == layouts[k].strides()[axis] * n as isize);
-            if merges {
-                *plan.sizes.last_mut().unwrap() *= n;
-            } else {
-                plan.sizes.push(n);
-            }
-            for (k, strides) in plan.strides.iter_mut().enumerate() {
-                if merges {
-                    strides.pop();
-                }
-                strides.push(layouts[k].strides()[axis]);
-            }
+        for axis in (0..shape.len()).filter(|&axis| shape[axis] != 1) {
+            plan.push(shape[axis], std::array::from_fn(|k| layouts[k].strides()[axis]));
         }
         if plan.sizes.is_empty() {
-            plan.sizes.push(1);
-            plan.strides.iter_mut().for_each(|s| s.push(0));
+            plan.push(1, [0; K]);
         }
         plan
+    }
+
+    /// What operand `k` reads, whose dimensions may merge further without the others.
+    pub fn only(&self, k: usize) -> Plan<1> {
+        let mut plan = Plan { sizes: SmallVec::new(), strides: [SmallVec::new()], offsets: [self.offsets[k]] };
+        for (&n, &stride) in self.sizes.iter().zip(&self.strides[k]) {
+            plan.push(n, [stride]);
+        }
+        plan
+    }
+
+    /// Adds an innermost dimension.
+    fn push(&mut self, n: usize, strides: [isize; K]) {
+        let merges = !self.sizes.is_empty() && (0..K).all(|k| *self.strides[k].last().unwrap() == strides[k] * n as isize);
+        if merges {
+            *self.sizes.last_mut().unwrap() *= n;
+        } else {
+            self.sizes.push(n);
+        }
+        for (to, stride) in self.strides.iter_mut().zip(strides) {
+            if merges {
+                to.pop();
+            }
+            to.push(stride);
+        }
     }
 
     pub fn inner(&self) -> usize {
@@ -60,8 +114,29 @@ impl<const K: usize> Plan<K> {
         self.walk(start, len, |at, first, n| f(at.map(|a| a as usize), first, n));
     }
 
+    /// Like `for_range`, for long rows: compiled once, however many kernels walk so.
+    pub fn for_long_rows(&self, start: usize, len: usize, f: &mut dyn FnMut([usize; K], usize, usize)) {
+        self.for_range(start, len, f);
+    }
+
     /// Like `for_range`, with offsets that may be negative: those of a layout that is only part of one.
     pub fn walk(&self, start: usize, len: usize, mut f: impl FnMut([isize; K], usize, usize)) {
+        let steps: [isize; K] = std::array::from_fn(|k| self.row_step(k));
+        self.walk_rows(start, len, |mut at, first, (rows, n)| {
+            for row in 0..rows {
+                f(at, first + row * n, n);
+                at.iter_mut().zip(steps).for_each(|(at, step)| *at += step);
+            }
+        });
+    }
+
+    /// How far inner rows of operand `k` that follow on each other are apart.
+    pub fn row_step(&self, k: usize) -> isize {
+        self.strides[k].iter().rev().nth(1).copied().unwrap_or(0)
+    }
+
+    /// Like `walk`, by as many equal rows at once as are `row_step` apart: calls `f(offsets, first, (rows, len))`.
+    pub fn walk_rows(&self, start: usize, len: usize, mut f: impl FnMut([isize; K], usize, (usize, usize))) {
         let (inner, outer) = (self.inner(), self.sizes.len() - 1);
         // Divisions cost more than a short run does.
         let (mut row, mut at) = if self.is_one_run() { (0, start) } else { (start / inner, start % inner) };
@@ -76,20 +151,24 @@ impl<const K: usize> Plan<K> {
         }
         let mut done = 0;
         while done < len {
-            let n = (inner - at).min(len - done);
-            f(std::array::from_fn(|k| base[k] + at as isize * self.inner_stride(k)), done, n);
-            done += n;
-            at = 0;
+            let left = len - done;
+            let (mut rows, n) = if at > 0 || left < inner || outer == 0 { (1, left.min(inner - at)) } else { (left / inner, inner) };
+            if outer > 0 {
+                rows = rows.min(self.sizes[outer - 1] - index[outer - 1]);
+            }
+            f(std::array::from_fn(|k| base[k] + at as isize * self.inner_stride(k)), done, (rows, n));
+            (done, at) = (done + rows * n, 0);
+            let mut step = rows;
             for axis in (0..outer).rev() {
-                index[axis] += 1;
+                index[axis] += step;
                 let wrap = index[axis] == self.sizes[axis];
                 for (b, strides) in base.iter_mut().zip(&self.strides) {
-                    *b += if wrap { strides[axis] * (1 - self.sizes[axis] as isize) } else { strides[axis] };
+                    *b += if wrap { strides[axis] * (step as isize - self.sizes[axis] as isize) } else { strides[axis] * step as isize };
                 }
                 if !wrap {
                     break;
                 }
-                index[axis] = 0;
+                (index[axis], step) = (0, 1);
             }
         }
     }

@@ -16,3 +16,4 @@ mod rows;
 mod support;
 mod tape;
 mod threads;
+mod views;

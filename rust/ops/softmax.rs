@@ -6,7 +6,7 @@ use super::unary;
 use crate::array::{Array, normalize_axis};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::contiguous;
-use crate::kernels::rows;
+use crate::kernels::rows::{self, down};
 use crate::{Result, bail, with_float};
 
 struct Softmax {
@@ -19,8 +19,9 @@ impl Op for Softmax {
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         if !dx.recording() {
-            let fused = with_float!(dy.dtype(), T => by_rows(&[&self.y, dy.array()], self.axis, |x, c, dx: &mut [T]| {
-                rows::softmax_backward(x[0], x[1], c, dx);
+            let fused = with_float!(dy.dtype(), T => along(&[&self.y, dy.array()], self.axis, |x, how, dx: &mut [T]| match how {
+                (c, 1) => rows::softmax_backward(x[0], x[1], c, dx),
+                matrix => down::softmax_backward(x[0], x[1], matrix, dx),
             }), else unreachable!("only floats are recorded"))?;
             return dx.give(0, || Ok(Tensor::constant(fused)));
         }
@@ -42,8 +43,9 @@ impl Op for LogSoftmax {
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         if !dx.recording() {
-            let fused = with_float!(dy.dtype(), T => by_rows(&[&self.y, dy.array()], self.axis, |x, c, dx: &mut [T]| {
-                rows::log_softmax_backward(x[0], x[1], c, dx);
+            let fused = with_float!(dy.dtype(), T => along(&[&self.y, dy.array()], self.axis, |x, how, dx: &mut [T]| match how {
+                (c, 1) => rows::log_softmax_backward(x[0], x[1], c, dx),
+                matrix => down::log_softmax_backward(x[0], x[1], matrix, dx),
             }), else unreachable!("only floats are recorded"))?;
             return dx.give(0, || Ok(Tensor::constant(fused)));
         }
@@ -52,14 +54,27 @@ impl Op for LogSoftmax {
     }
 }
 
-/// A kernel over rows, run over the rows along any axis of arrays of one shape.
-fn by_rows<T: crate::array::Element>(xs: &[&Array], axis: usize, kernel: impl FnOnce(&[&[T]], usize, &mut [T])) -> Result<Array> {
-    let last = xs[0].ndim() - 1;
-    let xs = xs.iter().map(|x| contiguous(&x.swap_axes(axis, last))).collect::<Result<Vec<Array>>>()?;
+/// Elements behind the axis from which on a kernel goes down columns; fewer would leave its lanes empty.
+const COLUMNS: usize = 16;
+
+/// A kernel along any axis of arrays of one shape, which is told how many elements there are along it and how many behind each:
+/// one, or enough to go by columns.
+fn along<T: crate::array::Element>(xs: &[&Array], axis: usize, kernel: impl FnOnce(&[&[T]], (usize, usize), &mut [T])) -> Result<Array> {
+    let shape = xs[0].shape();
+    let inner = shape[axis + 1..].iter().product::<usize>();
+    if inner > 1 && inner < COLUMNS {
+        // As the last axis, behind the others in their order, so that neighbours merge when they are turned.
+        let order: Vec<usize> = (0..shape.len()).filter(|&a| a != axis).chain([axis]).collect();
+        let back: Vec<usize> = (0..axis).chain([shape.len() - 1]).chain(axis..shape.len() - 1).collect();
+        let xs: Vec<Array> = xs.iter().map(|x| x.permute(&order)).collect();
+        let y = along(&xs.iter().collect::<Vec<_>>(), shape.len() - 1, kernel)?;
+        return contiguous(&y.permute(&back));
+    }
+    let xs = xs.iter().map(|x| contiguous(x)).collect::<Result<Vec<Array>>>()?;
     let slices: Vec<&[T]> = xs.iter().map(|x| x.as_slice().expect("made contiguous")).collect();
-    let mut y = Array::unfilled(T::DTYPE, *xs[0].shape())?;
-    kernel(&slices, xs[0].shape()[last], y.fresh());
-    contiguous(&y.swap_axes(axis, last))
+    let mut y = Array::unfilled(T::DTYPE, *shape)?;
+    kernel(&slices, (shape[axis], inner), y.fresh());
+    Ok(y)
 }
 
 /// `x` as a float and the axis in range, with something along it.
@@ -74,7 +89,10 @@ fn prepare(x: &Tensor, axis: isize, op: &str) -> Result<(Tensor, usize)> {
 /// eˣ / Σeˣ along an axis, without overflow.
 pub fn softmax(x: &Tensor, axis: isize) -> Result<Tensor> {
     let (x, axis) = prepare(x, axis, "softmax")?;
-    let y = with_float!(x.dtype(), T => by_rows(&[x.array()], axis, |x, c, y: &mut [T]| rows::softmax(x[0], c, y)), else unreachable!("cast to float"))?;
+    let y = with_float!(x.dtype(), T => along(&[x.array()], axis, |x, how, y: &mut [T]| match how {
+        (c, 1) => rows::softmax(x[0], c, y),
+        matrix => down::softmax(x[0], matrix, y),
+    }), else unreachable!("cast to float"))?;
     let kept = y.clone();
     Ok(Tensor::record(y, &[&x], || Softmax { y: kept, axis }))
 }
@@ -82,7 +100,10 @@ pub fn softmax(x: &Tensor, axis: isize) -> Result<Tensor> {
 /// x − log Σeˣ along an axis.
 pub fn log_softmax(x: &Tensor, axis: isize) -> Result<Tensor> {
     let (x, axis) = prepare(x, axis, "log_softmax")?;
-    let y = with_float!(x.dtype(), T => by_rows(&[x.array()], axis, |x, c, y: &mut [T]| rows::log_softmax(x[0], c, y)), else unreachable!("cast to float"))?;
+    let y = with_float!(x.dtype(), T => along(&[x.array()], axis, |x, how, y: &mut [T]| match how {
+        (c, 1) => rows::log_softmax(x[0], c, y),
+        matrix => down::log_softmax(x[0], matrix, y),
+    }), else unreachable!("cast to float"))?;
     let kept = y.clone();
     Ok(Tensor::record(y, &[&x], || LogSoftmax { y: kept, axis }))
 }

@@ -126,8 +126,22 @@ fn group_norms(shapes: &[(&[usize], usize)]) -> Vec<Case> {
     cases
 }
 
+/// Columns of matrices: fewer than lanes, as many, more; more than are added up at once, both ways.
+fn softmaxes_down() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (sizes, axis) in [([3, 4, 15], 1), ([3, 4, 16], 1), ([2, 3, 49], 1), ([2, 130, 20], 1), ([40, 3, 50], 0)] {
+        let x = uniform(&sizes, -4.0, 4.0, 17);
+        let composed = move |i: &[Tensor]| ops::softmax::composed(&i[0], axis);
+        let raised = move |i: &[Tensor]| ops::exp(&composed(i)?);
+        cases.push(Case::new(format!("softmax {sizes:?} axis {axis}"), vec![x.clone()], move |i| ops::softmax(&i[0], axis), raised));
+        cases.push(Case::new(format!("log_softmax {sizes:?} axis {axis}"), vec![x], move |i| ops::log_softmax(&i[0], axis), composed));
+    }
+    cases
+}
+
 fn all_cases() -> Vec<Case> {
     let mut cases = volumes();
+    cases.extend(softmaxes_down());
     cases.extend(group_norms(&[
         (&[3, 4, 5], 2),
         (&[5, 12], 3),

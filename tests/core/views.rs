@@ -1,7 +1,7 @@
 //! Views read and written in whatever layout, against element by element references: rows short and long, about as many as a piece
 //! holds, repeated, spread, turned and reversed.
 
-use crate::support::{alone, bits, broadcast_element, elements, indices, relaid, uniform};
+use crate::support::{alone, bits, broadcast_element, elements, indices, relaid, settled, uniform};
 use proptest::prelude::*;
 use treadle::array::{DType, Slice};
 use treadle::kernels::{map, parallel};
@@ -140,13 +140,43 @@ fn threads_do_not_change_views() {
     let flipped = ops::slice(&x, &[Slice { start: 2999, len: 3000, step: -1 }, Slice { start: 36, len: 37, step: -1 }]).unwrap();
     let run = || {
         let sums = [&row, &column, &flipped].map(|y| ops::add(&x, y).unwrap());
+        let down = ops::softmax(&ops::reshape(&x, &[10, 300, 37]).unwrap(), 1).unwrap();
+        let one = ops::log_softmax(&x, 0).unwrap();
         let copy = Tensor::constant(map::copy(flipped.array()).unwrap());
-        sums.iter().chain([&copy]).map(bits).collect::<Vec<_>>()
+        sums.iter().chain([&down, &one, &copy]).map(bits).collect::<Vec<_>>()
     };
     parallel::set_num_threads(1);
     let want = run();
     for threads in [2, 3, 8] {
         parallel::set_num_threads(threads);
         assert!(run() == want, "with {threads} threads");
+    }
+}
+
+/// Down columns a softmax adds up what it adds up along rows.
+#[test]
+fn softmax_of_any_axis_is_that_of_the_last() {
+    let _settled = settled();
+    for (shape, axis) in [([3, 5, 16], 1), ([2, 70, 17], 1), ([1, 200, 130], 1), ([4, 3, 784], 1), ([40, 4, 31], 0), ([2, 300, 5], 1), ([1, 2, 64], 1)] {
+        let mut values = elements(uniform(&shape, -4.0, 4.0, 7).array());
+        // A column of infinities, one with a NaN, one far out.
+        for j in 0..shape[axis] {
+            let at = j * shape[axis + 1..].iter().product::<usize>();
+            (values[at], values[at + 2]) = (f64::NEG_INFINITY, values[at + 2] + 1e4);
+        }
+        values[1] = f64::NAN;
+        for dtype in [DType::F32, DType::F64] {
+            let x = ops::cast(&Tensor::from_slice(&shape, &values).unwrap(), dtype).unwrap();
+            for op in [ops::softmax, ops::log_softmax] {
+                let rows = Tensor::constant(map::copy(&x.array().swap_axes(axis, 2)).unwrap());
+                let want = elements(&op(&rows, 2).unwrap().array().swap_axes(axis, 2));
+                let got = elements(op(&x, axis as isize).unwrap().array());
+                let tolerance = if dtype == DType::F32 { 2e-6 } else { 4e-15 };
+                for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let near = (got - want).abs() <= tolerance * want.abs().max(1e-3) || got == want || got.is_nan() && want.is_nan();
+                    assert!(near, "element {i} of {shape:?} along {axis}: {got}, along rows {want}");
+                }
+            }
+        }
     }
 }

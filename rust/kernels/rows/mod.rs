@@ -12,6 +12,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod cross_entropy;
+pub mod down;
 mod gathered;
 mod narrow;
 mod norm;

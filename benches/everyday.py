@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ def microseconds(work: Work) -> float:
 def write(target: Any, key: Any, value: Any) -> None:
     """target[key] = value."""
     target[key] = value
+
+
+def softmax_and_back(x: Any) -> None:
+    """Along axis 1."""
+    x.softmax(1).sum().backward()
 
 
 def works(name: str) -> dict[str, Work]:
@@ -89,10 +95,10 @@ def works(name: str) -> dict[str, Work]:
     leaf.requires_grad_()
     stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
     for sizes in [(16, 3, 28, 28), (8, 512, 7, 7), (16, 10, 64, 64)]:
-        image, logits = make(numbers[: np.prod(sizes)].reshape(sizes)), make(numbers[: np.prod(sizes)].reshape(sizes))
+        images, logits = make(numbers[: np.prod(sizes)].reshape(sizes)), make(numbers[: np.prod(sizes)].reshape(sizes))
         logits.requires_grad_()
-        found[f"softmax of {sizes}, axis 1"] = lambda image=image: image.softmax(1)
-        found[f"softmax of {sizes}, axis 1, forward and back"] = lambda logits=logits: logits.softmax(1).sum().backward()
+        found[f"softmax of {sizes}, axis 1"] = partial(images.softmax, 1)
+        found[f"softmax of {sizes}, axis 1, forward and back"] = partial(softmax_and_back, logits)
     flat, boxes = y.reshape(1000, 1000), make(numbers[: 512 * 64].reshape(512, 8, 8))
     boxes.requires_grad_()
     found["(512, 8, 8) @ (512, 8, 8), forward and back"] = lambda: (boxes @ boxes).sum().backward()

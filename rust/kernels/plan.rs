@@ -4,6 +4,7 @@ use crate::array::{Layout, MAX_DIMS};
 use smallvec::SmallVec;
 
 /// The dimensions of an output merged as far as all operands allow, innermost last.
+#[derive(Clone)]
 pub struct Plan<const K: usize> {
     /// Sizes of the outer dimensions, then the inner length.
     pub(super) sizes: SmallVec<[usize; MAX_DIMS]>,

@@ -62,7 +62,15 @@ def works(name: str) -> dict[str, Work]:
     planes, points = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(16_384, 2, 2), (50_000, 3)])
     steps, mix, turn = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(1000, 4, 32), (32, 32), (3, 8)])
     channels, mixer = make(numbers[: 32 * 128 * 3].reshape(32, 128, 3)), make(numbers[: 64 * 128].reshape(64, 128))
-    narrow, wide, square = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000)
+    columns, places = make(rng.permutation(10)), make(rng.integers(0, 10, (10_000, 1)))
+    tall, blocks = make(numbers[:100_000].reshape(10_000, 10)), make(numbers[:200_000].reshape(5000, 10, 4))
+    middle, sixteen = make(numbers[:256_000].reshape(4000, 64)), make(numbers[:64_000].reshape(4000, 16))
+    pick: Work = {
+        "treadle": lambda: tall.gather(places, 1),
+        "PyTorch": lambda: tall.gather(1, places),
+        "NumPy": lambda: np.take_along_axis(tall, places, 1),
+    }[name]
+    narrow, wide, square, sheet = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000), x.reshape(4000, 250)
     found: dict[str, Work] = {
         "3 places of 1e6 = 1": lambda: write(y, three, 1.0),
         "32 rows of (10000, 64) = w": lambda: write(buffer, rows, new),
@@ -79,6 +87,14 @@ def works(name: str) -> dict[str, Work]:
         "argmax of columns, (10, 100000)": lambda: wide.argmax(0),
         "argmax, 1e4": lambda: x[:10_000].argmax(),
         "x.T.sum(), (1000, 1000)": lambda: square.T.sum(),
+        "one of each row by gather, (10000, 10)": pick,
+        "x[:, permutation], (10000, 10)": lambda: tall[:, columns],
+        "sum over (0, 2), (5000, 10, 4)": lambda: blocks.sum((0, 2)),
+        "sum over 1, (5000, 10, 4)": lambda: blocks.sum(1),
+        "sum over (1, 2) of x[:, :, 1:3], (5000, 10, 4)": lambda: blocks[:, :, 1:3].sum((1, 2)),
+        "sum of rows, (4000, 64)": lambda: middle.sum(1),
+        "sum of rows of x[:, ::2], (4000, 16)": lambda: sixteen[:, ::2].sum(1),
+        "x.T.any(0), (4000, 250)": lambda: sheet.T.any(0),
         "(1000, 4, 4) @ (1000, 4, 4)": lambda: small @ small,
         "(64, 8, 32) @ (64, 32, 8)": lambda: heads @ keys,
         "(10, 100000) @ (100000, 10)": lambda: long @ thin,

@@ -49,6 +49,7 @@ impl Order {
 }
 
 /// The dimensions of an output merged as far as all operands allow, innermost last.
+#[derive(Clone)]
 pub struct Plan<const K: usize> {
     /// Sizes of the outer dimensions, then the inner length.
     pub(super) sizes: SmallVec<[usize; MAX_DIMS]>,

@@ -39,6 +39,11 @@ fn everything() -> Result<Vec<Vec<u64>>> {
         ops::sum(&h, None, false)?,
         ops::sum(&ops::transpose(&ops::reshape(&h, &[14_000, 10])?), Some(&[0]), false)?,
         ops::prod(&ops::reshape(&h, &[35_000, 4])?, Some(&[1]), false)?,
+        ops::sum(&ops::reshape(&h, &[700, 50, 4])?, Some(&[0, 2]), false)?,
+        ops::sum(&ops::narrow(&ops::reshape(&h, &[700, 50, 4])?, 2, 0, 2)?, None, false)?,
+        ops::sum(&ops::narrow(&ops::reshape(&h, &[3500, 10, 4])?, 2, 1, 2)?, Some(&[1, 2]), false)?,
+        ops::sum(&ops::reshape(&h, &[3500, 10, 4])?, Some(&[1]), false)?,
+        ops::max(&ops::reshape(&h, &[70, 20, 2, 50])?, Some(&[0, 3]), false)?,
         ops::take(&h, &columns, 1)?,
         ops::index_add(&h, &columns, &h, 1)?,
         ops::gather(&h, &places(&[700, 200], 200)?, 1)?,
@@ -58,7 +63,7 @@ fn threads_do_not_change_bits() {
     let _alone = alone();
     parallel::set_num_threads(1);
     let want = everything().unwrap();
-    assert_eq!(want.len(), 20);
+    assert_eq!(want.len(), 25);
     for threads in [2, 3, 8, 1] {
         parallel::set_num_threads(threads);
         assert!(everything().unwrap() == want, "{threads} threads gave other bits");

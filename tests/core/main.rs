@@ -11,6 +11,7 @@ mod kernels;
 mod math;
 mod products;
 mod random;
+mod reading;
 mod reductions;
 mod rows;
 mod support;

@@ -5,6 +5,7 @@ use crate::support::{Noise, assert_close, bits, elements, indices, relaid, unifo
 use proptest::prelude::*;
 use treadle::Tensor;
 use treadle::array::DType;
+use treadle::kernels::map;
 use treadle::ops;
 
 /// `x` in row-major order, with some elements that are NaN, infinite or -0.0, as `odd` says, where its type has them.
@@ -21,17 +22,24 @@ fn odd_ones(x: &Tensor, odd: usize, seed: u64) -> Tensor {
     ops::cast(&Tensor::from_slice(x.shape(), &values.collect::<Vec<_>>()).unwrap(), x.dtype()).unwrap()
 }
 
+/// Shapes whose reductions go by rows and columns, many and few, long and short.
+fn larger() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![4 => 1usize..9, 2 => 9usize..40, 1 => 120usize..300], 2..5)
+        .prop_filter("not too large", |shape| (300..12_000).contains(&shape.iter().product::<usize>()))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn reductions_of_any_axes(shape in shape(), dtype in dtypes(), choice in 0usize..256, keepdims: bool, seed in 0u64..1 << 40) {
+    fn reductions_of_any_axes(shape in prop_oneof![shape(), larger()], dtype in dtypes(), choice in 0usize..256, keepdims: bool, relay: bool, seed in 0u64..1 << 40) {
         let x = sample(&shape, dtype, seed);
+        let x = if relay { x } else { Tensor::constant(map::copy(x.array()).unwrap()) };
         let axes: Vec<isize> = (0..shape.len()).filter(|a| choice >> a & 1 == 1).map(|a| a as isize).collect();
         let empty = axes.iter().any(|&a| shape[a as usize] == 0);
         let kept = |at: &[usize]| at.iter().enumerate().filter(|(a, _)| !axes.contains(&(*a as isize))).map(|(_, &i)| i).collect::<Vec<_>>();
         let outer: Vec<usize> = kept(&shape);
-        let fold = |id: f64, f: fn(f64, f64) -> f64| {
+        let fold_of = |x: &Tensor, id: f64, f: fn(f64, f64) -> f64| {
             let mut out = vec![id; outer.iter().product()];
             for (at, value) in indices(&shape).iter().zip(elements(x.array())) {
                 let flat = kept(at).iter().zip(&outer).fold(0, |flat, (&i, &n)| flat * n + i);
@@ -39,10 +47,20 @@ proptest! {
             }
             out
         };
+        let fold = |id: f64, f: fn(f64, f64) -> f64| fold_of(&x, id, f);
         let sum = ops::sum(&x, Some(&axes), keepdims).unwrap();
         // Terms may cancel: what is rounded is as large as they are.
         let largest = fold(0.0, |a, b| a + b.abs()).into_iter().fold(1.0, f64::max);
-        assert_close("sum", &elements(sum.array()), &fold(0.0, |a, b| a + b), 1e-7 * largest);
+        assert_close("sum", &elements(sum.array()), &fold(0.0, |a, b| a + b), 1e-6 * largest);
+        let any = elements(ops::any(&x, Some(&axes), keepdims).unwrap().array());
+        assert_close("any", &any, &fold(0.0, |a, b| a.max((b != 0.0) as u8 as f64)), 0.0);
+        let all = elements(ops::all(&x, Some(&axes), keepdims).unwrap().array());
+        assert_close("all", &all, &fold(1.0, |a, b| a.min((b != 0.0) as u8 as f64)), 0.0);
+        // Of ones and minus ones, so that products are exact.
+        let signs = uniform(&shape, -1.0, 1.0, seed ^ 1);
+        let signs = relaid(&ops::cast(&ops::sign(&signs).unwrap(), if dtype.is_float() { dtype } else { DType::I64 }).unwrap(), seed);
+        let product = ops::prod(&signs, Some(&axes), keepdims).unwrap();
+        assert_close("prod", &elements(product.array()), &fold_of(&signs, 1.0, |a, b| a * b), 0.0);
         prop_assert_eq!(sum.ndim(), if keepdims { shape.len() } else { outer.len() });
         if empty {
             prop_assert!(outer.contains(&0) || ops::max(&x, Some(&axes), keepdims).is_err());

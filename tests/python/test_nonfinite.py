@@ -42,7 +42,7 @@ def test_bad_weights_never_reach_a_checkpoint(tmp_path: Path) -> None:
 
     def ruin(history: History, _: nn.Module) -> None:
         if len(history) == 2:
-            setting.optimizer.param_groups[0]["lr"] = math.inf
+            setting.optimizer.param_groups[0]["lr"] = 1e300
 
     with pytest.raises(FloatingPointError, match=r"fit: expected finite weights, got others in '.*' in epoch 3; scale"):
         setting.fit(4, checkpoint=path, checkpoint_every=1, callbacks=[ruin], scheduler=None)
@@ -122,7 +122,7 @@ def test_parameters_that_a_callback_adds_are_clipped_and_looked_at() -> None:
         if len(history) == 1:
             sgd.add_param_group({"params": model[0].requires_grad_().parameters()})
         if len(history) == 3:
-            sgd.param_groups[1]["lr"] = math.inf
+            sgd.param_groups[1]["lr"] = 1e300
 
     moved: list[float] = []
     callbacks: Any = [unfreeze, lambda history, _: moved.append(np.abs(model[0].weight.numpy() - before).max())]

@@ -3,6 +3,8 @@
 //! Invariant: a reduction is cut into blocks fixed by shape; a block is folded over a fixed number of lanes, and blocks are
 //! merged in order. Neither threads nor the vector width decide the order of summation.
 
+mod by_columns;
+mod by_rows;
 mod extreme;
 mod fold;
 mod short;
@@ -14,27 +16,23 @@ use super::map::{self, Binary, cast, contiguous};
 use super::parallel;
 use super::plan::Plan;
 use super::simd::Float;
-use super::turn::Rows;
 use crate::array::{Array, DType, Dims, Element, MAX_DIMS, Slice};
 use crate::{Error, Result, bail, with_dtype, with_float};
+use by_columns::{Columns, block_rows, fold_by_columns, fold_small};
+use by_rows::fold_by_rows;
 pub use extreme::arg_extreme;
 pub use fold::{Fold, Sum};
-use fold::{Max, Min, Prod, fold_columns, fold_part, fold_row};
-use short::{SHORT, fold_short_rows};
+use fold::{Max, Min, Prod, fold_row};
 use smallvec::SmallVec;
 
 /// Most partial results at a time: a view may have more elements than memory has room for parts of them.
 const PARTS: usize = 1 << 20;
 /// Elements of one output that one unit of parallel work folds.
 const SPAN: usize = 1 << 16;
-/// Elements folded between two questions whether to stop.
-const UNASKED: usize = 1 << 22;
-/// Columns of one tile when the kept axis is the contiguous one.
-const TILE: usize = 256;
+/// The longest rows that are gathered element by element.
+const SCATTERED: usize = 256;
 /// Elements of another type that are cast at a time.
-const CAST: usize = 1 << 18;
-/// Rows folded in `T` before they are merged into the wide accumulator.
-const ROWS: usize = 128;
+const CAST: usize = 1 << 16;
 
 type Axes = SmallVec<[usize; MAX_DIMS]>;
 
@@ -68,15 +66,23 @@ pub fn reduced_shape(shape: &Dims, axes: &[usize], keepdims: bool) -> Dims {
     out
 }
 
+fn kept_axes(x: &Array, axes: &[usize]) -> Axes {
+    (0..x.ndim()).filter(|a| !axes.contains(a)).collect()
+}
+
+/// What was folded of kept axes that [`as_they_lie`] put in this order, in the order of `shape`.
+fn turned_back(near: &Array, order: &[usize], shape: Dims) -> Result<Array> {
+    let mut back: Axes = (0..near.ndim()).collect();
+    back.sort_unstable_by_key(|&i| order[i]);
+    Ok(contiguous(&near.permute(&back))?.reshape_view(shape).expect("made contiguous"))
+}
+
 /// Folds `x` along `axes` (sorted and distinct). The result has the kept axes, or all with `keepdims`.
 fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
-    let kept: Axes = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
+    let kept = kept_axes(x, axes);
     if let Some(order) = as_they_lie(x, &kept, axes) {
         let near = fold(f, &x.permute(&order), &(kept.len()..x.ndim()).collect::<Axes>(), false)?;
-        let mut back: Axes = (0..kept.len()).collect();
-        back.sort_unstable_by_key(|&i| order[i]);
-        let out = contiguous(&near.permute(&back))?;
-        return Ok(out.reshape_view(reduced_shape(x.shape(), axes, keepdims)).expect("made contiguous"));
+        return turned_back(&near, &order, reduced_shape(x.shape(), axes, keepdims));
     }
     let mut out = Array::unfilled(T::DTYPE, reduced_shape(x.shape(), axes, keepdims))?;
     let y = out.fresh::<T>();
@@ -100,16 +106,15 @@ fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool)
         && work < parallel::WORTH_SHARING_NS
         && span <= block_rows(y.len(), span, y.len())
     {
-        let width = y.len() as isize;
-        fold_tiles(f, y, |tile, first| tile.rows(f, data, first as isize, width, span));
+        fold_small(f, data, span, y);
         return Ok(out);
     }
     let outer = Plan::new([&sub_layout(x, &kept, true)]);
     let inner = Plan::new([&sub_layout(x, axes, false)]);
-    if inner.inner_stride(0) != 1 && outer.inner_stride(0) == 1 && outer.inner() > 1 {
-        fold_by_columns(f, x.data(), (&outer, &inner), span, y);
-    } else {
-        fold_by_rows(f, x.data(), (&outer, &inner), span, y);
+    match Columns::of(&outer, &inner, span) {
+        Some(columns) if columns == Columns::PLAIN => fold_by_columns(f, x.data(), (outer, inner), columns, y),
+        Some(columns) => fold_by_columns(F::Exact::default(), x.data(), (outer, inner), columns, y),
+        None => fold_by_rows(f, x.data(), (&outer, &inner), span, y),
     }
     Ok(out)
 }
@@ -119,9 +124,7 @@ fn as_they_lie(x: &Array, kept: &[usize], axes: &[usize]) -> Option<Axes> {
     if x.is_contiguous() {
         return None;
     }
-    let strides = x.layout().strides();
-    // Axes of one element, or of one again and again, are no part of an inner loop.
-    let key = |&a: &usize| if x.shape()[a] == 1 || strides[a] == 0 { isize::MIN } else { -strides[a].abs() };
+    let key = |&a: &usize| distance(x, a);
     if kept.is_sorted_by_key(key) && axes.is_sorted_by_key(key) {
         return None;
     }
@@ -129,6 +132,13 @@ fn as_they_lie(x: &Array, kept: &[usize], axes: &[usize]) -> Option<Axes> {
     order[..kept.len()].sort_by_key(key);
     order[kept.len()..].sort_by_key(key);
     Some(order)
+}
+
+/// What axes are put in order by: the farthest apart come first. Those of one element, or of one again and again, are no part of an
+/// inner loop.
+fn distance(x: &Array, axis: usize) -> isize {
+    let stride = x.layout().strides()[axis];
+    if x.shape()[axis] == 1 || stride == 0 { isize::MIN } else { -stride.abs() }
 }
 
 /// The layout of some axes of `x` alone; the offset goes to the kept ones.
@@ -141,56 +151,15 @@ fn sub_layout(x: &Array, axes: &[usize], with_offset: bool) -> crate::array::Lay
     layout
 }
 
-type Plans<'a> = (&'a Plan<1>, &'a Plan<1>);
-
-fn fold_by_rows<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans, span: usize, y: &mut [T]) {
-    let stride = inner.inner_stride(0);
-    let piece = |base: isize, first: usize, len: usize| {
-        let (mut total, mut from, end) = (F::wide_id(), first, first + len);
-        let mut run = |at: isize, n: usize| {
-            let part = match stride {
-                1 => fold_part(f, data, at as usize, n),
-                _ => fold_strided(f, data, at, stride, n),
-            };
-            total = F::merge(total, part);
-        };
-        while from < end && (from == first || !interrupt::stops()) {
-            let count = UNASKED.min(end - from);
-            match inner.is_one_run() {
-                true => run(base + from as isize * stride, count),
-                false => inner.walk(from, count, |[at], _, n| run(base + at, n)),
-            }
-            from += count;
-        }
-        total
-    };
-    let work = y.len().saturating_mul(span) / 4;
-    let length = SPAN.max(least(span, y.len()));
-    let pieces = span.div_ceil(length);
-    if pieces == 1 {
-        let group = (SPAN / span).max(1);
-        let is_short = span <= SHORT && stride == 1 && inner.is_one_run();
-        return parallel::for_chunks(y, group, work, |g, y| {
-            outer.for_range(g * group, y.len(), |[at], first, n| {
-                let apart = outer.inner_stride(0);
-                if is_short && n > 1 && apart > 0 {
-                    let rows = Rows { data, from: at, stride: apart as usize, rows: n, cols: span };
-                    return fold_short_rows(f, rows, &mut y[first..first + n]);
-                }
-                for (i, y) in y[first..first + n].iter_mut().enumerate() {
-                    *y = F::finish(piece(at as isize + i as isize * apart, 0, span));
-                }
-            });
-        });
+/// A plan without its innermost axis: where each of that begins.
+fn without_innermost(mut plan: Plan<1>) -> Plan<1> {
+    plan.sizes.pop();
+    plan.strides[0].pop();
+    if plan.sizes.is_empty() {
+        plan.sizes.push(1);
+        plan.strides[0].push(0);
     }
-    let mut parts = vec![F::wide_id(); y.len() * pieces];
-    parallel::for_chunks(&mut parts, 1, work, |i, part| {
-        let first = i % pieces * length;
-        outer.for_range(i / pieces, 1, |[at], _, _| part[0] = piece(at as isize, first, length.min(span - first)));
-    });
-    for (y, parts) in y.iter_mut().zip(parts.chunks(pieces)) {
-        *y = F::finish(parts.iter().copied().fold(F::wide_id(), F::merge));
-    }
+    plan
 }
 
 /// The least length of parts of `span` with which those of all n results are no more than [`PARTS`].
@@ -198,108 +167,17 @@ fn least(span: usize, n: usize) -> usize {
     span.div_ceil((PARTS / n.max(1)).max(1))
 }
 
-fn fold_strided<T: Element, F: Fold<T>>(f: F, data: &[T], at: isize, stride: isize, n: usize) -> F::Wide {
-    let mut total = F::wide_id();
-    let mut part = [T::default(); 256];
-    for first in (0..n).step_by(part.len()) {
-        let len = part.len().min(n - first);
-        for (i, p) in part[..len].iter_mut().enumerate() {
-            *p = data[(at + (first + i) as isize * stride) as usize];
-        }
-        total = F::merge(total, fold_row(f, &part[..len]));
-    }
-    total
-}
-
-/// Accumulators of neighbouring columns, stepped row by row.
-struct Tile<'a, L, W> {
-    acc: [L; TILE],
-    /// Rows in `acc` that are not in `out` yet.
-    pending: usize,
-    out: &'a mut [W],
-}
-
-impl<L: Copy, W: Copy> Tile<'_, L, W> {
-    fn new<T: Element, F: Fold<T, Lane = L, Wide = W>>(out: &mut [W]) -> Tile<'_, L, W> {
-        Tile { acc: [F::start(); TILE], pending: 0, out }
-    }
-
-    /// Takes in `n` rows of `data`, `stride` apart from `at` on.
-    fn rows<T: Element, F: Fold<T, Lane = L, Wide = W>>(&mut self, f: F, data: &[T], at: isize, stride: isize, n: usize) {
-        let mut first = 0;
-        while first < n {
-            let part = (n - first).min(ROWS - self.pending);
-            fold_columns(f, &mut self.acc[..self.out.len()], data, at + first as isize * stride, stride, part);
-            (first, self.pending) = (first + part, self.pending + part);
-            if self.pending == ROWS {
-                self.flush(f);
-                if interrupt::stops() {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn flush<T: Element, F: Fold<T, Lane = L, Wide = W>>(&mut self, _: F) {
-        for (out, acc) in self.out.iter_mut().zip(&mut self.acc) {
-            *out = F::merge(*out, F::widen(*acc));
-            *acc = F::start();
-        }
-        self.pending = 0;
-    }
-}
-
-/// Rows of one unit of work, where there are `width` columns to a row: by shape alone.
-fn block_rows(width: usize, span: usize, outputs: usize) -> usize {
-    (SPAN / width.min(TILE)).max(ROWS).max(least(span, outputs))
-}
-
-/// Folds the columns that belong to `y` tile by tile; `fill(tile, first)` gives the tile that begins at column `first` its rows.
-fn fold_tiles<T: Element, F: Fold<T>>(f: F, y: &mut [T], fill: impl Fn(&mut Tile<F::Lane, F::Wide>, usize)) {
-    for (t, y) in y.chunks_mut(TILE).enumerate() {
-        let mut wide = [F::wide_id(); TILE];
-        let mut tile = Tile::new::<T, F>(&mut wide[..y.len()]);
-        fill(&mut tile, t * TILE);
-        tile.flush(f);
-        y.iter_mut().zip(wide).for_each(|(y, w)| *y = F::finish(w));
-    }
-}
-
-fn fold_by_columns<T: Element, F: Fold<T>>(f: F, data: &[T], (outer, inner): Plans, span: usize, y: &mut [T]) {
-    let width = outer.inner();
-    let work = y.len().saturating_mul(span) / 4;
-    // Row blocks are cut only where there is more than one span of work.
-    let rows = block_rows(width, span, y.len());
-    let (tiles, blocks) = (width.div_ceil(TILE), span.div_ceil(rows));
-    let mut parts = vec![F::wide_id(); if blocks > 1 { y.len() * blocks } else { 0 }];
-    let fill = |tile: &mut Tile<F::Lane, F::Wide>, y_first: usize, block: usize| {
-        let mut base = 0;
-        outer.for_range(y_first, 1, |[at], _, _| base = at as isize);
-        let (stride, first) = (inner.inner_stride(0), block * rows);
-        inner.walk(first, rows.min(span - first), |[at], _, n| tile.rows(f, data, base + at, stride, n));
-    };
-    if blocks == 1 {
-        // One unit of work is a row of tiles of one outer index.
-        return parallel::for_chunks(y, width, work, |o, y| fold_tiles(f, y, |tile, first| fill(tile, o * width + first, 0)));
-    }
-    let outers = y.len() / width;
-    parallel::for_chunks(&mut parts, width, work, |i, parts| {
-        for (t, part) in (0..tiles).zip(parts.chunks_mut(TILE)) {
-            let mut tile = Tile::new::<T, F>(part);
-            fill(&mut tile, i / blocks * width + t * TILE, i % blocks);
-            tile.flush(f);
-        }
-    });
-    for o in 0..outers {
-        for c in 0..width {
-            let column = (0..blocks).map(|b| parts[(o * blocks + b) * width + c]);
-            y[o * width + c] = F::finish(column.fold(F::wide_id(), F::merge));
-        }
-    }
-}
-
 /// Folds `x` as another type, cast part by part: a whole copy may be eight times as large, or, of a view, larger than memory.
 fn fold_as<T: Element, F: Fold<T>>(f: F, merge: impl Binary<T, T>, x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
+    let mut order: Axes = (0..x.ndim()).collect();
+    if x.dtype() != T::DTYPE && !x.is_contiguous() && !order.is_sorted_by_key(|&a| distance(x, a)) {
+        // A cast keeps what lies side by side there, and its parts lie side by side, if axes come in the order of their strides.
+        order.sort_by_key(|&a| distance(x, a));
+        let (near, kept): (Axes, Axes) = (0..x.ndim()).partition(|&i| axes.contains(&order[i]));
+        let kept: Axes = kept.iter().map(|&i| order[i]).collect();
+        let near = fold_as(f, merge, &x.permute(&order), &near, false)?;
+        return turned_back(&near, &kept, reduced_shape(x.shape(), axes, keepdims));
+    }
     let outer = (0..x.ndim()).find(|&axis| x.shape()[axis] > 1);
     let Some(axis) = outer.filter(|_| x.dtype() != T::DTYPE && x.size() > CAST) else {
         return fold(f, &cast(x, T::DTYPE)?, axes, keepdims);

@@ -10,7 +10,7 @@ use crate::simd;
 
 /// Rows at once.
 pub const W: usize = BLOCK;
-/// Rows of more elements are folded one by one: each fills the lanes of its own.
+/// Rows of as many elements fill lanes of their own.
 pub const SHORT: usize = LANES;
 
 /// Runs `f(results, columns)` for blocks of the rows of `x`, of 1 to `N` elements. Lanes of rows that are not there hold anything.
@@ -24,20 +24,22 @@ pub fn by_columns<T: Element, Y, const N: usize>(x: Rows<T>, y: &mut [Y], mut f:
 }
 
 simd! {
-    /// Folds each of the rows of `x`, of 1 to [`SHORT`] elements.
-    pub fn fold_short_rows<T: Element, F: Fold<T>>(f: F, x: Rows<T>, y: &mut [T]) {
+    /// Folds every `step`th element of each of the rows of `x`, which have fewer than [`SHORT`].
+    pub fn fold_short_rows<T: Element, F: Fold<T>>(f: F, x: Rows<T>, step: usize, y: &mut [T]) {
         let _ = f;
         let mut wide = [[F::wide_id(); W]; SHORT];
         by_columns::<T, T, SHORT>(x, y, |y, columns| {
-            for (wide, column) in wide.iter_mut().zip(columns) {
+            let mut count = 0;
+            for column in columns.iter().step_by(step) {
                 for l in 0..W {
-                    wide[l] = F::widen(F::step(F::start(), column[l]));
+                    wide[count][l] = F::widen(F::step(F::start(), column[l]));
                 }
+                count += 1;
                 lanes_only();
             }
-            merge::<T, F>(&mut wide[..columns.len()]);
-            for (y, &total) in y.iter_mut().zip(&wide[0]) {
-                *y = F::finish(F::merge(F::wide_id(), total));
+            merge::<T, F>(&mut wide[..count]);
+            for (l, y) in y.iter_mut().enumerate() {
+                *y = F::finish(F::merge(F::wide_id(), wide[0][l]));
             }
         });
     }

@@ -3,12 +3,14 @@
 //! Invariant: every index is checked before the first element moves; scatters add in index order, so repeated indices
 //! give the same bits whatever the number of threads.
 
-use super::map::{self, Unary, cast, contiguous, dense, gather as gather_run};
-use super::plan::Plan;
+mod read;
+
+use super::map::{self, Unary, cast, contiguous, dense};
 use super::simd::Isa;
 use super::{arith, parallel};
-use crate::array::{self, Array, DType, Dims, Element, Layout, Scalar};
+use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::{Result, bail, simd, with_dtype};
+use read::{Places, Source, for_rows, read_at};
 use std::ops::{Add, Range};
 
 /// An int64 index in row-major order whose values all name one of `n` positions: which one, [`wrapped`] says.
@@ -93,85 +95,14 @@ pub fn take_shape(shape: &Dims, index: &Dims, axes: Range<usize>) -> Result<Dims
     Dims::new(&[&shape[..axes.start], index, &shape[axes.end..]].concat())
 }
 
-/// Runs `f(o, r, part)` over an output of `rows` rows of `inner` elements for each outer position: `part` is some of the rows at
-/// the outer position `o`, from row `r` on.
-fn for_rows<T: Send>(out: &mut [T], (rows, inner): (usize, usize), work_ns: usize, f: impl Fn(usize, usize, &mut [T]) + Sync) {
-    let group = (4096 / inner.max(1)).max(1);
-    parallel::for_chunks(out, group * inner, work_ns, |g, mut out| {
-        let mut row = g * group;
-        while !out.is_empty() {
-            let (o, r) = (row / rows, row % rows);
-            let count = (rows - r).min(out.len() / inner);
-            let (part, rest) = out.split_at_mut(count * inner);
-            f(o, r, part);
-            (out, row) = (rest, row + count);
-        }
-    });
-}
-
-/// How an array is read at places along neighbouring axes: what lies before those, and what behind.
-struct Source {
-    outer: Plan<1>,
-    inner: Plan<1>,
-}
-
-impl Source {
-    fn around(layout: &Layout, axes: Range<usize>) -> Source {
-        let without = |axes: Range<usize>| axes.rev().fold(*layout, |left, axis| left.remove_axis(axis));
-        let mut inner = without(0..axes.end);
-        inner.offset = 0;
-        Source { outer: Plan::new([&without(axes.start..layout.shape.len())]), inner: Plan::new([&inner]) }
-    }
-
-    /// Where the elements at position `o` before the axes begin.
-    fn start(&self, o: usize) -> isize {
-        let mut start = 0;
-        self.outer.walk(o, 1, |[at], _, _| start = at);
-        start
-    }
-
-    /// How far each of the `inner` elements behind one place is from the first; empty where they lie evenly.
-    fn spread(&self, inner: usize) -> Result<Vec<isize>> {
-        let mut spread = array::room(if self.inner.is_one_run() { 0 } else { inner })?;
-        if !self.inner.is_one_run() {
-            let stride = self.inner.inner_stride(0);
-            self.inner.walk(0, inner, |[at], _, n| spread.extend((0..n as isize).map(|k| at + k * stride)));
-        }
-        Ok(spread)
-    }
-
-    /// What lies behind one place, from `start` on.
-    #[inline(always)]
-    fn read<T: Element>(&self, data: &[T], start: isize, out: &mut [T]) {
-        let stride = self.inner.inner_stride(0);
-        if self.inner.is_one_run() {
-            return gather_run(data, start as usize, stride, out);
-        }
-        self.inner.walk(0, out.len(), |[at], done, n| gather_run(data, (start + at) as usize, stride, &mut out[done..done + n]));
-    }
-}
-
-/// Elements of `x` at as many places along `axes`, of which `place` tells how far they are from the first.
-fn read_at<T: Element>(x: &Array, axes: Range<usize>, places: usize, out: &mut [T], place: impl Fn(usize) -> isize + Sync) {
-    let inner: usize = x.shape()[axes.end..].iter().product();
-    let (data, source, work) = (x.data::<T>(), Source::around(x.layout(), axes), std::mem::size_of_val(out) / 16);
-    for_rows(out, (places, inner), work, |o, r, out| {
-        let start = source.start(o);
-        if inner == 1 {
-            out.iter_mut().zip(r..).for_each(|(out, p)| *out = data[(start + place(p)) as usize]);
-        } else {
-            out.chunks_exact_mut(inner).zip(r..).for_each(|(out, p)| source.read(data, start + place(p), out));
-        }
-    });
-}
-
 /// Elements (rows, blocks) of `x` at `index` along `axis`. `op` names the operation in the error.
 pub fn take(x: &Array, index: &Array, axis: usize, op: &str) -> Result<Array> {
     let (n, step) = (x.shape()[axis], x.layout().strides()[axis]);
     let at = Checked::new(index, n, op)?;
     let mut out = Array::unfilled(x.dtype(), take_shape(x.shape(), index.shape(), axis..axis + 1)?)?;
     let at = at.values();
-    with_dtype!(x.dtype(), T => read_at::<T>(x, axis..axis + 1, at.len(), out.fresh(), |p| wrapped(at[p], n) as isize * step));
+    let places = Places { index: at, along: Along { n, step }, count: at.len(), apart: 0 };
+    with_dtype!(x.dtype(), T => read_at::<T>(x, axis..axis + 1, places, out.fresh()));
     Ok(out)
 }
 
@@ -180,7 +111,9 @@ pub fn take_at_offsets(x: &Array, offsets: &Array, axes: Range<usize>) -> Result
     let mut out = Array::unfilled(x.dtype(), take_shape(x.shape(), offsets.shape(), axes.clone())?)?;
     let at = contiguous(offsets)?;
     let at = at.as_slice::<i64>().expect("made contiguous");
-    with_dtype!(x.dtype(), T => read_at::<T>(x, axes, at.len(), out.fresh(), |p| at[p] as isize));
+    // Of no positions, so that those before the first are not taken for ones from the end.
+    let places = Places { index: at, along: Along { n: 0, step: 1 }, count: at.len(), apart: 0 };
+    with_dtype!(x.dtype(), T => read_at::<T>(x, axes, places, out.fresh()));
     Ok(out)
 }
 
@@ -288,13 +221,18 @@ pub fn gather(x: &Array, index: &Array, axis: usize) -> Result<Array> {
         return Ok(out);
     }
     let (n, (_, m, inner)) = (x.shape()[axis], around(index.shape(), axis));
-    let (source, step, at) = (Source::around(x.layout(), axis..axis + 1), x.layout().strides()[axis], at.values());
+    let (step, at, axes) = (x.layout().strides()[axis], at.values(), axis..axis + 1);
+    if inner == 1 {
+        let places = Places { index: at, along: Along { n, step }, count: m, apart: m };
+        with_dtype!(x.dtype(), T => read_at::<T>(x, axes, places, out.fresh()));
+        return Ok(out);
+    }
+    let source = Source::around(x.layout(), axes);
     let (stride, spread) = (source.inner.inner_stride(0), source.spread(inner)?);
     let behind = |k: usize| spread.get(k).copied().unwrap_or(k as isize * stride);
     with_dtype!(x.dtype(), T => {
         let data = x.data::<T>();
-        for_rows(out.fresh::<T>(), (m, inner), at.len(), |o, r, out| {
-            let start = source.start(o);
+        for_rows(out.fresh::<T>(), &source.outer, (m, inner), at.len(), |o, start, r, out| {
             let at = &at[(o * m + r) * inner..][..out.len()];
             along(at, (n, inner), |i, from, k| out[i] = data[(start + from as isize * step + behind(k)) as usize]);
         });

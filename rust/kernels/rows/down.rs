@@ -1,7 +1,7 @@
 //! Softmax and its logarithm down the columns of matrices: along an axis behind which others lie. Rows are read as they lie, a tile of
 //! columns at a time.
 //!
-//! Invariant: columns are added up in the order of their rows, in float64 from [`TALL`] to [`TALL`]; what is beside them decides nothing.
+//! Invariant: columns are added up in the order of their rows, in float64 from `TALL` rows to `TALL` rows; what is beside them decides nothing.
 
 use super::{SPAN, TALL, map};
 use crate::kernels::interrupt;

@@ -132,21 +132,6 @@ proptest! {
     }
 
     #[test]
-    fn concatenated_views_stand_side_by_side(lengths in prop::collection::vec(0usize..5, 1..4), axis in 0usize..3, dtype in dtypes(), seed in 0u64..1 << 40) {
-        let parts: Vec<Tensor> = lengths.iter().zip(seed..).map(|(&n, seed)| {
-            let mut shape = [2, 3, 4];
-            shape[axis] = n;
-            sample(&shape, dtype, seed)
-        }).collect();
-        let y = ops::concatenate(&parts, axis as isize).unwrap();
-        let want: Vec<f64> = indices(y.shape()).into_iter().map(|mut at| {
-            let part = lengths.iter().position(|&n| at[axis] < n || { at[axis] -= n; false }).unwrap();
-            broadcast_element(parts[part].array(), &at)
-        }).collect();
-        prop_assert_eq!((y.dtype(), elements(y.array())), (dtype, want));
-    }
-
-    #[test]
     fn casts_hold_what_the_type_can(shape in shape(), from in dtypes(), to in dtypes(), seed in 0u64..1 << 40) {
         let x = sample(&shape, from, seed);
         let y = map::cast(x.array(), to).unwrap();

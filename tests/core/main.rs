@@ -14,6 +14,7 @@ mod random;
 mod reading;
 mod reductions;
 mod rows;
+mod rows_cases;
 mod support;
 mod tape;
 mod threads;

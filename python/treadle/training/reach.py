@@ -6,6 +6,7 @@ Invariant: each has one name, and the same in every process that makes the run i
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import partial
 from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
@@ -50,8 +51,9 @@ class Reach:
         self.generators: dict[str, Generator] = {"default": default_generator()}
         self.modules: dict[str, Module] = {}
         seen, inside = {id(default_generator())}, set[int]()
-        found = [(name, part, 0) for name, part in ({"model": model} | dict(parts)).items()]
-        for name, value, depth in found:  # which grows
+        waiting = deque((name, part, 0) for name, part in ({"model": model} | dict(parts)).items())
+        while waiting:
+            name, value, depth = waiting.popleft()
             if type(value) in _PLAIN or id(value) in seen:
                 continue
             seen.add(id(value))
@@ -63,7 +65,7 @@ class Reach:
                 self.modules[_free(name, self.modules)] = value
                 inside |= {id(module) for module in value.modules()}
             if below < _DEPTH:
-                found += [(f"{name}.{part}", member, below + 1) for part, member in _members(value)]
+                waiting.extend((f"{name}.{part}", member, below + 1) for part, member in _members(value))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

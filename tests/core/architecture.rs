@@ -13,6 +13,7 @@ const UNSAFE: &[&str] = &[
     "array/pool.rs",
     "array/storage.rs",
     "kernels/fork.rs",
+    "kernels/gemm/arrays.rs",
     "kernels/gemm/direct.rs",
     "kernels/gemm/dots.rs",
     "kernels/gemm/mod.rs",

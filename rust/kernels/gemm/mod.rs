@@ -1,9 +1,10 @@
-//! Matrix products on any strides, batched and broadcast.
+//! Matrix products on any strides.
 //!
 //! Invariant: threads own rows or columns of the output, whole, or pieces of the inner dimension, which are summed in their order.
 //! Which way a product is computed and where its inner dimension is cut depend on its shape and strides alone, and within a piece every
 //! element is one chain of multiply-adds. So bits depend neither on how many threads there are nor on other matrices of a batch.
 
+mod arrays;
 mod direct;
 mod dots;
 mod panels;
@@ -11,10 +12,9 @@ mod plan;
 
 use super::interrupt;
 use super::parallel::{self, Blocks, Chunks};
-use super::plan::Plan as Walk;
 use super::simd;
-use crate::array::{Array, DType, Dims, Element};
-use crate::{Result, bail};
+use crate::array::{Array, Dims};
+pub use arrays::{as_matrix, matmul};
 use direct::Target;
 use plan::{Cut, Plan, Way};
 
@@ -174,11 +174,6 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
     }
 }
 
-/// Multiply-adds up to which elements are computed one by one.
-const TINY: usize = 32;
-/// Nanoseconds that a small product takes beside its multiply-adds.
-const EACH_NS: usize = 20;
-
 /// A contiguous output cut into bands of rows, or of columns, for threads to own.
 struct Bands<T> {
     ptr: *mut T,
@@ -307,93 +302,6 @@ impl Planned {
         for (i, c) in c.iter_mut().enumerate() {
             let start = row.map_or(if accumulate { *c } else { T::ZERO }, |row| row[i % n]);
             *c = sums[i..].iter().step_by(size).fold(start, |sum, &piece| sum.plus(piece));
-        }
-    }
-}
-
-/// The last two axes of an array as a matrix; `offset` selects the batch.
-fn matrix<'a, T: Element>(x: &'a Array, offset: usize) -> Matrix<'a, T> {
-    let (shape, strides, d) = (x.shape(), x.layout().strides(), x.ndim());
-    Matrix { data: x.data(), offset, rows: shape[d - 2], cols: shape[d - 1], row_stride: strides[d - 2], col_stride: strides[d - 1] }
-}
-
-/// A two-dimensional array as a matrix. Panics on any other number of dimensions.
-pub fn as_matrix<T: Element>(x: &Array) -> Matrix<'_, T> {
-    assert!(x.ndim() == 2, "a matrix has two axes");
-    matrix(x, x.layout().offset)
-}
-
-/// `(…, m, k) @ (…, k, n)` with broadcast leading axes; both of one element type.
-pub fn matmul(a: &Array, b: &Array) -> Result<Array> {
-    let (da, db) = (a.ndim(), b.ndim());
-    if da < 2 || db < 2 || a.shape()[da - 1] != b.shape()[db - 2] {
-        bail!(Value, "matmul: inner dimensions differ, got {} @ {}", a.shape(), b.shape());
-    }
-    let batch = Dims::new(&a.shape()[..da - 2])?.broadcast(&Dims::new(&b.shape()[..db - 2])?, "matmul")?;
-    let extended = |x: &Array| -> Result<Array> {
-        let mut shape = batch;
-        shape.push(x.shape()[x.ndim() - 2])?;
-        shape.push(x.shape()[x.ndim() - 1])?;
-        x.broadcast_to(&shape)
-    };
-    let (a, b) = (extended(a)?, extended(b)?);
-    let mut shape = *a.shape();
-    let last = shape.len() - 1;
-    shape[last] = b.shape()[last];
-    let mut out = Array::unfilled(a.dtype(), shape)?;
-    match a.dtype() {
-        DType::F32 => batched::<f32>(&a, &b, out.fresh()),
-        DType::F64 => batched::<f64>(&a, &b, out.fresh()),
-        DType::I64 => batched::<i64>(&a, &b, out.fresh()),
-        other => bail!(Type, "matmul: expected float32, float64 or int64, got {other}"),
-    }
-    Ok(out)
-}
-
-/// Products of the last two axes, planned together where there are several.
-fn batched<T: Gemm>(x: &Array, y: &Array, c: &mut [T]) {
-    let axes = x.ndim() - 2;
-    let (a, b) = (matrix::<T>(x, x.layout().offset), matrix::<T>(y, y.layout().offset));
-    let (each, terms) = (a.rows * b.cols, c.len().saturating_mul(a.cols));
-    if terms == 0 {
-        return c.fill(T::ZERO);
-    }
-    if c.len() == each {
-        return if terms <= TINY { tiny(c, a, b) } else { gemm_into(c, a, b, false) };
-    }
-    // Rows times one matrix are one product, whatever batch they lie in.
-    let one = (0..axes).all(|axis| y.layout().strides()[axis] == 0 || y.shape()[axis] == 1);
-    if let Some(rows) = Dims::new(&[c.len() / b.cols, a.cols]).ok().filter(|_| one).and_then(|shape| x.reshape_view(shape)) {
-        return gemm_into(c, as_matrix(&rows), b, false);
-    }
-    let leading = |x: &Array| x.layout().remove_axis(axes + 1).remove_axis(axes);
-    let walk = Walk::new([&leading(x), &leading(y)]);
-    let strides = [walk.inner_stride(0), walk.inner_stride(1)];
-    let work = nanoseconds::<T>(terms).saturating_add(c.len() / each * EACH_NS);
-    parallel::drive(Chunks { slice: c, chunk: each }, work, |first, part| {
-        planned(&a, &b, |how, scratch| {
-            walk.for_range(first, part.slice.len() / each, |at, from, count| {
-                for (i, c) in part.slice[from * each..][..count * each].chunks_exact_mut(each).enumerate() {
-                    let [at_a, at_b] = std::array::from_fn(|k| (at[k] as isize + i as isize * strides[k]) as usize);
-                    let (a, b) = (Matrix { offset: at_a, ..a }, Matrix { offset: at_b, ..b });
-                    if each * a.cols <= TINY {
-                        tiny(c, a, b);
-                        continue;
-                    }
-                    // SAFETY: sizes agree; every element of an array lies inside its buffer.
-                    unsafe { how.run(c, a, b, false, None, scratch) }
-                }
-            });
-        });
-    });
-}
-
-/// `c = a·b`, element by element: to choose a way would take longer.
-fn tiny<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>) {
-    for (i, row) in c.chunks_exact_mut(b.cols).enumerate() {
-        for (j, c) in row.iter_mut().enumerate() {
-            let term = |sum: T, p: usize| a.data[a.at(i, p)].mul_add_on::<simd::Baseline>(b.data[b.at(p, j)], sum);
-            *c = (0..a.cols).fold(T::ZERO, term);
         }
     }
 }

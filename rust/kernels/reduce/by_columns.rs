@@ -110,6 +110,15 @@ pub fn block_rows(width: usize, span: usize, outputs: usize) -> usize {
 /// Folds the `span` rows of a small matrix that lies in row-major order.
 pub fn fold_small<T: Element, F: Fold<T>>(f: F, data: &[T], span: usize, y: &mut [T]) {
     let width = y.len() as isize;
+    if span <= ROWS {
+        // Without a tile: to begin one takes longer than a few rows.
+        for (t, y) in y.chunks_mut(TILE).enumerate() {
+            let mut acc = [F::start(); TILE];
+            fold_columns(f, &mut acc[..y.len()], data, (t * TILE) as isize, width, span);
+            y.iter_mut().zip(&acc).for_each(|(y, &acc)| *y = F::finish(F::merge(F::wide_id(), F::widen(acc))));
+        }
+        return;
+    }
     let mut tile = Tile::new(f);
     for (t, y) in y.chunks_mut(TILE).enumerate() {
         tile.begin(f, y.len());

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
+import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -26,9 +29,19 @@ def facts() -> dict[str, Any]:
         out[f"copy of {4 * size >> 20} MiB, {label}, GB/s read and written"] = round(rate(*machine_work.copy(size)) / 1e9, 1)
         for loaded, kind in ((False, machine_work.peak_kind()), (True, "the same, every second operand loaded")):
             out[f"peak, {label}, GFLOP/s ({kind})"] = round(rate(*machine_work.multiply_add(loaded)) / 1e9, 1)
+    if _has("torch"):
+        out["products of PyTorch"] = mkl()
     out["python"] = platform.python_version()
     out |= {name: metadata.version(name) for name in ("numpy", "torch", "jax", "scikit-learn") if _has(name)}
     return out | {"treadle": treadle.__version__}
+
+
+def mkl() -> str:
+    """Which instructions PyTorch's products use, as MKL itself says: `MKL_ENABLE_INSTRUCTIONS=AVX2` holds them to less."""
+    program, environment = "import torch; torch.ones(64, 64) @ torch.ones(64, 64)", os.environ | {"MKL_VERBOSE": "1"}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    found = re.search(r"\(Intel\(R\) (AVX[^)]*)\)", said.stdout)
+    return f"{found[1]}, by MKL" if found else "not by MKL"
 
 
 def rate(work: Any, amount: float, repeats: int = 9) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -209,8 +210,10 @@ class Case:
         self.trained = self.model.parameters()
         self.beside: list[Tensor] = []
         self.modules: list[nn.Module] = []
+        self.schedule: Callable[[optim.Optimizer], Any] = lambda optimizer: None
         getattr(self, kind)()
         self.optimizer = optim.Adam(self.trained, lr=0.05)
+        self.options["scheduler"] = self.schedule(self.optimizer)
 
     def plain(self) -> None:
         """Validation that draws from the default generator, and metrics that it moves."""
@@ -278,6 +281,12 @@ class Case:
 
         self.options["callbacks"] = (change,)
 
+    def rates(self) -> None:
+        def lower(history: Any, _: Any) -> None:
+            self.optimizer.param_groups[0]["lr"] *= 0.5 if len(history) == 1 else 1.0
+
+        self.schedule, self.options["callbacks"] = lambda optimizer: optim.CosineAnnealingLR(optimizer, 8), (lower,)
+
     def stopping_callback(self) -> None:
         self.options["callbacks"] = (answer for answer in [lambda history, model: len(history) == 2])
 
@@ -290,4 +299,4 @@ class Case:
 
 
 KINDS = ["plain", "loss_module", "loss_function", "reached", "alike", "composed", "flags", "validation", "metrics", "callback"]
-KINDS.append("stopping_callback")
+KINDS += ["rates", "stopping_callback"]

@@ -248,6 +248,9 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
         ({"groups": [{**group, "lr": -1.0}]}, "expected lr as a finite number of at least 0"),
         ({"groups": [{**group, "steps": [1, -1]}]}, "expected steps of at least 0"),
         ({"groups": [{**group, "params": []}]}, "expected a group with"),
+        ({"groups": [None]}, "expected a group with .*, got NoneType"),
+        ({"groups": [{**group, "steps": 3}]}, "expected state as a dict and steps as a list, got dict and int"),
+        ({"groups": [{**group, "state": {**group["state"], "exp_avg": None}}]}, "expected 2 tensors in exp_avg, got NoneType"),
         ({"groups": [{**group, "state": {**group["state"], "exp_avg": [None]}}]}, "expected 2 tensors in exp_avg, got 1"),
         ({"groups": [{**group, "state": {**group["state"], "exp_avg": [None, 1.0]}}]}, "expected tensors in exp_avg, got float"),
     ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 from test_optim import leaf
 
+import treadle
 from treadle import Tensor, ones_like, optim
 
 
@@ -97,6 +99,47 @@ def test_a_step_with_impossible_options_changes_nothing(kind: Any, option: str, 
     with pytest.raises(ValueError, match=rf"^{kind.__name__.lower()}: expected {option} as .*, got {value}$"):
         optimizer.step()
     assert first.item() == second.item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("lr", treadle.tensor(0.05)),
+        ("lr", np.asarray(0.05)),
+        ("lr", Decimal("0.05")),
+        ("weight_decay", np.array(0.01)),
+        ("momentum", np.float32(0.5)),
+    ],
+)
+def test_what_a_step_takes_can_be_saved_and_loaded(option: str, value: Any) -> None:
+    def stepped(option: str, value: Any) -> Any:
+        p = leaf([1.0])
+        p.grad = ones_like(p)
+        optimizer = optim.SGD([p], lr=0.1, momentum=0.9)
+        optimizer.param_groups[0][option] = value
+        optimizer.step()
+        return p, optimizer
+
+    (p, optimizer), (q, twin) = stepped(option, value), stepped(option, float(value))
+    state = optimizer.state_dict()
+    assert p.item() == q.item()
+    assert type(state["groups"][0][option]) is float
+    twin.load_state_dict(state)
+    assert twin.state_dict()["groups"][0][option] == float(value)
+
+
+@pytest.mark.parametrize(("option", "value"), [("momentum", 0.0), ("dampening", 0.1)])
+def test_a_step_refuses_what_nesterov_cannot_be_with(option: str, value: float) -> None:
+    p = leaf([1.0])
+    p.grad = ones_like(p)
+    optimizer = optim.SGD([p], momentum=0.9, nesterov=True)
+    optimizer.param_groups[0][option] = value
+    with pytest.raises(ValueError, match=r"^sgd: expected momentum above 0 and no dampening with nesterov, got"):
+        optimizer.step()
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(ValueError, match=r"^sgd: expected groups with .*, got one without \['lr'\]$"):
+        optimizer.step()
+    assert p.item() == 1.0
 
 
 def test_a_centred_spread_is_never_below_zero() -> None:

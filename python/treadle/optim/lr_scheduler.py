@@ -81,7 +81,8 @@ class LRScheduler:
         return {"last_step": self.last_step, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from a snapshot.
+        """Continues from a snapshot, and sets the rates of its step; those set by hand since are in the optimizer's snapshot,
+        which is to be loaded after this one.
 
         Raises:
             TypeError: A state that is no dict.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -35,6 +35,8 @@ def is_number(value: Any, low: float = 0.0, below: float = math.inf) -> bool:
 
 def _plain(value: Any) -> Any:
     """An option with Python's own numbers: a float16 would stay one through a schedule, and files take no others."""
+    if isinstance(value, Tensor | np.ndarray):
+        value = value.tolist()
     if isinstance(value, tuple | list):
         items = [_plain(item) for item in value]
         return items if isinstance(value, list) else tuple(items)
@@ -42,7 +44,7 @@ def _plain(value: Any) -> Any:
         return bool(value)
     if isinstance(value, Integral):
         return int(value)
-    return float(value) if isinstance(value, Real) else value
+    return float(value) if isinstance(value, SupportsFloat) else value
 
 
 class Optimizer:
@@ -106,11 +108,17 @@ class Optimizer:
         unknown = full.keys() - self.defaults.keys() - {"params"}
         if unknown:
             raise ValueError(f"{self._name()}: expected options among {sorted(self.defaults)}, got {sorted(unknown)}")
+        full |= self._options(full)
         self._check(full)
-        full = {name: _plain(value) for name, value in full.items()}
         full["state"] = {slot: [None] * len(params) for slot in self.slots}
         full["steps"] = [0] * len(params)
         self.param_groups.append(full)
+
+    def _options(self, group: Mapping[str, Any]) -> Group:
+        """The options of a group, as `_plain` has them."""
+        if missing := self.defaults.keys() - group.keys():
+            raise ValueError(f"{self._name()}: expected groups with {sorted(self.defaults)}, got one without {sorted(missing)}")
+        return {name: _plain(group[name]) for name in self.defaults}
 
     def _check(self, group: Group) -> None:
         """Checks the options of a group."""
@@ -136,9 +144,9 @@ class Optimizer:
         """
         try:
             self._update(self.param_groups)
-        except (TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             for group in self.param_groups:
-                self._check(group)
+                self._check(self._options(group))
             raise
 
     def zero_grad(self) -> None:
@@ -155,8 +163,7 @@ class Optimizer:
 
     def _snapshot(self, group: Group) -> Group:
         state = {slot: [None if t is None else t.detach() for t in held] for slot, held in group["state"].items()}
-        options = {name: _plain(group[name]) for name in self.defaults}
-        return {**options, "steps": list(group["steps"]), "state": state}
+        return {**self._options(group), "steps": list(group["steps"]), "state": state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a snapshot.
@@ -173,15 +180,19 @@ class Optimizer:
             raise ValueError(f"{self._name()}: expected 'groups' of {len(self.param_groups)} parameter groups, got {got}")
         for own, new in zip(self.param_groups, groups, strict=True):
             self._check_state(own, new)
-            self._check({**own, **new})
+            self._check(self._options(new))
         for own, new in zip(self.param_groups, groups, strict=True):
             held = {slot: [None if t is None else t.detach() for t in new["state"][slot]] for slot in self.slots}
-            own.update({**new, "steps": list(new["steps"]), "state": held})
+            own.update({**self._options(new), "steps": list(new["steps"]), "state": held})
 
-    def _check_state(self, own: Group, new: Mapping[str, Any]) -> None:
+    def _check_state(self, own: Group, new: Any) -> None:
         names = {*self.defaults, "steps", "state"}
-        if set(new) != names:
-            raise ValueError(f"{self._name()}: expected a group with {sorted(names)}, got {sorted(new)}")
+        if not isinstance(new, Mapping) or set(new) != names:
+            got = sorted(new) if isinstance(new, Mapping) else type(new).__name__
+            raise ValueError(f"{self._name()}: expected a group with {sorted(names)}, got {got}")
+        if not isinstance(new["state"], Mapping) or not isinstance(new["steps"], list):
+            got = f"{type(new['state']).__name__} and {type(new['steps']).__name__}"
+            raise ValueError(f"{self._name()}: expected state as a dict and steps as a list, got {got}")
         if set(new["state"]) != set(self.slots) or len(new["steps"]) != len(own["params"]):
             got = f"{sorted(new['state'])} for {len(new['steps'])} parameters"
             raise ValueError(f"{self._name()}: expected state {sorted(self.slots)} for {len(own['params'])} parameters, got {got}")
@@ -190,9 +201,10 @@ class Optimizer:
         for slot, held in new["state"].items():
             self._check_slot(slot, own["params"], held)
 
-    def _check_slot(self, slot: str, params: Sequence[Tensor], tensors: Sequence[Tensor | None]) -> None:
-        if len(tensors) != len(params):
-            raise ValueError(f"{self._name()}: expected {len(params)} tensors in {slot}, got {len(tensors)}")
+    def _check_slot(self, slot: str, params: Sequence[Tensor], tensors: Any) -> None:
+        if not isinstance(tensors, list) or len(tensors) != len(params):
+            got = len(tensors) if isinstance(tensors, list) else type(tensors).__name__
+            raise ValueError(f"{self._name()}: expected {len(params)} tensors in {slot}, got {got}")
         for p, t in zip(params, tensors, strict=True):
             if t is None:
                 continue

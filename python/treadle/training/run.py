@@ -249,8 +249,10 @@ class Run:
                 raise ValueError(f"fit: expected {name} {there} as in the checkpoint, got {here}")
         self._held.leave_out(state)
         within = state["within"]
-        loaded: list[Any] = [(self._held, state), (self.steps.optimizer, state["optimizer"])]
+        loaded: list[Any] = [(self._held, state)]
         loaded += [(part, state[name]) for name, part in self._parts().items() if part is not None]
+        # After the schedule, which sets rates by its own count: those that a callback set are the optimizer's.
+        loaded.append((self.steps.optimizer, state["optimizer"]))
         before = [(owner, owner.state_dict()) for owner, _ in loaded]
         try:
             self.steps.model.train()

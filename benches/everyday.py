@@ -70,6 +70,9 @@ def works(name: str) -> dict[str, Work]:
         "PyTorch": lambda: tall.gather(1, places),
         "NumPy": lambda: np.take_along_axis(tall, places, 1),
     }[name]
+    double, little = make(numbers.astype(np.float64)), x[:10_000]
+    little_double = double[:10_000]
+    sin, cos = (np.sin, np.cos) if name == "NumPy" else (type(x).sin, type(x).cos)
     narrow, wide, square, sheet = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000), x.reshape(4000, 250)
     found: dict[str, Work] = {
         "3 places of 1e6 = 1": lambda: write(y, three, 1.0),
@@ -80,6 +83,12 @@ def works(name: str) -> dict[str, Work]:
         "x[mask], 1e6": lambda: x[mask],
         "where, 1e6": lambda: {"treadle": treadle.ops, "PyTorch": torch, "NumPy": np}[name].where(mask, x, y),
         "x ** 3, 1e6": lambda: x**3,
+        "sin, 1e4": lambda: sin(little),
+        "sin, 1e6": lambda: sin(x),
+        "cos, 1e6": lambda: cos(x),
+        "sin, 1e4, float64": lambda: sin(little_double),
+        "sin, 1e6, float64": lambda: sin(double),
+        "cos, 1e6, float64": lambda: cos(double),
         "(2, 784) @ (256, 784).T": lambda: few @ weight.T,
         "prod, 1e6": lambda: x.prod(),
         "sum of rows, (100000, 10)": lambda: narrow.sum(1),

@@ -4,17 +4,19 @@
 //! output element depends only on the input elements at its own index, so neither merging nor threads can change a bit.
 
 use super::copies::{Operand, PIECE, is_turned, piece_of};
+use super::loops::{Left, Right, binary_in_place_run, binary_run, binary_stream_run, select_run, unary_run, unary_stream_run};
 use super::parallel;
 use super::plan::{Order, Plan};
-use super::simd::{Isa, lanes_only};
-use super::stream::{self, CHUNK};
+use super::simd::Isa;
+use super::stream;
 use crate::Result;
 use crate::array::{Array, DType, Dims, Element};
-use crate::{simd, with_dtype};
+use crate::with_dtype;
 use std::borrow::Cow;
 
 pub use super::copies::copy_into;
 pub(super) use super::copies::gather;
+pub use super::loops::{Binary, Unary};
 
 /// Elements per block of a long inner loop.
 const BLOCK: usize = 4096;
@@ -26,102 +28,6 @@ const LONG_BESIDE_ONE: usize = 56;
 const FEW: usize = 8;
 /// Pieces of one unit of work.
 const PIECES: usize = BLOCK / PIECE;
-
-/// A function of one element.
-pub trait Unary<T: Element, R: Element>: Copy + Sync {
-    /// Rough cost in tenths of a nanosecond, for deciding whether threads pay.
-    const COST: usize = 2;
-    fn apply<I: Isa>(self, x: T) -> R;
-}
-
-/// A function of two elements.
-pub trait Binary<T: Element, R: Element>: Copy + Sync {
-    const COST: usize = 3;
-    fn apply<I: Isa>(self, a: T, b: T) -> R;
-}
-
-/// A function of two elements of which one is known: the left or the right.
-#[derive(Clone, Copy)]
-struct Left<F, T>(F, T);
-#[derive(Clone, Copy)]
-struct Right<F, T>(F, T);
-impl<T: Element, R: Element, F: Binary<T, R>> Unary<T, R> for Left<F, T> {
-    const COST: usize = F::COST;
-    #[inline(always)]
-    fn apply<I: Isa>(self, x: T) -> R {
-        self.0.apply::<I>(self.1, x)
-    }
-}
-impl<T: Element, R: Element, F: Binary<T, R>> Unary<T, R> for Right<F, T> {
-    const COST: usize = F::COST;
-    #[inline(always)]
-    fn apply<I: Isa>(self, x: T) -> R {
-        self.0.apply::<I>(x, self.1)
-    }
-}
-
-simd! {
-    fn unary_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
-        for (o, &x) in out.iter_mut().zip(x) {
-            *o = f.apply::<I>(x);
-        }
-    }
-
-    fn binary_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
-        for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
-            *o = f.apply::<I>(a, b);
-        }
-    }
-
-    /// [`unary_run`] past the caches.
-    fn unary_stream_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
-        let ((x, x_rest), (out, rest)) = (x.as_chunks::<CHUNK>(), out.as_chunks_mut());
-        for (out, x) in out.iter_mut().zip(x) {
-            stream::ask(x, stream::ahead::<T>(), CHUNK);
-            let mut y = [R::default(); CHUNK];
-            for i in 0..CHUNK {
-                y[i] = f.apply::<I>(x[i]);
-            }
-            stream::put::<I, R>(out, &y);
-            lanes_only();
-        }
-        for (o, &x) in rest.iter_mut().zip(x_rest) {
-            *o = f.apply::<I>(x);
-        }
-        stream::fence();
-    }
-
-    /// [`binary_run`] past the caches.
-    fn binary_stream_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
-        let ((a, a_rest), (b, b_rest), (out, rest)) = (a.as_chunks::<CHUNK>(), b.as_chunks::<CHUNK>(), out.as_chunks_mut());
-        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-            stream::ask(a, stream::ahead::<T>(), CHUNK);
-            stream::ask(b, stream::ahead::<T>(), CHUNK);
-            let mut y = [R::default(); CHUNK];
-            for i in 0..CHUNK {
-                y[i] = f.apply::<I>(a[i], b[i]);
-            }
-            stream::put::<I, R>(out, &y);
-            lanes_only();
-        }
-        for ((o, &a), &b) in rest.iter_mut().zip(a_rest).zip(b_rest) {
-            *o = f.apply::<I>(a, b);
-        }
-        stream::fence();
-    }
-
-    fn select_run<T: Element>(condition: &[bool], a: &[T], b: &[T], out: &mut [T]) {
-        for (((o, &c), &a), &b) in out.iter_mut().zip(condition).zip(a).zip(b) {
-            *o = if c { a } else { b };
-        }
-    }
-
-    fn binary_in_place_run<T: Element, F: Binary<T, T>>(f: F, a: &mut [T], b: &[T]) {
-        for (a, &b) in a.iter_mut().zip(b) {
-            *a = f.apply::<I>(*a, b);
-        }
-    }
-}
 
 fn nanoseconds(n: usize, tenths: usize) -> usize {
     n.saturating_mul(tenths) / 10
@@ -265,7 +171,7 @@ fn unturned<const K: usize>(plan: &Plan<K>, operands: [&Array; K]) -> Result<Opt
     Ok(Some(out))
 }
 
-/// `f` of every pair, written over `a` where nobody else can see it and shapes and layouts match.
+/// `f`, which calls no elements rare, of every pair, written over `a` where nobody else can see it and shapes and layouts match.
 pub fn binary_owned<T: Element, F: Binary<T, T>>(f: F, mut a: Array, b: &Array, op: &str) -> Result<Array> {
     if a.shape() == b.shape()
         && let Some(z) = b.as_slice::<T>()

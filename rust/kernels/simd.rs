@@ -41,6 +41,9 @@ pub trait Isa: Copy + 'static {
 }
 #[derive(Clone, Copy)]
 pub struct Baseline;
+/// One element at a time, without fused multiply-adds, whatever the processor: for what loops leave out.
+#[derive(Clone, Copy)]
+pub struct Plain;
 #[derive(Clone, Copy)]
 pub struct Avx2;
 #[derive(Clone, Copy)]
@@ -49,6 +52,11 @@ impl Isa for Baseline {
     const LEVEL: Level = Level::Baseline;
     const FMA: bool = cfg!(target_arch = "aarch64");
     const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
+}
+impl Isa for Plain {
+    const LEVEL: Level = Level::Baseline;
+    const FMA: bool = false;
+    const REGISTERS: usize = 16;
 }
 impl Isa for Avx2 {
     const LEVEL: Level = Level::Avx2;

@@ -24,6 +24,11 @@ pub trait Function: Copy + Send + Sync + 'static {
     const SAVE: Save;
     /// Rough cost in tenths of a nanosecond per element.
     const COST: usize;
+    /// Whether this element, saved or not, is rare (`kernels/loops.rs`).
+    #[inline(always)]
+    fn is_rare<T: Math>(_x: T) -> bool {
+        false
+    }
     fn f<V: Value>(self, x: V) -> V;
     /// The derivative, of the saved value.
     fn df<V: Value>(self, s: V) -> V;
@@ -37,6 +42,10 @@ impl<T: Math, F: Function> Unary<T, T> for Forward<F> {
     fn apply<I: Isa>(self, x: T) -> T {
         self.0.f(Lane::<T, I>::new(x)).0
     }
+    #[inline(always)]
+    fn is_rare(self, x: T) -> bool {
+        F::is_rare(x)
+    }
 }
 
 /// dx = dy · f'(s).
@@ -47,6 +56,10 @@ impl<T: Math, F: Function> Binary<T, T> for Backward<F> {
     #[inline(always)]
     fn apply<I: Isa>(self, dy: T, s: T) -> T {
         dy * self.0.df(Lane::<T, I>::new(s)).0
+    }
+    #[inline(always)]
+    fn is_rare(self, _dy: T, s: T) -> bool {
+        F::is_rare(s)
     }
 }
 
@@ -85,7 +98,7 @@ pub fn apply<F: Function>(function: F, x: &Tensor) -> Result<Tensor> {
 }
 
 macro_rules! unary {
-    ($($(#[$m:meta])* $name:ident($($attr:ident),*) $type:ident, saves $save:ident, cost $cost:expr;
+    ($($(#[$m:meta])* $name:ident($($attr:ident),*) $type:ident, saves $save:ident, cost $cost:expr $(, rare $rare:ident)?;
         f = |$x:ident| $f:expr;
         df = |$s:ident| $df:expr;)+) => {$(
         #[derive(Clone, Copy)]
@@ -94,6 +107,10 @@ macro_rules! unary {
             const NAME: &'static str = stringify!($name);
             const SAVE: Save = Save::$save;
             const COST: usize = $cost;
+            $(#[inline(always)]
+            fn is_rare<T: Math>(x: T) -> bool {
+                x.$rare()
+            })?
             #[inline(always)]
             fn f<V: Value>(self, $x: V) -> V {
                 $(let $attr = V::c(self.$attr);)*
@@ -115,6 +132,7 @@ macro_rules! unary {
     };
 }
 
+#[inline(always)]
 fn half<V: Value>() -> V {
     V::c(0.5)
 }
@@ -218,11 +236,11 @@ unary! {
         f = |x| x.erf();
         df = |x| V::c(std::f64::consts::FRAC_2_SQRT_PI) * (-x.clone() * x).exp();
     /// Sine of radians.
-    sin() Sin, saves Input, cost 10;
+    sin() Sin, saves Input, cost 10, rare is_far;
         f = |x| x.sin();
         df = |x| x.cos();
     /// Cosine of radians.
-    cos() Cos, saves Input, cost 10;
+    cos() Cos, saves Input, cost 10, rare is_far;
         f = |x| x.cos();
         df = |x| -x.sin();
     /// 1 where x > 0, 0 elsewhere; its gradient is zero.

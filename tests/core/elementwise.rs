@@ -106,6 +106,28 @@ proptest! {
         assert_same("huber_loss", &got, &derived(|x| huber(&x[0], &x[1], delta), &inputs));
     }
 
+    /// Far arguments among near ones get the standard library's values, and change no other's bits.
+    #[test]
+    fn sines_hang_on_their_element_alone(shape in shape(), dtype in floats(), seed in 0u64..1 << 40) {
+        let x = sample(&shape, dtype, seed);
+        let far = ops::greater(&ops::abs(&x).unwrap(), &constant(5e6, &x).unwrap()).unwrap();
+        let near = relaid(&ops::choose(&far, &constant(0.5, &x).unwrap(), &x).unwrap(), seed + 1);
+        let of = |f: fn(f64) -> f64, single: fn(f32) -> f32, x: f64| if dtype == DType::F32 { single(x as f32) as f64 } else { f(x) };
+        for (name, op) in [("sin", ops::sin as fn(&Tensor) -> Result<Tensor>), ("cos", ops::cos)] {
+            let got = derived(|x| op(&x[0]), from_ref(&x));
+            let mut want = derived(|x| op(&x[0]), from_ref(&near));
+            let dy = elements(ops::cast(&uniform(&shape, -1.0, 1.0, 5), dtype).unwrap().array());
+            for (i, x) in elements(x.array()).into_iter().enumerate().filter(|(_, x)| x.abs() > 5e6) {
+                let (sin, cos) = (of(f64::sin, f32::sin, x), of(f64::cos, f32::cos, x));
+                let (y, slope) = if name == "sin" { (sin, cos) } else { (cos, -sin) };
+                let dx = dy[i] * slope;
+                want[0][i] = y.to_bits();
+                want[1][i] = if dtype == DType::F32 { dx as f32 as f64 } else { dx }.to_bits();
+            }
+            assert_same(name, &got, &want);
+        }
+    }
+
     #[test]
     fn powers_of_one_exponent_are_those_of_many(shape in shape(), dtype in floats(), e in prop::sample::select(vec![-2.0, -0.5, 0.0, 1.7, 5.0, f64::INFINITY, f64::NAN]), seed in 0u64..1 << 40) {
         let x = sample(&shape, dtype, seed);

@@ -246,8 +246,11 @@ fn large_results_are_the_small_ones_side_by_side() {
     let [x, y] = [1, 2].map(|seed| ops::cast(&uniform(&[n], -4.0, 4.0, seed), DType::F32).unwrap());
     let scalar = ops::match_weak(Scalar::Float(0.7), DType::F32).unwrap();
     type Op<'a> = &'a dyn Fn(&Tensor, &Tensor) -> treadle::Result<Tensor>;
-    let rows: [(&str, Op); 5] = [
+    // Some of these sines are of arguments that vectors leave out.
+    let wide = ops::match_weak(Scalar::Float(2500.0), DType::F32).unwrap();
+    let rows: [(&str, Op); 6] = [
         ("exp", &|x, _| ops::exp(x)),
+        ("sin", &|x, _| ops::sin(&ops::mul(x, &wide)?)),
         ("add", &ops::add),
         ("scalar on the right", &|x, _| ops::sub(x, &scalar)),
         ("scalar on the left", &|x, _| ops::sub(&scalar, x)),

@@ -1,5 +1,5 @@
 //! exp, log and what follows from them, for float32 and float64, written so that loops over them become vector code:
-//! no branches and no calls, but for sin, cos and pow of float64.
+//! no branches and no calls, but for pow of float64, and for sine and cosine where multiply-adds are not fused.
 //!
 //! Invariant: NaN stays NaN, ±∞, ±0, overflow and gradual underflow come out as IEEE 754 would have them. The errors stated
 //! bound both element types, in units of the last place, with and without fused multiply-add (`tests/core/math.rs` measures them).
@@ -31,7 +31,9 @@ pub trait Math: Float {
     fn sigmoid_on<I: Isa>(self) -> Self;
     /// Error function, within 3 ulp.
     fn erf_on<I: Isa>(self) -> Self;
-    /// Sine, within 2 ulp for arguments of any size; that of float64 is the standard library's.
+    /// Whether an argument of sine or cosine is too far from zero for an instruction set with fused multiply-adds.
+    fn is_far(self) -> bool;
+    /// Sine, within 1 ulp, of arguments that are not far; of all where multiply-adds are not fused, by the standard library.
     fn sin_on<I: Isa>(self) -> Self;
     /// Cosine, likewise.
     fn cos_on<I: Isa>(self) -> Self;
@@ -94,7 +96,7 @@ macro_rules! math {
      mantissa $mantissa:expr, bias $bias:expr, low $low:expr, high $high:expr, round $round:expr,
      expm1 $expm1_len:literal $expm1:expr, artanh $artanh_len:literal $artanh:expr,
      ln2 $ln2_high:expr, $ln2_low:expr, sqrt_half $sqrt_half:expr,
-     erf $erf:expr, sin $sin:expr, cos $cos:expr, pow $pow:expr) => {
+     erf $erf:expr, pow $pow:expr) => {
         /// Arithmetic of one element type.
         mod $module {
             use super::{Isa, Ring, polynomial};
@@ -265,12 +267,16 @@ macro_rules! math {
                 $erf(self)
             }
             #[inline(always)]
+            fn is_far(self) -> bool {
+                trig::$module::is_far(self)
+            }
+            #[inline(always)]
             fn sin_on<I: Isa>(self) -> Self {
-                $sin(self)
+                trig::$module::sin::<I>(self)
             }
             #[inline(always)]
             fn cos_on<I: Isa>(self) -> Self {
-                $cos(self)
+                trig::$module::cos::<I>(self)
             }
             #[inline(always)]
             fn pow_on<I: Isa>(self, e: Self) -> Self {
@@ -284,9 +290,9 @@ math!(f32 in single, u32, i32,
     mantissa 23, bias 127, low -104.0, high 89.0, round 12_582_912.0,
     expm1 5 super::EXPM1_F32, artanh 4 super::narrow(&super::ARTANH),
     ln2 0.693_359_375, -2.121_944_4e-4, sqrt_half 0x3F35_04F3,
-    erf erf::single::<I>, sin trig::sin::<I>, cos trig::cos::<I>, pow power::pow::<I>);
+    erf erf::single::<I>, pow power::pow::<I>);
 math!(f64 in double, u64, i64,
     mantissa 52, bias 1023, low -746.0, high 710.0, round 6_755_399_441_055_744.0,
     expm1 10 super::EXPM1, artanh 10 super::ARTANH,
     ln2 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, sqrt_half 0x3FE6_A09E_667F_3BCD,
-    erf erf::double::<I>, sin f64::sin, cos f64::cos, pow f64::powf);
+    erf erf::double::<I>, pow f64::powf);

@@ -1,83 +1,95 @@
-//! Sine and cosine of float32 without a branch: one reduction serves arguments of every size.
+//! Sine and cosine of arguments that are not far from zero, without a branch; of all others, and where multiply-adds are not fused,
+//! they are the standard library's.
 //!
-//! Invariant: x·2/π less whole turns is known to 82 bits from its leading one on, so no float32 lies too close to a multiple
-//! of π/2. A branch for large arguments would keep loops scalar; a table lookup by exponent does not.
+//! Invariant: what is left of x after whole quarters of a turn is known as r + low to more bits than an element has, however near a
+//! multiple of π/2 lies: of the three parts of π/2, the first may have any bits, as n times it cancels all but a few of x's; the
+//! second has so few that n times it is exact; the third carries on where that ends.
 
-use super::super::simd::{Isa, Ring};
-use super::polynomial;
-use std::f64::consts::FRAC_PI_2;
+macro_rules! trig {
+    ($t:ident in $module:ident, $bits:ident, sign $sign:literal, round $round:expr, far $far:expr, half_pi $half_pi:expr, sin $sin:expr, cos $cos:expr) => {
+        pub mod $module {
+            use super::super::super::simd::{Isa, Ring};
+            use super::super::polynomial;
 
-/// The first 256 bits of 2/π.
-const TWO_OVER_PI: [u32; 8] = [0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041, 0xfe5163ab, 0xdebbc561];
-/// 1.5·2^52: adding it rounds to an integer, which then stands in the low bits.
-const ROUND: f64 = 6_755_399_441_055_744.0;
-/// The series of (sin r − r)/r³ in r².
-const SIN: [f32; 4] = [-1.0 / 6.0, 1.0 / 120.0, -1.0 / 5_040.0, 1.0 / 362_880.0];
-/// The series of (cos r − 1)/r² in r².
-const COS: [f32; 5] = [-1.0 / 2.0, 1.0 / 24.0, -1.0 / 720.0, 1.0 / 40_320.0, -1.0 / 3_628_800.0];
+            /// Arguments above it are far, and those below minus it.
+            const FAR: $t = $far;
+            /// 1.5·2^mantissa: adding it rounds to an integer, which then stands in the low bits.
+            const ROUND: $t = $round;
+            const HALF_PI: [$t; 3] = $half_pi;
+            /// (sin r − r)/r³ in r² and (cos r − 1 + r²/2)/r⁴ in r², for |r| a little above π/4: fits (Remez's exchange, at 60
+            /// digits) whose largest error relative to sine or cosine is least, then rounded to elements.
+            const SIN: &[$t] = &$sin;
+            const COS: &[$t] = &$cos;
 
-/// For each exponent field: 2ᴱ·2/π less whole turns in two parts, of 29 bits (so that 24 bits times it is exact) and of 53.
-static TURNS: [[f64; 2]; 256] = {
-    let mut table = [[f64::NAN; 2]; 256];
-    let mut field = 0;
-    while field < 255 {
-        table[field] = turns(field as i32 - 127);
-        field += 1;
-    }
-    table
-};
+            #[inline(always)]
+            pub fn is_far(x: $t) -> bool {
+                x.abs() > FAR
+            }
 
-const fn turns(exponent: i32) -> [f64; 2] {
-    // Bit i of 2/π weighs 2^(exponent − i − 1). Times 24 bits down to 2⁻²³, those that weigh 2²⁵ or more give whole turns.
-    let mut first = if exponent > 25 { exponent - 25 } else { 0 };
-    while bit(first) == 0 {
-        first += 1;
-    }
-    let (mut parts, mut i) = ([0.0; 2], 0);
-    while i < 82 {
-        let weight = f64::from_bits(((1023 + exponent - 1 - first - i) as u64) << 52);
-        parts[(i >= 29) as usize] += weight * bit(first + i) as f64;
-        i += 1;
-    }
-    parts
+            /// (q, r, low) with x = (4k + q)·π/2 + r + low, |r| ≤ π/4 and low within half a unit of r's last place.
+            #[inline(always)]
+            fn reduced<I: Isa>(x: $t) -> ($bits, $t, $t) {
+                let shifted = x.mul_add_on::<I>(std::$t::consts::FRAC_2_PI, ROUND);
+                let n = shifted - ROUND;
+                let first = n.mul_add_on::<I>(-HALF_PI[0], x);
+                let r = n.mul_add_on::<I>(-HALF_PI[1], first);
+                let lost = n.mul_add_on::<I>(-HALF_PI[1], first - r);
+                (shifted.to_bits(), r, n.mul_add_on::<I>(-HALF_PI[2], lost))
+            }
+
+            /// sin(q·π/2 + r + low).
+            #[inline(always)]
+            fn quadrant<I: Isa>(q: $bits, r: $t, low: $t) -> $t {
+                let (z, minus_half) = (r * r, -0.5 * r);
+                // 1 − r²/2, and what its rounding lost.
+                let arch = minus_half.mul_add_on::<I>(r, 1.0);
+                let lost = minus_half.mul_add_on::<I>(r, 1.0 - arch);
+                let sin = r + (z * r).mul_add_on::<I>(polynomial::<$t, I>(z, SIN), low * arch);
+                let cos = arch + low.mul_add_on::<I>(-r, (z * z).mul_add_on::<I>(polynomial::<$t, I>(z, COS), lost));
+                let y = if q & 1 == 0 { sin } else { cos };
+                $t::from_bits(y.to_bits() ^ (q & 2) << ($sign - 1))
+            }
+
+            #[inline(always)]
+            pub fn sin<I: Isa>(x: $t) -> $t {
+                if !I::FMA {
+                    return x.sin();
+                }
+                let (q, r, low) = reduced::<I>(x.abs());
+                $t::from_bits(quadrant::<I>(q, r, low).to_bits() ^ x.to_bits() & 1 << $sign)
+            }
+
+            #[inline(always)]
+            pub fn cos<I: Isa>(x: $t) -> $t {
+                if !I::FMA {
+                    return x.cos();
+                }
+                let (q, r, low) = reduced::<I>(x);
+                quadrant::<I>(q.wrapping_add(1), r, low)
+            }
+        }
+    };
 }
 
-const fn bit(i: i32) -> u32 {
-    TWO_OVER_PI[i as usize / 32] >> (31 - i % 32) & 1
-}
-
-/// (q, r) with |x| = (4k + q)·π/2 + r and |r| ≤ π/4; not for subnormals.
-#[inline(always)]
-fn reduced<I: Isa>(x: f32) -> (u32, f32) {
-    let bits = x.to_bits();
-    let [high, low] = TURNS[(bits >> 23 & 255) as usize];
-    let m = f32::from_bits(bits & 0x7F_FFFF | 0x3F80_0000) as f64;
-    let product = m * high;
-    let shifted = m.mul_add_on::<I>(low, product) + ROUND;
-    let rest = m.mul_add_on::<I>(low, product - (shifted - ROUND));
-    (shifted.to_bits() as u32, (rest * FRAC_PI_2) as f32)
-}
-
-/// sin(q·π/2 + r).
-#[inline(always)]
-fn quadrant<I: Isa>(q: u32, r: f32) -> f32 {
-    let z = r * r;
-    let sin = (r * z).mul_add_on::<I>(polynomial::<f32, I>(z, &SIN), r);
-    let cos = z.mul_add_on::<I>(polynomial::<f32, I>(z, &COS), 1.0);
-    let y = if q & 1 == 0 { sin } else { cos };
-    f32::from_bits(y.to_bits() ^ (q & 2) << 30)
-}
-
-#[inline(always)]
-pub fn sin<I: Isa>(x: f32) -> f32 {
-    let (q, r) = reduced::<I>(x);
-    let y = f32::from_bits(quadrant::<I>(q, r).to_bits() ^ x.to_bits() & 1 << 31);
-    // The sine of anything smaller rounds to its argument.
-    if x.abs() < 2e-4 { x } else { y }
-}
-
-#[inline(always)]
-pub fn cos<I: Isa>(x: f32) -> f32 {
-    let (q, r) = reduced::<I>(x);
-    quadrant::<I>(q.wrapping_add(1), r)
-}
+trig!(f32 in single, u32, sign 31, round 12_582_912.0, far 8192.0,
+    half_pi [1.570_796_370_506_286_6, -4.371_395_334_601_402e-8, 2.563_344_068_257_089_6e-12],
+    sin [-0.166_666_54, 0.008_332_151, -0.000_195_139_57],
+    cos [0.041_666_646, -0.001_388_730_4, 2.443_164e-5]);
+trig!(f64 in double, u64, sign 63, round 6_755_399_441_055_744.0, far 4_194_304.0,
+half_pi [1.570_796_326_794_896_6, 6.123_233_994_092_14e-17, 1.644_625_693_632_425_8e-26],
+sin [
+    -0.166_666_666_666_666_3,
+    0.008_333_333_333_322_103,
+    -0.000_198_412_698_295_770_54,
+    2.755_731_361_691_524_3e-6,
+    -2.505_074_704_163_813_4e-8,
+    1.589_618_716_396_084_8e-10,
+],
+cos [
+    0.041_666_666_666_666_595,
+    -0.001_388_888_888_887_303_6,
+    2.480_158_728_883_815_5e-5,
+    -2.755_731_417_528_343_4e-7,
+    2.087_570_028_340_947_4e-9,
+    -1.135_850_694_586_259_2e-11,
+]);

@@ -1,0 +1,162 @@
+//! The loops of element-wise kernels, and the functions of elements that they run.
+//!
+//! Invariant: a result hangs on the elements at its own index alone. A function whose formula for vectors does not fit every element
+//! says which are rare. Loops compute those too, and note that there were some; they are computed again afterwards, one by one, so
+//! that the loops stay without branches.
+
+use super::simd::{Isa, Level, Plain, lanes_only};
+use super::stream::{self, CHUNK};
+use crate::array::Element;
+use crate::simd;
+
+/// A function of one element.
+pub trait Unary<T: Element, R: Element>: Copy + Sync {
+    /// Rough cost in tenths of a nanosecond, for deciding whether threads pay.
+    const COST: usize = 2;
+    fn apply<I: Isa>(self, x: T) -> R;
+    /// Whether only [`Plain`] is right for this element.
+    #[inline(always)]
+    fn is_rare(self, _x: T) -> bool {
+        false
+    }
+}
+
+/// A function of two elements.
+pub trait Binary<T: Element, R: Element>: Copy + Sync {
+    const COST: usize = 3;
+    fn apply<I: Isa>(self, a: T, b: T) -> R;
+    /// Whether only [`Plain`] is right for these elements.
+    #[inline(always)]
+    fn is_rare(self, _a: T, _b: T) -> bool {
+        false
+    }
+}
+
+/// A function of two elements of which one is known: the left or the right.
+#[derive(Clone, Copy)]
+pub struct Left<F, T>(pub F, pub T);
+#[derive(Clone, Copy)]
+pub struct Right<F, T>(pub F, pub T);
+impl<T: Element, R: Element, F: Binary<T, R>> Unary<T, R> for Left<F, T> {
+    const COST: usize = F::COST;
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T) -> R {
+        self.0.apply::<I>(self.1, x)
+    }
+    #[inline(always)]
+    fn is_rare(self, x: T) -> bool {
+        self.0.is_rare(self.1, x)
+    }
+}
+impl<T: Element, R: Element, F: Binary<T, R>> Unary<T, R> for Right<F, T> {
+    const COST: usize = F::COST;
+    #[inline(always)]
+    fn apply<I: Isa>(self, x: T) -> R {
+        self.0.apply::<I>(x, self.1)
+    }
+    #[inline(always)]
+    fn is_rare(self, x: T) -> bool {
+        self.0.is_rare(x, self.1)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn unary_rare<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
+    for (o, &x) in out.iter_mut().zip(x).filter(|(_, x)| f.is_rare(**x)) {
+        *o = f.apply::<Plain>(x);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn binary_rare<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
+    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b).filter(|((_, a), b)| f.is_rare(**a, **b)) {
+        *o = f.apply::<Plain>(a, b);
+    }
+}
+
+simd! {
+    pub fn unary_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
+        let mut rare = false;
+        for (o, &x) in out.iter_mut().zip(x) {
+            *o = f.apply::<I>(x);
+            rare |= f.is_rare(x);
+        }
+        if rare {
+            unary_rare(f, x, out);
+        }
+    }
+
+    pub fn binary_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
+        let mut rare = false;
+        for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *o = f.apply::<I>(a, b);
+            rare |= f.is_rare(a, b);
+        }
+        if rare {
+            binary_rare(f, a, b, out);
+        }
+    }
+
+    /// [`unary_run`] past the caches; on the baseline, for which it is not worth an instance, that itself.
+    pub fn unary_stream_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) {
+        if I::LEVEL as u8 == Level::Baseline as u8 {
+            return unary_run(f, x, out);
+        }
+        let mut rare = false;
+        let ((chunks, x_rest), (out_chunks, rest)) = (x.as_chunks::<CHUNK>(), out.as_chunks_mut());
+        for (out, x) in out_chunks.iter_mut().zip(chunks) {
+            stream::ask(x, stream::ahead::<T>(), CHUNK);
+            let mut y = [R::default(); CHUNK];
+            for i in 0..CHUNK {
+                y[i] = f.apply::<I>(x[i]);
+                rare |= f.is_rare(x[i]);
+            }
+            stream::put::<I, R>(out, &y);
+            lanes_only();
+        }
+        stream::fence();
+        unary_run(f, x_rest, rest);
+        if rare {
+            unary_rare(f, x, out);
+        }
+    }
+
+    /// [`binary_run`] past the caches; on the baseline, for which it is not worth an instance, that itself.
+    pub fn binary_stream_run<T: Element, R: Element, F: Binary<T, R>>(f: F, a: &[T], b: &[T], out: &mut [R]) {
+        if I::LEVEL as u8 == Level::Baseline as u8 {
+            return binary_run(f, a, b, out);
+        }
+        let mut rare = false;
+        let ((a_chunks, a_rest), (b_chunks, b_rest), (out_chunks, rest)) = (a.as_chunks::<CHUNK>(), b.as_chunks::<CHUNK>(), out.as_chunks_mut());
+        for ((out, a), b) in out_chunks.iter_mut().zip(a_chunks).zip(b_chunks) {
+            stream::ask(a, stream::ahead::<T>(), CHUNK);
+            stream::ask(b, stream::ahead::<T>(), CHUNK);
+            let mut y = [R::default(); CHUNK];
+            for i in 0..CHUNK {
+                y[i] = f.apply::<I>(a[i], b[i]);
+                rare |= f.is_rare(a[i], b[i]);
+            }
+            stream::put::<I, R>(out, &y);
+            lanes_only();
+        }
+        stream::fence();
+        binary_run(f, a_rest, b_rest, rest);
+        if rare {
+            binary_rare(f, a, b, out);
+        }
+    }
+
+    pub fn select_run<T: Element>(condition: &[bool], a: &[T], b: &[T], out: &mut [T]) {
+        for (((o, &c), &a), &b) in out.iter_mut().zip(condition).zip(a).zip(b) {
+            *o = if c { a } else { b };
+        }
+    }
+
+    pub fn binary_in_place_run<T: Element, F: Binary<T, T>>(f: F, a: &mut [T], b: &[T]) {
+        for (a, &b) in a.iter_mut().zip(b) {
+            *a = f.apply::<I>(*a, b);
+        }
+    }
+}

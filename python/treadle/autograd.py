@@ -235,7 +235,7 @@ def checkpoint(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     Args:
         function: Computes one Tensor from `inputs`; it must compute the same when it is called again. So it must not draw from
             generators that are given by name, as `Dropout(generator=…)` does: they go on, and gradients would be those of
-            other draws.
+            other draws. Nor may modules change between training and evaluation before backward has passed.
         *inputs: Tensors.
 
     Returns:

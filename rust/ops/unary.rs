@@ -3,8 +3,9 @@
 //! To add one, write its block below (name, what to save, f, df), add its name to the list in `rust/python/methods.rs`,
 //! and to the gradient table in `tests/core/gradient_table.rs`.
 
+use super::binary::{match_weak, maximum, mul};
 use super::value::{Formula, Lane, Value};
-use crate::array::Array;
+use crate::array::{Array, DType, Scalar};
 use crate::autograd::{Inputs, Op, Tensor, linear};
 use crate::kernels::map::{self, Binary, Unary};
 use crate::kernels::math::Math;
@@ -86,7 +87,7 @@ impl<F: Function> Op for Recorded<F> {
     }
 }
 
-/// Applies a function; integers and bools become floats first.
+/// Applies a function; integers and bools become floats first, but for integers where an op says what it does with them.
 pub fn apply<F: Function>(function: F, x: &Tensor) -> Result<Tensor> {
     if !x.dtype().is_float() {
         return apply(function, &linear::cast(x, x.dtype().to_float())?);
@@ -98,7 +99,7 @@ pub fn apply<F: Function>(function: F, x: &Tensor) -> Result<Tensor> {
 }
 
 macro_rules! unary {
-    ($($(#[$m:meta])* $name:ident($($attr:ident),*) $type:ident, saves $save:ident, cost $cost:expr $(, rare $rare:ident)?;
+    ($($(#[$m:meta])* $name:ident($($attr:ident),*) $type:ident, saves $save:ident, cost $cost:expr $(, rare $rare:ident)? $(, integers |$i:ident| $whole:expr)?;
         f = |$x:ident| $f:expr;
         df = |$s:ident| $df:expr;)+) => {$(
         #[derive(Clone, Copy)]
@@ -124,6 +125,10 @@ macro_rules! unary {
         }
         $(#[$m])*
         pub fn $name(x: &Tensor $(, $attr: f64)*) -> Result<Tensor> {
+            $(if matches!(x.dtype(), DType::I64 | DType::U8) {
+                let $i = x;
+                return $whole;
+            })?
             apply($type { $($attr),* }, x)
         }
     )+
@@ -172,7 +177,7 @@ unary! {
         f = |x| V::c(1.0) / x.sqrt();
         df = |y| -half::<V>() * y.clone() * y.clone() * y;
     /// x².
-    square() Square, saves Input, cost 2;
+    square() Square, saves Input, cost 2, integers |x| mul(x, x);
         f = |x| x.clone() * x;
         df = |x| x.clone() + x;
     /// x³.
@@ -200,7 +205,7 @@ unary! {
         f = |x| x.sigmoid();
         df = |y| y.clone() * (V::c(1.0) - y);
     /// max(x, 0); NaN stays NaN.
-    relu() Relu, saves Output, cost 2;
+    relu() Relu, saves Output, cost 2, integers |x| maximum(x, &match_weak(Scalar::Int(0), x.dtype())?);
         f = |x| x.relu();
         df = |y| y.step();
     /// x for x > 0, slope·x elsewhere.
@@ -291,13 +296,13 @@ macro_rules! numeric_one {
         }
         $(#[$m])*
         pub fn $name(x: &Tensor) -> Result<Tensor> {
-            $(if x.dtype() == crate::array::DType::Bool {
+            $(if x.dtype() == DType::Bool {
                 bail!(Type, "{}: expected numbers, got bool; {}", stringify!($name), $bools);
             })?
             let y = match x.dtype() {
-                crate::array::DType::F32 => map::unary::<f32, f32, _>($type, x.array()),
-                crate::array::DType::F64 => map::unary::<f64, f64, _>($type, x.array()),
-                other => map::cast(x.array(), crate::array::DType::I64)
+                DType::F32 => map::unary::<f32, f32, _>($type, x.array()),
+                DType::F64 => map::unary::<f64, f64, _>($type, x.array()),
+                other => map::cast(x.array(), DType::I64)
                     .and_then(|x| map::unary::<i64, i64, _>($type, &x))
                     .and_then(|y| map::cast(&y, other)),
             }?;

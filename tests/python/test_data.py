@@ -113,6 +113,8 @@ def test_lengths_that_do_not_add_up_are_refused(lengths: list[float]) -> None:
 def test_one_share_is_no_list_of_them() -> None:
     with pytest.raises(TypeError, match=r"^random_split: expected a list of lengths or shares, got float$"):
         random_split(numbered(5), 0.8)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^random_split: expected a length as a number, got str$"):
+        random_split(numbered(5), [4, "a"])  # type: ignore[list-item]
 
 
 # loaders ----------------------------------------------------------------------

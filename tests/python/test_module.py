@@ -221,6 +221,12 @@ def test_load_state_dict_lists_every_difference_and_changes_nothing():
         np.testing.assert_array_equal(t.numpy(), before[name])
 
 
+def test_load_state_dict_names_what_is_no_tensor():
+    m = nn.Linear(1, 2)
+    with pytest.raises(TypeError, match=r"^load_state_dict: bias: tensor: expected .*, got str$"):
+        m.load_state_dict({"weight": treadle.zeros(2, 1), "bias": "x"})
+
+
 def test_load_state_dict_not_strict_names_what_differs_but_still_checks_shapes():
     m = nn.Linear(2, 1)
     assert m.load_state_dict({"weight": treadle.zeros(1, 2), "more": 1.0}, strict=False) == (["bias"], ["more"])

@@ -75,6 +75,14 @@ def test_unary_of_integers_is_of_floats(x: np.ndarray) -> None:
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-6)
 
 
+@given(x=arrays(["int64", "uint8"]))
+def test_squares_and_relu_of_integers_are_integers(x: np.ndarray) -> None:
+    same(view(x).square(), np.square(x))
+    same(view(x).relu(), np.maximum(x, 0))
+    big = treadle.tensor([3037000499, 2**53 + 1])
+    assert (big.square()[0].item(), big.relu()[1].item()) == (3037000499**2, 2**53 + 1)
+
+
 @pytest.mark.parametrize("name", BINARY)
 @given(data=st.data())
 def test_binary_with_promotion_and_broadcasting(name: str, data: st.DataObject) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
+from treadle.checks import number
 
 __all__ = ["Dataset", "Subset", "TensorDataset", "gatherer", "random_split"]
 
@@ -119,7 +120,7 @@ def random_split(dataset: Any, lengths: Iterable[float], generator: Generator | 
         One `Subset` per length.
 
     Raises:
-        TypeError: Lengths that are no list.
+        TypeError: Lengths that are no list, or of what is no number.
         ValueError: Lengths that do not add up.
 
     Example:
@@ -128,6 +129,8 @@ def random_split(dataset: Any, lengths: Iterable[float], generator: Generator | 
     if not isinstance(lengths, Iterable):
         raise TypeError(f"random_split: expected a list of lengths or shares, got {type(lengths).__name__}")
     total, lengths = len(dataset), list(lengths)
+    for length in lengths:
+        number("random_split", "a length", length)
     sizes = lengths
     if abs(sum(sizes) - 1) < 1e-9:
         sizes = [int(total * share) for share in lengths]

@@ -53,7 +53,7 @@ def load(module: Module, values: Mapping[str, Any], strict: bool) -> tuple[list[
     unexpected = sorted(values.keys() - own.keys())
     differences = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in unexpected]
     differences = differences if strict else []
-    fresh = {name: v if isinstance(v, Tensor) else Tensor(v) for name, v in values.items() if name in own}
+    fresh = {name: _tensor(name, value) for name, value in values.items() if name in own}
     for name in sorted(fresh):
         if fresh[name].shape != own[name].shape:
             differences.append(f"{name} of shape {fresh[name].shape} instead of {own[name].shape}")
@@ -63,6 +63,13 @@ def load(module: Module, values: Mapping[str, Any], strict: bool) -> tuple[list[
     for name, value in fresh.items():
         own[name].copy_(value)
     return missing, unexpected
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    try:
+        return value if isinstance(value, Tensor) else Tensor(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"load_state_dict: {name}: {error}") from error
 
 
 class Snapshot:

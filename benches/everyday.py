@@ -71,7 +71,8 @@ def works(name: str) -> dict[str, Work]:
         "NumPy": lambda: np.take_along_axis(tall, places, 1),
     }[name]
     double, little = make(numbers.astype(np.float64)), x[:10_000]
-    little_double = double[:10_000]
+    little_double, bases = double[:10_000], make(np.abs(numbers.astype(np.float64)) + 0.1)
+    single = make(np.abs(numbers) + np.float32(0.1))
     sin, cos = (np.sin, np.cos) if name == "NumPy" else (type(x).sin, type(x).cos)
     narrow, wide, square, sheet = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000), x.reshape(4000, 250)
     found: dict[str, Work] = {
@@ -89,6 +90,10 @@ def works(name: str) -> dict[str, Work]:
         "sin, 1e4, float64": lambda: sin(little_double),
         "sin, 1e6, float64": lambda: sin(double),
         "cos, 1e6, float64": lambda: cos(double),
+        "x ** y, 1e4, float64": lambda: bases[:10_000] ** little_double,
+        "x ** y, 1e6, float64": lambda: bases**double,
+        "x ** 1.7, 1e6, float64": lambda: bases**1.7,
+        "x ** 1.7, 1e6": lambda: single**1.7,
         "(2, 784) @ (256, 784).T": lambda: few @ weight.T,
         "prod, 1e6": lambda: x.prod(),
         "sum of rows, (100000, 10)": lambda: narrow.sum(1),

@@ -229,6 +229,59 @@ fn power_edges() {
     }
 }
 
+/// Lines of base, exponent and power, the power to 25 digits.
+const POWERS: &str = include_str!("power_digits.txt");
+
+#[test]
+fn float64_powers() {
+    for line in POWERS.lines() {
+        let [x, y, want] = line.split(' ').map(|v| v.parse::<f64>().unwrap()).collect::<Vec<_>>()[..] else { panic!("{line}") };
+        for got in [x.pow_on::<Avx2>(y), x.pow_on::<Baseline>(y)] {
+            // The value itself was rounded to half a unit.
+            assert!((got - want).abs() <= 1.5 * ulp64(want), "{x:e}^{y:e} is {got:e}, expected {want:e}");
+        }
+    }
+}
+
+/// Many powers beside the standard library's.
+#[test]
+fn float64_powers_are_near_the_librarys() {
+    let mut noise = crate::support::Noise::new(3);
+    for i in 0..200_000 {
+        let x = match i % 4 {
+            0 => noise.uniform(-700.0, 700.0).exp(),
+            1 => noise.uniform(0.5, 2.0),
+            2 => 1.0 + noise.uniform(-1e-3, 1e-3),
+            _ => f64::from_bits(noise.bits() >> 12),
+        };
+        let y = if i % 8 < 4 { noise.uniform(-760.0, 720.0) / x.ln() } else { noise.uniform(-3.0, 3.0) };
+        let (got, want) = (x.pow_on::<Avx2>(y), x.powf(y));
+        let near = (got - want).abs() <= 2.0 * ulp64(want) || want.is_infinite() && got > f64::MAX.next_down();
+        assert!(near, "{x:e}^{y:e} is {got:e}, expected {want:e}");
+    }
+}
+
+/// The distance of two neighbouring float64 at `x`.
+fn ulp64(x: f64) -> f64 {
+    let x = x.abs().clamp(f64::MIN_POSITIVE, f64::MAX.next_down());
+    x.next_up() - x
+}
+
+#[test]
+fn float64_power_edges() {
+    let one: f64 = 1.0;
+    let sizes = [0.0, 5e-324, 1e-310, 1e-300, 0.5, one.next_down(), 1.0, one.next_up(), 1.5, 2.0, 3.0, 2_251_799_813_685_248.5, 4_503_599_627_370_495.5];
+    let large = [4_503_599_627_370_497.0, 9_007_199_254_740_991.0, 9_007_199_254_740_992.0, 1e300, f64::MAX, f64::INFINITY, f64::NAN];
+    let all: Vec<f64> = sizes.iter().chain(&large).flat_map(|&s| [s, -s]).collect();
+    for (&x, &y) in all.iter().flat_map(|x| all.iter().map(move |y| (x, y))) {
+        let want = x.powf(y);
+        for got in [x.pow_on::<Avx2>(y), x.pow_on::<Baseline>(y)] {
+            let same = (got == want || (got - want).abs() <= ulp64(want)) && got.is_sign_negative() == want.is_sign_negative();
+            assert!(same || got.is_nan() && want.is_nan(), "{x:e}^{y:e} is {got:e}, expected {want:e}");
+        }
+    }
+}
+
 /// Whole numbers of so many bits that their powers fit 128, so that those are known exactly.
 #[test]
 fn whole_float64_powers() {

@@ -1,15 +1,13 @@
-//! xʸ of float32 as 2^(y·log₂ |x|), the exponent in float64; and small whole powers of both types as products.
+//! xʸ as 2^(y·log₂ |x|), the exponent of float32 in float64 (`exponent.rs` has that of float64); and small whole powers as products.
 //!
 //! Invariant: the special cases are those of IEEE 754's pow, each settled by a select, so that loops stay vector code.
 
 use super::super::simd::{Float, Isa, Ring};
-use super::{ARTANH, double, polynomial, single};
+use super::{ARTANH, double, exponent, polynomial, single};
 use std::f64::consts::{LN_2, LOG2_E};
 
 /// Terms of the logarithm: it is right to 2⁻³⁴ of itself, because an exponent may enlarge its error a hundredfold.
 const TERMS: usize = 5;
-/// 2^23: from here on every float32 is an integer, and adding it to less rounds to an integer, which then stands in the low bits.
-const WHOLE: f32 = 8_388_608.0;
 
 /// log₂ of a finite number above zero.
 #[inline(always)]
@@ -32,22 +30,35 @@ fn exp2<I: Isa>(x: f64) -> f32 {
     ((e + 1.0) as f64 * double::power_of_two(rounded)) as f32
 }
 
-#[inline(always)]
-pub fn pow<I: Isa>(x: f32, y: f32) -> f32 {
-    let a = x.abs();
-    let inside = exp2::<I>(y as f64 * log2::<I>(a));
-    let edge = if y < 0.0 { 1.0 / a } else { a };
-    let magnitude = if (a > 0.0) & (a < f32::INFINITY) | y.is_nan() { inside } else { edge };
-    // x⁰ and 1ʸ are 1 even where the other is NaN, and so is (−1) to the power of ±∞.
-    let one = (y == 0.0) | (x == 1.0) | ((x == -1.0) & (y.abs() == f32::INFINITY));
-    let magnitude = if one { 1.0 } else { magnitude };
-    let b = y.abs();
-    let shifted = if b < WHOLE { b + WHOLE } else { b };
-    let integer = (b >= WHOLE) | (shifted - WHOLE == b);
-    let odd = integer & (b < 2.0 * WHOLE) & (shifted.to_bits() & 1 == 1);
-    let signed = if odd { magnitude.copysign(x) } else { magnitude };
-    if (x < 0.0) & (x > f32::NEG_INFINITY) & !integer { f32::NAN } else { signed }
+macro_rules! pow {
+    ($(#[$m:meta])* $name:ident for $t:ident, whole $whole:expr, |$a:ident, $y:ident| $inside:expr) => {
+        $(#[$m])*
+        #[inline(always)]
+        pub fn $name<I: Isa>(x: $t, $y: $t) -> $t {
+            /// From here on every number is an integer, and adding it to less rounds to an integer, which then stands in the low bits.
+            const WHOLE: $t = $whole;
+            let $a = x.abs();
+            let inside = $inside;
+            let reciprocal = if $a == 0.0 { $t::INFINITY } else if $a == $t::INFINITY { 0.0 } else { $a };
+            let edge = if $y < 0.0 { reciprocal } else { $a };
+            let magnitude = if ($a > 0.0) & ($a < $t::INFINITY) | $y.is_nan() { inside } else { edge };
+            // x⁰ and 1ʸ are 1 even where the other is NaN, and so is (−1) to the power of ±∞.
+            let one = ($y == 0.0) | (x == 1.0) | ((x == -1.0) & ($y.abs() == $t::INFINITY));
+            let magnitude = if one { 1.0 } else { magnitude };
+            let b = $y.abs();
+            let shifted = if b < WHOLE { b + WHOLE } else { b };
+            let integer = (b >= WHOLE) | (shifted - WHOLE == b);
+            let odd = integer & (b < 2.0 * WHOLE) & (shifted.to_bits() & 1 == 1);
+            let signed = if odd { magnitude.copysign(x) } else { magnitude };
+            if (x < 0.0) & (x > $t::NEG_INFINITY) & !integer { $t::NAN } else { signed }
+        }
+    };
 }
+
+pow!(single for f32, whole 8_388_608.0, |a, y| exp2::<I>(y as f64 * log2::<I>(a)));
+pow!(
+    /// Where multiply-adds are fused, or else the library's takes less.
+    double for f64, whole 4_503_599_627_370_496.0, |a, y| if I::FMA { exponent::power::<I>(a, y) } else { a.powf(y) });
 
 /// x² and what its rounding lost, which is known where multiply-adds are fused.
 #[inline(always)]

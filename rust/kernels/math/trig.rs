@@ -1,12 +1,12 @@
 //! Sine and cosine of arguments that are not far from zero, without a branch; of all others, and where multiply-adds are not fused,
 //! they are the standard library's.
 //!
-//! Invariant: what is left of x after whole quarters of a turn is known as r + low to more bits than an element has, however near a
-//! multiple of π/2 lies: of the three parts of π/2, the first may have any bits, as n times it cancels all but a few of x's; the
-//! second has so few that n times it is exact; the third carries on where that ends.
+//! Invariant: what is left of x after n quarters of a turn is known as r + low to more bits than an element has, however near a
+//! multiple of π/2 it lies. π/2 has three parts: n times the first, of as many bits as an element, leaves of x what an element holds
+//! exactly; the second has so few bits (31 and 11) that n times it is exact, and so is what r lost; the third carries on.
 
 macro_rules! trig {
-    ($t:ident in $module:ident, $bits:ident, sign $sign:literal, round $round:expr, far $far:expr, half_pi $half_pi:expr, sin $sin:expr, cos $cos:expr) => {
+    ($t:ident in $module:ident, $bits:ident, sign $sign:literal, round $round:expr, far $far:expr, half_pi $second:expr, $third:expr, sin $sin:expr, cos $cos:expr) => {
         pub mod $module {
             use super::super::super::simd::{Isa, Ring};
             use super::super::polynomial;
@@ -15,7 +15,7 @@ macro_rules! trig {
             const FAR: $t = $far;
             /// 1.5·2^mantissa: adding it rounds to an integer, which then stands in the low bits.
             const ROUND: $t = $round;
-            const HALF_PI: [$t; 3] = $half_pi;
+            const HALF_PI: [$t; 3] = [std::$t::consts::FRAC_PI_2, $second, $third];
             /// (sin r − r)/r³ in r² and (cos r − 1 + r²/2)/r⁴ in r², for |r| a little above π/4: fits (Remez's exchange, at 60
             /// digits) whose largest error relative to sine or cosine is least, then rounded to elements.
             const SIN: &[$t] = &$sin;
@@ -26,7 +26,7 @@ macro_rules! trig {
                 x.abs() > FAR
             }
 
-            /// (q, r, low) with x = (4k + q)·π/2 + r + low, |r| ≤ π/4 and low within half a unit of r's last place.
+            /// (q, r, low) with x = (4k + q)·π/2 + r + low, |r| ≤ π/4 and low small beside r.
             #[inline(always)]
             fn reduced<I: Isa>(x: $t) -> ($bits, $t, $t) {
                 let shifted = x.mul_add_on::<I>(std::$t::consts::FRAC_2_PI, ROUND);
@@ -72,11 +72,11 @@ macro_rules! trig {
 }
 
 trig!(f32 in single, u32, sign 31, round 12_582_912.0, far 8192.0,
-    half_pi [1.570_796_370_506_286_6, -4.371_395_334_601_402e-8, 2.563_344_068_257_089_6e-12],
+    half_pi -4.371_395_334_601_402e-8, 2.563_344_068_257_089_6e-12,
     sin [-0.166_666_54, 0.008_332_151, -0.000_195_139_57],
     cos [0.041_666_646, -0.001_388_730_4, 2.443_164e-5]);
 trig!(f64 in double, u64, sign 63, round 6_755_399_441_055_744.0, far 4_194_304.0,
-half_pi [1.570_796_326_794_896_6, 6.123_233_994_092_14e-17, 1.644_625_693_632_425_8e-26],
+half_pi 6.123_233_994_092_14e-17, 1.644_625_693_632_425_8e-26,
 sin [
     -0.166_666_666_666_666_3,
     0.008_333_333_333_322_103,

@@ -6,7 +6,7 @@
 use super::anomaly;
 use super::linear::{accumulate, accumulate_part, cast, sum_to};
 use super::mode::with_recording;
-use super::node::{Adding, Edge, Inputs, Leaf, Node};
+use super::node::{Adding, Body, Edge, Inputs, Leaf, Node};
 use super::tensor::Tensor;
 use crate::array::{Array, Layout, Scalar};
 use crate::kernels::interrupt;
@@ -148,13 +148,18 @@ impl Sweep {
             if node.id <= oldest {
                 continue;
             }
-            let body = node.body(retain).ok_or_else(|| {
+            let mut body = node.body(retain).ok_or_else(|| {
                 Error::Graph(format!(
                     "backward: expected a graph that is still whole, got one already freed at `{}`; pass retain_graph=True the first time",
                     node.name
                 ))
             })?;
-            body.op.backward(&gradient, &mut Inputs { node: &node, edges: &body.inputs, recording, sweep: self })?;
+            match Arc::get_mut(&mut body) {
+                Some(Body { inputs, op }) if !recording => {
+                    op.last_backward(gradient, &mut Inputs { node: &node, edges: inputs, recording, sweep: self })?;
+                }
+                _ => body.op.backward(&gradient, &mut Inputs { node: &node, edges: &body.inputs, recording, sweep: self })?,
+            }
             if interrupt::stops() {
                 return Err(Error::Interrupted);
             }

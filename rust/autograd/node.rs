@@ -26,6 +26,11 @@ pub trait Op: Send + Sync + 'static {
     /// Gives each input that wants one its gradient: `dx.give(i, || …)`. Written over tensors, so that it is recorded
     /// itself when a gradient of the gradient was asked for.
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()>;
+
+    /// As `backward`, where nothing needs what was saved, or this `dy`, any more: memory may be freed or written over.
+    fn last_backward(&mut self, dy: Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        self.backward(&dy, dx)
+    }
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -72,27 +72,39 @@ impl<T: Float> BatchNorm<T> {
         options([&self.w, &self.b, &self.mask].map(Option::as_ref), self.eps, self.relu)
     }
 
-    fn fused(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+    /// dx is written over `dy` where that is large and nobody else's.
+    fn fused(&self, mut dy: Array, dx: &mut Inputs<'_>) -> Result<()> {
         let c = Dims::new(&[self.x.shape()[1]])?;
         let (iw, ib) = (1, 1 + self.w.is_some() as usize);
         let make = |want: bool, shape: Dims| if want { Array::unfilled(T::DTYPE, shape).map(Some) } else { Ok(None) };
-        let mut gx = make(dx.wants(0), *self.x.shape())?;
         let mut gw = make(self.w.is_some() && dx.wants(iw), c)?;
         let mut gb = make(self.b.is_some() && dx.wants(ib), c)?;
-        let out = Gradients { dx: gx.as_mut().map(Array::fresh), dw: gw.as_mut().map(Array::fresh), db: gb.as_mut().map(Array::fresh) };
-        match &self.given {
-            None => columns::backward_train(&planes(dy), &planes(&self.x), &self.options(), &self.stats, out),
-            Some((mean, var)) => {
-                let (mean, var) = (mean.as_slice().expect("made contiguous"), var.as_slice().expect("made contiguous"));
-                columns::backward_eval(&planes(dy), &planes(&self.x), mean, var, &self.options(), out);
-            }
-        }
+        let (dw, db) = (gw.as_mut().map(Array::fresh), gb.as_mut().map(Array::fresh));
+        let over = dx.wants(0) && !columns::in_pieces(&planes(&self.x), &self.options());
+        let gx = if over && let Some(dx) = dy.as_mut_slice() {
+            self.gradients(None, Gradients { dx: Some(dx), dw, db });
+            Some(dy)
+        } else {
+            let mut gx = make(dx.wants(0), *self.x.shape())?;
+            self.gradients(Some(&planes(&dy)), Gradients { dx: gx.as_mut().map(Array::fresh), dw, db });
+            gx
+        };
         for (i, g) in [(0, gx), (iw, gw), (ib, gb)] {
             if let Some(g) = g {
                 dx.give(i, || Ok(Tensor::constant(g)))?;
             }
         }
         Ok(())
+    }
+
+    fn gradients(&self, dy: Option<&Planes<T>>, out: Gradients<T>) {
+        match &self.given {
+            None => columns::backward_train(dy, &planes(&self.x), &self.options(), &self.stats, out),
+            Some((mean, var)) => {
+                let (mean, var) = (mean.as_slice().expect("made contiguous"), var.as_slice().expect("made contiguous"));
+                columns::backward_eval(dy, &planes(&self.x), mean, var, &self.options(), out);
+            }
+        }
     }
 }
 
@@ -102,13 +114,16 @@ impl<T: Float> Op for BatchNorm<T> {
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         if !dx.recording() {
-            return self.fused(dy.array(), dx);
+            return self.fused(dy.array().clone(), dx);
         }
         affine::give_through(dy, dx, (&self.x, self.w.as_ref(), self.b.as_ref()), |x, w, b| {
             let given = self.given.as_ref().map(|(m, v)| (Tensor::constant(m.clone()), Tensor::constant(v.clone())));
             let mask = self.mask.clone().map(Tensor::constant);
             composed(x, w, b, given, mask.as_ref(), self.eps, self.relu)
         })
+    }
+    fn last_backward(&mut self, dy: Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        self.fused(dy.into_array(), dx)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::shape::{swapaxes, to_shape, unsqueeze};
 use crate::array::{Array, DType, Dims};
 use crate::autograd::{Inputs, Op, Tensor, linear as maps};
-use crate::kernels::gemm::{self, Gemm, as_matrix};
+use crate::kernels::gemm::{self, Gemm, Matrix, as_matrix};
 use crate::kernels::{map, reduce};
 use crate::{Result, bail, with_float};
 
@@ -69,7 +69,8 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// y (n, out) = x (n, in) wᵀ + b; dx = dy w, dw = dyᵀ x, db = Σₙ dy.
 struct Linear {
-    x: Array,
+    /// Freed by the last backward before there is a dx.
+    x: Option<Array>,
     w: Array,
     b: Option<Array>,
 }
@@ -79,29 +80,47 @@ impl Op for Linear {
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         if dx.recording() {
-            let saved: Vec<&Array> = [&self.x, &self.w].into_iter().chain(&self.b).collect();
+            let saved: Vec<&Array> = [self.x(), &self.w].into_iter().chain(&self.b).collect();
             return dx.give_through(dy, &saved, |i| composed(&i[0], &i[1], i.get(2)));
         }
         let dy = map::dense(dy.array(), dy.dtype())?;
-        with_float!(dy.dtype(), T => self.gradients::<T>(&dy, dx), else unreachable!("only floats are recorded"))
+        with_float!(dy.dtype(), T => {
+            self.of_parameters::<T>(&dy, dx)?;
+            self.of_input::<T>(&dy, dx)
+        }, else unreachable!("only floats are recorded"))
+    }
+    fn last_backward(&mut self, dy: Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        let dy = map::dense(dy.array(), dy.dtype())?;
+        with_float!(dy.dtype(), T => {
+            self.of_parameters::<T>(&dy, dx)?;
+            self.x = None;
+            self.of_input::<T>(&dy, dx)
+        }, else unreachable!("only floats are recorded"))
     }
 }
 
 impl Linear {
-    fn gradients<T: Gemm>(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
-        let (x, w, g) = (as_matrix::<T>(&self.x), as_matrix::<T>(&self.w), as_matrix::<T>(dy));
-        let of = |rows: usize, cols: usize, a, b| -> Result<Tensor> {
-            let mut out = Array::unfilled(T::DTYPE, Dims::new(&[rows, cols])?)?;
-            gemm::gemm_into(out.fresh::<T>(), a, b, false);
-            Ok(Tensor::constant(out))
-        };
-        dx.give(0, || of(x.rows, x.cols, g, w))?;
-        dx.give(1, || of(w.rows, w.cols, g.transposed(), x))?;
+    fn x(&self) -> &Array {
+        self.x.as_ref().expect("there is no backward after the last")
+    }
+
+    fn of_parameters<T: Gemm>(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(1, || multiply(as_matrix::<T>(dy).transposed(), as_matrix(self.x())))?;
         if self.b.is_some() {
             dx.give(2, || Ok(Tensor::constant(reduce::sum(dy, &[0], false)?)))?;
         }
         Ok(())
     }
+
+    fn of_input<T: Gemm>(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(0, || multiply(as_matrix::<T>(dy), as_matrix(&self.w)))
+    }
+}
+
+fn multiply<T: Gemm>(a: Matrix<T>, b: Matrix<T>) -> Result<Tensor> {
+    let mut out = Array::unfilled(T::DTYPE, Dims::new(&[a.rows, b.cols])?)?;
+    gemm::gemm_into(out.fresh::<T>(), a, b, false);
+    Ok(Tensor::constant(out))
 }
 
 /// The definition: `x @ wᵀ + b`.
@@ -140,7 +159,7 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
         return to_shape(&linear(&rows, w, b)?, shape);
     }
     let y = with_float!(dtype, T => forward::<T>(x.array(), w.array(), b.map(Tensor::array)), else unreachable!("checked above"))?;
-    let saved = || Linear { x: x.array().clone(), w: w.array().clone(), b: b.map(|b| b.array().clone()) };
+    let saved = || Linear { x: Some(x.array().clone()), w: w.array().clone(), b: b.map(|b| b.array().clone()) };
     Ok(match b {
         Some(b) => Tensor::record(y, &[x, w, b], saved),
         None => Tensor::record(y, &[x, w], saved),

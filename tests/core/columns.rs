@@ -3,7 +3,7 @@
 use crate::columns_reference::*;
 use crate::support::{alone, settled};
 use proptest::prelude::*;
-use treadle::kernels::columns::{Gradients, Options, Planes, Stats, backward_eval, backward_train, forward_eval, forward_train};
+use treadle::kernels::columns::{Gradients, Options, Planes, Stats, backward_eval, backward_train, forward_eval, forward_train, in_pieces};
 use treadle::kernels::parallel;
 
 fn check(case: &Case, lays: (Lay, Lay)) {
@@ -254,7 +254,7 @@ fn empty_batches_are_empty() {
         forward_train(&x, &Options::default(), &mut [], &mut stats);
         assert_eq!(stats.count, n * l);
         let out = Gradients { dx: Some(&mut []), dw: Some(&mut dw), db: None };
-        backward_train(&x, &x, &Options::default(), &stats, out);
+        backward_train(Some(&x), &x, &Options::default(), &stats, out);
         assert!(dw.iter().all(|&d| d == 0.0));
     }
 }

@@ -143,15 +143,27 @@ macro_rules! run {
         let mut y = vec![$T::NAN; case.x.len()];
         let (mut dx, mut dw, mut db) = (y.clone(), vec![$T::NAN; c], vec![$T::NAN; c]);
         let mut stats = Stats::new(c).unwrap();
-        let out = Gradients { dx: Some(&mut dx), dw: Some(&mut dw), db: Some(&mut db) };
-        if let Some((mean, var)) = &case.given {
-            let (mean, var) = (cast(mean), cast(var));
-            forward_eval(&x, &mean, &var, &options, &mut y);
-            backward_eval(&dy, &x, &mean, &var, &options, out);
-        } else {
-            forward_train(&x, &options, &mut y, &mut stats);
-            backward_train(&dy, &x, &options, &stats, out);
+        let given = case.given.as_ref().map(|(mean, var)| (cast(mean), cast(var)));
+        match &given {
+            Some((mean, var)) => forward_eval(&x, mean, var, &options, &mut y),
+            None => forward_train(&x, &options, &mut y, &mut stats),
         }
+        let backward = |dy: Option<&Planes<$T>>, dx: &mut [$T], dw: &mut [$T], db: &mut [$T]| {
+            let out = Gradients { dx: Some(dx), dw: Some(dw), db: Some(db) };
+            match &given {
+                Some((mean, var)) => backward_eval(dy, &x, mean, var, &options, out),
+                None => backward_train(dy, &x, &options, &stats, out),
+            }
+        };
+        let [n, _, l] = case.shape;
+        if !in_pieces(&x, &options) || given.is_some() {
+            let mut over = cast(&case.dy);
+            backward(None, &mut over, &mut dw, &mut db);
+            let sums = (dw.clone(), db.clone());
+            backward(Some(&Planes::contiguous(&cast(&case.dy), n, c, l)), &mut dx, &mut dw, &mut db);
+            assert!(over == dx && sums == (dw.clone(), db.clone()), "dx over dy of {:?} is not dx apart", case.shape);
+        }
+        backward(Some(&dy), &mut dx, &mut dw, &mut db);
         let wide = |v: Vec<$T>| v.into_iter().map(|v| v as f64).collect::<Vec<f64>>();
         Reference { y: wide(y), mean: stats.mean, var: stats.var, dx: wide(dx), dw: wide(dw), db: wide(db), dx_scale: 1.0 }
     }};

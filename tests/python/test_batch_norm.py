@@ -127,3 +127,25 @@ def test_signature_fold_fuse_linear_bn(bias: bool, affine: bool) -> None:
         nn.utils.fuse_linear_bn(linear, nn.BatchNorm1d(5))
     with pytest.raises(ValueError, match="got a batch norm with track_running_stats=False"):
         nn.utils.fuse_linear_bn(linear, nn.BatchNorm1d(4, track_running_stats=False))
+
+
+@pytest.mark.parametrize("shape", [(1100, 130), (3, 2, 50_000), (40, 8, 9)], ids=str)
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_written_over_those_that_arrive_have_the_bits_of_those_that_are_not(shape: tuple[int, ...], training: bool) -> None:
+    treadle.manual_seed(3)
+    layer = nn.BatchNorm1d(shape[1]).train(training)
+    x, scale = treadle.randn(*shape).requires_grad_(), treadle.randn(*shape)
+
+    def gradients(retain_graph: bool) -> list[np.ndarray]:
+        (layer(x) * scale).sum().backward(retain_graph=retain_graph)
+        found = [t.grad.numpy().copy() for t in (x, *layer.parameters())]
+        for t in (x, *layer.parameters()):
+            t.grad = None
+        return found
+
+    for apart, over in zip(gradients(True), gradients(False)):
+        assert np.array_equal(apart, over)
+    cotangent = treadle.randn(*shape)
+    before = cotangent.numpy().copy()
+    layer(x).backward(cotangent)
+    assert np.array_equal(cotangent.numpy(), before)

@@ -53,6 +53,27 @@ def test_the_pool_serves_every_block_of_a_steady_step(size: tuple[int, int, int]
     assert after["live_bytes"] == before["live_bytes"]
 
 
+def test_a_large_step_holds_each_activation_once() -> None:
+    code = """
+import treadle
+from treadle import nn, optim
+h, batch = 256, 8192
+activation = batch * h * 4
+model = nn.Sequential(nn.Linear(8, h), nn.BatchNorm1d(h), nn.ReLU(), nn.Linear(h, h), nn.BatchNorm1d(h), nn.ReLU(), nn.Linear(h, 10))
+update, loss_of = optim.SGD(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+x, y = treadle.randn(batch, 8), treadle.tensor([i % 10 for i in range(batch)])
+for _ in range(3):
+    update.zero_grad()
+    loss_of(model(x), y).backward()
+    update.step()
+stats = treadle.memory_stats()
+held = (stats["live_bytes"] + stats["cached_bytes"]) / activation
+# What two layers save: the inputs of batch norm and of the linear layer behind it.
+assert 4 <= held < 4.5, held
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_threads_that_ended_leave_their_counts_and_nothing_else() -> None:
     code = """
 import threading, treadle

@@ -6,9 +6,9 @@ use crate::kernels::simd::Float;
 use std::ops::Range;
 
 /// Rows and columns of a gathered tile, and elements of a gathered run.
-const TILE_ROWS: usize = 32;
-const TILE_COLS: usize = 64;
-const RUN: usize = 256;
+pub(super) const TILE_ROWS: usize = 32;
+pub(super) const TILE_COLS: usize = 64;
+pub(super) const RUN: usize = 256;
 
 /// Values of shape (n, c, l) inside a slice, under any strides. A matrix has `l = 1`.
 #[derive(Clone, Copy, Debug)]
@@ -150,20 +150,25 @@ pub(super) fn for_tiles<T: Float, const K: usize>(
         return f(rows.clone(), cols.clone(), views.map(|v| v.direct(rows.start, cols.start)));
     }
     let mut buffers = [[T::ZERO; TILE_ROWS * TILE_COLS]; K];
-    for r in rows.clone().step_by(TILE_ROWS) {
-        let r = r..(r + TILE_ROWS).min(rows.end);
-        for c in cols.clone().step_by(TILE_COLS) {
-            let c = c..(c + TILE_COLS).min(cols.end);
-            for (view, buffer) in views.iter().zip(&mut buffers) {
-                if !view.unit {
-                    view.gather(r.clone(), c.clone(), buffer);
-                }
+    for_small_tiles(rows, cols, |r, c| {
+        for (view, buffer) in views.iter().zip(&mut buffers) {
+            if !view.unit {
+                view.gather(r.clone(), c.clone(), buffer);
             }
-            let tile = |k: usize| match views[k].unit {
-                true => views[k].direct(r.start, c.start),
-                false => Tile { data: &buffers[k], stride: TILE_COLS },
-            };
-            f(r.clone(), c.clone(), std::array::from_fn(tile));
+        }
+        let tile = |k: usize| match views[k].unit {
+            true => views[k].direct(r.start, c.start),
+            false => Tile { data: &buffers[k], stride: TILE_COLS },
+        };
+        f(r.clone(), c.clone(), std::array::from_fn(tile));
+    });
+}
+
+/// Calls `f(rows, cols)` for tiles that fit a buffer, row blocks outermost.
+pub(super) fn for_small_tiles(rows: Range<usize>, cols: Range<usize>, mut f: impl FnMut(Range<usize>, Range<usize>)) {
+    for r in rows.clone().step_by(TILE_ROWS) {
+        for c in cols.clone().step_by(TILE_COLS) {
+            f(r..(r + TILE_ROWS).min(rows.end), c..(c + TILE_COLS).min(cols.end));
         }
     }
 }

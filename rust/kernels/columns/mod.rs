@@ -20,7 +20,7 @@ mod runs;
 mod stats;
 mod tiles;
 
-pub use backward::{Gradients, backward_eval, backward_train};
+pub use backward::{Gradients, backward_eval, backward_train, in_pieces};
 pub use forward::{forward_eval, forward_train};
 pub use layout::Planes;
 pub use stats::Stats;

@@ -4,6 +4,7 @@
 //! float64, and at last merged in one fixed tree.
 
 use super::Options;
+use super::layout::RUN;
 use super::tiles::{TALL, pass, relu};
 use crate::kernels::simd::{Float, Isa, LANES};
 use crate::simd;
@@ -192,6 +193,16 @@ simd! {
             (Some(p), false) => write(keep, dx, |i| pulled::<I, T, false>(dy[i], x[i], &channel, p)),
             (Some(p), true) => write(keep, dx, |i| pulled::<I, T, true>(dy[i], x[i], &channel, p)),
         }
+    }
+}
+
+/// [`gradient`] over dy, which `dx` holds.
+pub(super) fn gradient_over<T: Float>(x: &[T], keep: Option<&[bool]>, channel: Channel<T>, pull: Option<Pull<T>>, dx: &mut [T]) {
+    let mut copy = [T::ZERO; RUN];
+    for (i, dx) in dx.chunks_mut(RUN).enumerate() {
+        let (start, dy) = (i * RUN, &mut copy[..dx.len()]);
+        dy.copy_from_slice(dx);
+        gradient(dy, &x[start..], keep.map(|k| &k[start..]), channel, pull, dx);
     }
 }
 

@@ -4,15 +4,18 @@
 //! ([`Array::as_mut_slice`]) or makes a copy first.
 
 pub mod dtype;
-mod group;
+mod limit;
 mod poison;
 mod pool;
+mod scratch;
 pub mod shape;
 mod stats;
 mod storage;
 
 pub use dtype::{DType, Element, Scalar};
-pub use pool::{empty_cache, memory_limit, memory_stats, set_cache_cap};
+pub use limit::memory_limit;
+pub use pool::{empty_cache, memory_stats, set_cache_cap};
+pub use scratch::Scratch;
 pub use shape::{Dims, Layout, MAX_DIMS, Slice, normalize_axis};
 pub use stats::MemoryStats;
 pub use storage::{Buffer, Owner};

@@ -4,11 +4,11 @@
 //! (fresh memory is zeroed, reused memory holds old values). No call here ever waits for a lock, so a forked child
 //! cannot hang on one that another thread held.
 
+use super::limit::memory_limit;
+use super::poison;
 use super::stats::{Counted, Counters, MemoryStats};
-use super::{group, poison};
 use std::alloc::Layout as Memory;
 use std::cell::RefCell;
-use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -70,9 +70,10 @@ impl Block {
         class_bytes(self.class as usize)
     }
 
-    fn from_system(class: usize) -> Option<Block> {
+    /// A block of that class of which `used` bytes are needed now.
+    fn from_system(class: usize, used: usize) -> Option<Block> {
         let bytes = class_bytes(class);
-        let ptr = if bytes >= HUGE { map_huge(bytes)? } else { allocate(bytes)? };
+        let ptr = if bytes >= HUGE { map_huge(bytes, used)? } else { allocate(bytes)? };
         Some(Block { ptr, class: class as u16 })
     }
 
@@ -101,9 +102,9 @@ fn allocate(bytes: usize) -> Option<NonNull<u8>> {
     NonNull::new(unsafe { std::alloc::alloc_zeroed(memory(bytes)) })
 }
 
-/// An anonymous map aligned to the huge page size.
+/// An anonymous map aligned to the huge page size, in huge pages as far as `used` bytes fill them.
 #[cfg(target_os = "linux")]
-fn map_huge(bytes: usize) -> Option<NonNull<u8>> {
+fn map_huge(bytes: usize, used: usize) -> Option<NonNull<u8>> {
     let size = map_bytes(bytes);
     // SAFETY: a fresh private map; the parts cut off lie inside it and are never used.
     unsafe {
@@ -120,17 +121,19 @@ fn map_huge(bytes: usize) -> Option<NonNull<u8>> {
         if tail > 0 {
             libc::munmap((start + size) as *mut _, tail);
         }
-        libc::madvise(start as *mut _, size, libc::MADV_HUGEPAGE);
+        libc::madvise(start as *mut _, map_bytes(used) / HUGE * HUGE, libc::MADV_HUGEPAGE);
         NonNull::new(start as *mut u8)
     }
 }
 #[cfg(not(target_os = "linux"))]
-fn map_huge(bytes: usize) -> Option<NonNull<u8>> {
+fn map_huge(bytes: usize, _used: usize) -> Option<NonNull<u8>> {
     allocate(bytes)
 }
 
 struct Local {
     lists: Vec<Vec<Block>>,
+    /// The largest block that was needed to work in.
+    scratch: Option<Block>,
     counters: Arc<Counters>,
     /// Whether they are among those of all threads.
     counted: bool,
@@ -138,7 +141,7 @@ struct Local {
 
 impl Local {
     fn new() -> Local {
-        Local { lists: Vec::new(), counters: Arc::default(), counted: false }
+        Local { lists: Vec::new(), scratch: None, counters: Arc::default(), counted: false }
     }
 
     /// Adds to the counters; if another thread holds those of all right now, these join them the next time.
@@ -162,7 +165,7 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        for block in self.lists.drain(..).flatten() {
+        for block in self.lists.drain(..).flatten().chain(self.scratch.take()) {
             give_shared(block);
         }
         // A thread that ends may try for long; if it fails, its counters stay among those of the others.
@@ -196,36 +199,6 @@ fn shared() -> Option<MutexGuard<'static, Shared>> {
         std::hint::spin_loop();
     }
     None
-}
-
-/// Bytes of memory this process may use: the machine's, or the limit of its control group or address space where that is lower.
-pub fn memory_limit() -> usize {
-    // 0 until the first thread has asked; another that asks meanwhile finds out for itself, rather than wait.
-    static LIMIT: AtomicUsize = AtomicUsize::new(0);
-    match LIMIT.load(Relaxed) {
-        0 => {
-            let limit = find_memory_limit().max(1);
-            LIMIT.store(limit, Relaxed);
-            limit
-        }
-        limit => limit,
-    }
-}
-
-fn find_memory_limit() -> usize {
-    // SAFETY: sysconf only reads.
-    let machine = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES).max(0) * libc::sysconf(libc::_SC_PAGESIZE).max(0) };
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = group::limit(Path::new("/sys/fs/cgroup"), &groups);
-    group.unwrap_or(usize::MAX).min(if machine > 0 { machine as usize } else { usize::MAX }).min(address_space())
-}
-
-/// Bytes of addresses this process may have.
-fn address_space() -> usize {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: getrlimit only writes to the struct it is given.
-    unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
-    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
 fn cap() -> usize {
@@ -277,11 +250,11 @@ fn cached_or_new(bytes: usize) -> Option<Block> {
             let mut local = local.borrow_mut();
             let found = cached(&mut local).or_else(|| take_shared(class));
             let hit = found.is_some();
-            let block = found.or_else(|| Block::from_system(class));
+            let block = found.or_else(|| Block::from_system(class, bytes));
             local.count(|counters| counters.took(hit, block.is_some(), size));
             block
         })
-        .unwrap_or_else(|_| Block::from_system(class))?;
+        .unwrap_or_else(|_| Block::from_system(class, bytes))?;
     poison::open(block.ptr, bytes);
     poison::close(block.ptr, bytes, size);
     Some(block)
@@ -305,6 +278,41 @@ pub(super) fn give(block: Block) {
     }
 }
 
+/// As [`take`], a block to work in, for [`give_scratch`]. A thread keeps one, and a larger one in its place, so that works of many
+/// sizes share it.
+pub(super) fn take_scratch(bytes: usize) -> Option<Block> {
+    let kept = LOCAL.try_with(|local| {
+        let mut local = local.borrow_mut();
+        let block = local.scratch.take()?;
+        if block.bytes() < bytes {
+            block.to_system();
+            return None;
+        }
+        local.count(|counters| counters.took(true, true, block.bytes()));
+        Some(block)
+    });
+    let block = kept.ok().flatten().or_else(|| take(bytes))?;
+    poison::open(block.ptr, bytes);
+    Some(block)
+}
+
+/// Gives back a block to work in.
+pub(super) fn give_scratch(block: Block) {
+    let kept = LOCAL.try_with(|local| {
+        let mut local = local.borrow_mut();
+        let keeps = local.scratch.is_none();
+        if keeps {
+            local.count(|counters| counters.gave(block.bytes()));
+            poison::close(block.ptr, 0, block.bytes());
+            local.scratch = Some(block);
+        }
+        keeps
+    });
+    if kept != Ok(true) {
+        give(block);
+    }
+}
+
 /// Reads the pool's counters, summed over threads.
 pub fn memory_stats() -> MemoryStats {
     let Some(all) = shared() else {
@@ -315,12 +323,16 @@ pub fn memory_stats() -> MemoryStats {
 
 /// Returns the cached blocks of this thread and the shared lists to the system.
 pub fn empty_cache() {
-    let mine = LOCAL.try_with(|local| std::mem::take(&mut local.borrow_mut().lists)).unwrap_or_default();
+    let mine = LOCAL.try_with(|local| {
+        let mut local = local.borrow_mut();
+        (std::mem::take(&mut local.lists), local.scratch.take())
+    });
+    let (mine, scratch) = mine.unwrap_or_default();
     let others = shared().map(|mut all| {
         all.cached = 0;
         std::mem::take(&mut all.lists)
     });
-    mine.into_iter().chain(others.unwrap_or_default()).flatten().for_each(Block::to_system);
+    mine.into_iter().chain(others.unwrap_or_default()).flatten().chain(scratch).for_each(Block::to_system);
 }
 
 /// Sets how many bytes the shared lists may keep, and returns what is beyond to the system, the largest blocks first; 0 restores the

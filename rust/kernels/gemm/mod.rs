@@ -13,7 +13,7 @@ mod plan;
 use super::interrupt;
 use super::parallel::{self, Blocks, Chunks};
 use super::simd;
-use crate::array::{Array, Dims};
+use crate::array::Scratch;
 pub use arrays::{as_matrix, matmul};
 use direct::Target;
 use plan::{Cut, Plan, Way};
@@ -226,12 +226,12 @@ fn planned<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>, f: impl FnOnce(Planned, &mut [
     let (cut, plan) = (Cut::of(a, b), Plan::of(a, b));
     let each = plan.scratch(a, b, &cut);
     let sums = if cut.pieces > 1 { cut.pieces * a.rows * b.cols } else { 0 };
-    // One array for all parts, so that what is asked of the pool does not depend on which thread gets which part.
+    // One block for all parts, so that what is asked of the pool does not depend on which thread gets which part.
     let room = sums + each * cut.parts.max(cut.pieces);
-    match (room > 0).then(|| Dims::new(&[room]).and_then(|size| Array::unfilled(T::DTYPE, size))) {
+    match (room > 0).then(|| Scratch::new(room)) {
         None => f(Planned { cut, plan, each }, &mut []),
-        Some(Ok(mut array)) => f(Planned { cut, plan, each }, array.fresh()),
-        Some(Err(_)) => f(Planned { cut: cut.whole(), plan: Plan::without_scratch(a, b), each: 0 }, &mut []),
+        Some(Some(mut scratch)) => f(Planned { cut, plan, each }, scratch.as_mut_slice()),
+        Some(None) => f(Planned { cut: cut.whole(), plan: Plan::without_scratch(a, b), each: 0 }, &mut []),
     }
 }
 

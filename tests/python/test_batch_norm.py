@@ -131,7 +131,9 @@ def test_signature_fold_fuse_linear_bn(bias: bool, affine: bool) -> None:
 
 @pytest.mark.parametrize("shape", [(1100, 130), (3, 2, 50_000), (40, 8, 9)], ids=str)
 @pytest.mark.parametrize("training", [True, False])
-def test_gradients_written_over_those_that_arrive_have_the_bits_of_those_that_are_not(shape: tuple[int, ...], training: bool) -> None:
+def test_gradients_written_over_those_that_arrive_have_the_bits_of_those_that_are_not(
+    shape: tuple[int, ...], training: bool
+) -> None:
     treadle.manual_seed(3)
     layer = nn.BatchNorm1d(shape[1]).train(training)
     x, scale = treadle.randn(*shape).requires_grad_(), treadle.randn(*shape)
@@ -143,7 +145,7 @@ def test_gradients_written_over_those_that_arrive_have_the_bits_of_those_that_ar
             t.grad = None
         return found
 
-    for apart, over in zip(gradients(True), gradients(False)):
+    for apart, over in zip(gradients(True), gradients(False), strict=True):
         assert np.array_equal(apart, over)
     cotangent = treadle.randn(*shape)
     before = cotangent.numpy().copy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -180,6 +181,7 @@ class Module(Tree):
         """What `repr` shows between the parentheses of a module without children."""
         return ""
 
+    @recursive_repr()
     def __repr__(self) -> str:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         inside = self.extra_repr()

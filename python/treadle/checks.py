@@ -15,6 +15,7 @@ __all__ = [
     "at_least",
     "channels",
     "cpu",
+    "flag",
     "floating",
     "listed",
     "not_negative",
@@ -72,6 +73,13 @@ def cpu(op: str, device: Any) -> None:
     """The device is None or "cpu"."""
     if device is not None and str(device) != "cpu":
         raise ValueError(f'{op}: expected device None or "cpu" (treadle runs on the CPU), got {device!r}')
+
+
+def flag(op: str, name: str, value: Any) -> bool:
+    """`value` as a bool; what is only true or false where it is asked for, such as a generator, stands in the wrong place."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{op}: expected {name} as True or False, got {value!r}")
+    return bool(value)
 
 
 def floating(op: str, dtype: Any) -> DType:

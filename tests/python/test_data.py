@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from treadle import Generator, Tensor
 from treadle.data import (
     Compose,
     DataLoader,
+    Dataset,
     Normalize,
     RandomCrop,
     RandomHorizontalFlip,
@@ -74,7 +75,7 @@ def test_a_subset_keeps_order_and_repeats(indices: Any) -> None:
 
 
 def test_indices_that_are_none_are_refused() -> None:
-    for mask in (np.array([True, False]), [True, False], [0.5], [[0], [1]]):
+    for mask in (np.array([True, False]), [True, False], [0.5], [[0], [1]], None, slice(2)):
         with pytest.raises(TypeError, match=r"^subset: expected integers in one axis, got"):
             Subset(numbered(2), mask)
     for outside in ([2], [-1]):
@@ -237,6 +238,11 @@ def test_a_transform_sees_whole_batches() -> None:
     assert list(named) == [(2, 2)]
 
 
+class Point(NamedTuple):
+    at: int
+    value: float
+
+
 def test_examples_are_collated_part_by_part() -> None:
     examples = [{"x": Tensor([1.0, 2.0]), "deep": [i, (True, np.float64(i))], "at": np.array(i)} for i in range(3)]
     batch = collate(examples)
@@ -247,6 +253,11 @@ def test_examples_are_collated_part_by_part() -> None:
     assert batch["deep"][1][1].dtype == "float64"
     assert batch["at"].tolist() == [0, 1, 2]
     assert collate([1.5, 2.5]).dtype == "float32"
+    assert collate([{1: 2, "a": 3}, {"a": 4, 1: 5}])["a"].tolist() == [3, 4]  # keys without an order among them
+    point = collate([Point(1, 2.0), Point(3, 4.0)])
+    assert (type(point), point.at.tolist()) == (Point, [1, 3])
+    with pytest.raises(ValueError, match=r"^collate: expected at least one example, got none$"):
+        collate([])
 
 
 @pytest.mark.parametrize(
@@ -272,13 +283,29 @@ def test_examples_that_differ_are_refused(examples: list[Any], error: type[Excep
         collate(examples)
 
 
+@pytest.mark.parametrize("lacking", ["__len__", "__getitem__"])
+def test_a_dataset_that_lacks_a_method_is_named(lacking: str) -> None:
+    methods: dict[str, Any] = {"__len__": lambda self: 2, "__getitem__": lambda self, index: index}
+    del methods[lacking]
+    with pytest.raises(TypeError, match=f"^dataset: expected Partial to define {lacking}, got a class without it$"):
+        next(iter(DataLoader(type("Partial", (Dataset,), methods)())))
+
+
 def test_loaders_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^data_loader: expected batch_size of at least 1, got 0$"):
         DataLoader(numbered(2), 0)
     with pytest.raises(TypeError, match=r"^data_loader: expected batch_size as an int, got float$"):
         DataLoader(numbered(2), 32.0)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^data_loader: expected a dataset of examples by number, got a table, DataFrame; "):
-        DataLoader(pd.DataFrame({"a": [1, 2]}), 2)
+    shuffled = pd.Series([1, 2], index=[1, 0])  # [0] is what has the label 0, and stands second
+    for table, got in ((pd.DataFrame({"a": [1, 2]}), "a table, DataFrame"), (shuffled, "a column, Series")):
+        for op, made in (("data_loader", DataLoader), ("subset", lambda table: Subset(table, [0]))):
+            with pytest.raises(TypeError, match=f"^{op}: expected a dataset of examples by number, got {got}; make a Ten"):
+                made(table)
+    for flag in ("shuffle", "drop_last"):  # where other loaders have a sampler, or this one a generator
+        with pytest.raises(
+            ValueError, match=rf"^data_loader: expected {flag} as True or False, got Generator\(seed=1, counter=0\)$"
+        ):
+            DataLoader(numbered(2), 2, **{flag: Generator(1)})
     with pytest.raises(TypeError, match=r"^data_loader: expected a dataset with __getitem__ and __len__, got int$"):
         DataLoader(3)
 
@@ -365,6 +392,11 @@ def test_transforms_follow_one_another() -> None:
 def test_transforms_refuse_what_they_cannot_do(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         call()
+
+
+def test_a_single_transform_is_no_list_of_them() -> None:
+    with pytest.raises(TypeError, match=r"^compose: expected a list of functions, got Normalize$"):
+        Compose(Normalize(0, 1))  # type: ignore[arg-type]
 
 
 def test_images_in_a_list_are_refused() -> None:

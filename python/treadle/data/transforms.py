@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,17 @@ class Compose:
     Args:
         transforms: Functions of a batch.
 
+    Raises:
+        TypeError: No list.
+
     Example:
         >>> augment = Compose([RandomCrop(4), RandomHorizontalFlip()])
         >>> loader = DataLoader(dataset, 100, transform=lambda x, y: (augment(x), y))
     """
 
     def __init__(self, transforms: list[Callable[[Any], Any]]) -> None:
+        if not isinstance(transforms, Iterable):
+            raise TypeError(f"compose: expected a list of functions, got {type(transforms).__name__}")
         self.transforms = list(transforms)
 
     def __call__(self, x: Any) -> Any:

@@ -192,6 +192,23 @@ def test_early_stopping_restores_the_best_epoch(tmp_path: Path) -> None:
     assert again.bits() == setting.bits()
 
 
+@pytest.mark.parametrize(
+    ("monitor", "mode", "waited"),
+    [
+        ("valid_accuracy", None, 1),
+        ("train_r2", None, 1),
+        ("valid_loss", None, 2),
+        ("valid_accuracy", "min", 2),
+        ("valid_loss", "max", 1),
+    ],
+)
+def test_early_stopping_takes_more_for_better_where_the_column_says_so(monitor: str, mode: Any, waited: int) -> None:
+    stop = EarlyStopping(monitor, mode=mode, restore_best=False)
+    for value in (0.5, 0.7, 0.6):  # the second is the best, or the first
+        stop.update({monitor: value}, nn.Identity())
+    assert stop.state_dict()["waited"] == waited
+
+
 def test_fit_regression_with_measures_and_no_validation() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 3)).astype(np.float32)
@@ -335,6 +352,11 @@ def test_resuming_with_other_parts_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"fit: expected {message}"):
             setting.fit(2, checkpoint=path, resume=True)
         assert setting.bits() == before
+    setting = Setting()
+    before = setting.bits()
+    with pytest.raises(ValueError, match=r"fit: expected metrics None as in the checkpoint, got \['right'\]"):
+        setting.fit(2, checkpoint=path, resume=True, metrics={"right": R2()})
+    assert setting.bits() == before
 
 
 def test_bad_early_stopping() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "cpu",
     "flag",
     "floating",
+    "is_size",
     "listed",
     "not_negative",
     "number",
@@ -95,6 +97,11 @@ def tensor(op: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: expected a Tensor, got {type(x).__name__}; wrap it with treadle.tensor(...)")
     return x
+
+
+def is_size(value: Any) -> bool:
+    """Whether `value` is a whole number of at least 1, of Python or NumPy."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
 def listed(op: str, parameters: Any) -> list[Any]:

@@ -101,7 +101,7 @@ def tensor(op: str, x: Any) -> Tensor:
 
 def is_size(value: Any) -> bool:
     """Whether `value` is a whole number of at least 1, of Python or NumPy."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def listed(op: str, parameters: Any) -> list[Any]:

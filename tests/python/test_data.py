@@ -381,6 +381,8 @@ def test_transforms_follow_one_another() -> None:
         (lambda: RandomHorizontalFlip(1.5), r"random_horizontal_flip: expected p in \[0, 1\], got 1.5"),
         (lambda: Normalize(0, 0), "normalize: expected a finite mean and std above 0, got 0 and 0"),
         (lambda: Normalize(0, [1, float("nan")]), "normalize: expected a finite mean and std above 0"),
+        (lambda: Normalize(0, float("inf")), "normalize: expected a finite mean and std above 0, got 0 and inf"),
+        (lambda: Normalize([0, 0, 0], [1, 1]), r"normalize: expected numbers or one per channel, got \(3,\) and \(2,\)"),
         (lambda: Normalize([[0]], 1), r"normalize: expected numbers or one per channel, got \(1, 1\) and \(\)"),
         (lambda: Normalize(0, [[1]]), r"normalize: expected numbers or one per channel, got \(\) and \(1, 1\)"),
         (lambda: Normalize([0, 0], 1)(images(2, 2, 2)), r"normalize: expected images \(N, 2, H, W\), got \(2, 2, 2\)"),

@@ -61,6 +61,9 @@ def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_says_what_it_cannot_hold(tmp_path: Path) -> None:
+    for state in ([1, 2], nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match=f"^save_checkpoint: expected a dict of state, got {type(state).__name__}$"):
+            save_checkpoint(tmp_path / "c.safetensors", state)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="got object in a/0"):
         save_checkpoint(tmp_path / "c.safetensors", {"a": [object()]})
     with pytest.raises(TypeError, match="expected str or int keys, got float in state"):
@@ -367,6 +370,8 @@ def test_bad_early_stopping() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             EarlyStopping(**options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^early_stopping: expected min_delta as a number, got str$"):
+        EarlyStopping(min_delta="0.1")  # type: ignore[arg-type]
 
 
 def test_predict_refuses_nothing_and_odd_sizes() -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from treadle.checks import at_least
+from treadle.checks import at_least, not_negative
 
 if TYPE_CHECKING:
     from treadle.nn import Module
@@ -45,13 +45,11 @@ class EarlyStopping:
         mode: Literal["min", "max"] | None = None,
         restore_best: bool = True,
     ) -> None:
-        if not min_delta >= 0.0:
-            raise ValueError(f"early_stopping: expected min_delta of at least 0, got {min_delta}")
         if mode not in (None, "min", "max"):
             raise ValueError(f"early_stopping: expected mode 'min' or 'max', got {mode!r}")
         self.monitor, self.patience = monitor, at_least("early_stopping", "patience", patience, 1)
         self.mode = mode or ("max" if str(monitor).endswith(("accuracy", "r2")) else "min")
-        self.min_delta, self.restore_best = min_delta, restore_best
+        self.min_delta, self.restore_best = not_negative("early_stopping", "min_delta", min_delta), restore_best
         self.reset()
 
     def reset(self) -> None:

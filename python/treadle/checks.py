@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ __all__ = [
     "at_least",
     "channels",
     "cpu",
+    "flag",
     "floating",
+    "is_size",
     "listed",
     "not_negative",
     "number",
@@ -74,6 +77,13 @@ def cpu(op: str, device: Any) -> None:
         raise ValueError(f'{op}: expected device None or "cpu" (treadle runs on the CPU), got {device!r}')
 
 
+def flag(op: str, name: str, value: Any) -> bool:
+    """`value` as a bool; what is only true or false where it is asked for, such as a generator, stands in the wrong place."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{op}: expected {name} as True or False, got {value!r}")
+    return bool(value)
+
+
 def floating(op: str, dtype: Any) -> DType:
     """`dtype` as float32 or float64."""
     found = _core.zeros((), dtype=dtype).dtype
@@ -87,6 +97,11 @@ def tensor(op: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: expected a Tensor, got {type(x).__name__}; wrap it with treadle.tensor(...)")
     return x
+
+
+def is_size(value: Any) -> bool:
+    """Whether `value` is a whole number of at least 1, of Python or NumPy."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def listed(op: str, parameters: Any) -> list[Any]:

@@ -43,18 +43,21 @@ def _line(tag: str, cells: Sequence[str]) -> str:
     return f"<tr>{''.join(made)}</tr>"
 
 
-def tree(module: Module, name: str = "") -> str:
-    """A module as a line, with its children folded into it.
+def tree(module: Module, name: str = "", above: tuple[Module, ...] = ()) -> str:
+    """A module as a line, with its children folded into it; one that holds itself is not shown again.
 
     Args:
         module: What is shown.
         name: Under what name its parent holds it.
+        above: The modules that it is shown in.
     """
+    if any(module is one for one in above):
+        return f"<div>{escape(name)}: …</div>"
     count = sum(parameter.size for parameter in module.parameters())
     title = f"{escape(name)}: " if name else ""
     detail = f"({escape(module.extra_repr())})" if module.extra_repr() else ""
     line = f"{title}<b>{escape(type(module).__name__)}</b>{detail}" + (f" – {count:,} parameters" if count else "")
-    children = [tree(child, below) for below, child in module.named_children()]
+    children = [tree(child, below, (*above, module)) for below, child in module.named_children()]
     if not children:
         return f"<div>{line}</div>"
     opened = "" if name else ' open=""'

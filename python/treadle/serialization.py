@@ -219,7 +219,8 @@ def _header(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, str], 
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _HEADER_LIMIT):
-            raise SerializationError(f"load: expected a header within {path} of {size} bytes, got one of {length} bytes")
+            how = "it is cut short, or neither of safetensors nor of PyTorch"
+            raise SerializationError(f"load: expected a header within {path} of {size} bytes, got one of {length} bytes; {how}")
         text = file.read(length)
     try:
         header = json.loads(text.decode(), object_pairs_hook=_unique)

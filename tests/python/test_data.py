@@ -1,11 +1,10 @@
-"""`treadle.data`: datasets, splits, loaders and transforms."""
+"""`treadle.data`: datasets, splits and loaders."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import polars as pl
 import pytest
@@ -15,18 +14,13 @@ from hypothesis import strategies as st
 import treadle
 from treadle import Generator, Tensor
 from treadle.data import (
-    Compose,
     DataLoader,
-    Normalize,
-    RandomCrop,
-    RandomHorizontalFlip,
+    Dataset,
     Subset,
     TensorDataset,
     collate,
     random_split,
 )
-
-Array = npt.NDArray[Any]
 
 
 class Squares:
@@ -74,7 +68,7 @@ def test_a_subset_keeps_order_and_repeats(indices: Any) -> None:
 
 
 def test_indices_that_are_none_are_refused() -> None:
-    for mask in (np.array([True, False]), [True, False], [0.5], [[0], [1]]):
+    for mask in (np.array([True, False]), [True, False], [0.5], [[0], [1]], None, slice(2)):
         with pytest.raises(TypeError, match=r"^subset: expected integers in one axis, got"):
             Subset(numbered(2), mask)
     for outside in ([2], [-1]):
@@ -237,6 +231,11 @@ def test_a_transform_sees_whole_batches() -> None:
     assert list(named) == [(2, 2)]
 
 
+class Point(NamedTuple):
+    at: int
+    value: float
+
+
 def test_examples_are_collated_part_by_part() -> None:
     examples = [{"x": Tensor([1.0, 2.0]), "deep": [i, (True, np.float64(i))], "at": np.array(i)} for i in range(3)]
     batch = collate(examples)
@@ -247,6 +246,11 @@ def test_examples_are_collated_part_by_part() -> None:
     assert batch["deep"][1][1].dtype == "float64"
     assert batch["at"].tolist() == [0, 1, 2]
     assert collate([1.5, 2.5]).dtype == "float32"
+    assert collate([{1: 2, "a": 3}, {"a": 4, 1: 5}])["a"].tolist() == [3, 4]  # keys without an order among them
+    point = collate([Point(1, 2.0), Point(3, 4.0)])
+    assert (type(point), point.at.tolist()) == (Point, [1, 3])
+    with pytest.raises(ValueError, match=r"^collate: expected at least one example, got none$"):
+        collate([])
 
 
 @pytest.mark.parametrize(
@@ -272,101 +276,28 @@ def test_examples_that_differ_are_refused(examples: list[Any], error: type[Excep
         collate(examples)
 
 
+@pytest.mark.parametrize("lacking", ["__len__", "__getitem__"])
+def test_a_dataset_that_lacks_a_method_is_named(lacking: str) -> None:
+    methods: dict[str, Any] = {"__len__": lambda self: 2, "__getitem__": lambda self, index: index}
+    del methods[lacking]
+    with pytest.raises(TypeError, match=f"^dataset: expected Partial to define {lacking}, got a class without it$"):
+        next(iter(DataLoader(type("Partial", (Dataset,), methods)())))
+
+
 def test_loaders_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^data_loader: expected batch_size of at least 1, got 0$"):
         DataLoader(numbered(2), 0)
     with pytest.raises(TypeError, match=r"^data_loader: expected batch_size as an int, got float$"):
         DataLoader(numbered(2), 32.0)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^data_loader: expected a dataset of examples by number, got a table, DataFrame; "):
-        DataLoader(pd.DataFrame({"a": [1, 2]}), 2)
+    shuffled = pd.Series([1, 2], index=[1, 0])  # [0] is what has the label 0, and stands second
+    for table, got in ((pd.DataFrame({"a": [1, 2]}), "a table, DataFrame"), (shuffled, "a column, Series")):
+        for op, made in (("data_loader", DataLoader), ("subset", lambda table: Subset(table, [0]))):
+            with pytest.raises(TypeError, match=f"^{op}: expected a dataset of examples by number, got {got}; make a Ten"):
+                made(table)
+    for flag in ("shuffle", "drop_last"):  # where other loaders have a sampler, or this one a generator
+        with pytest.raises(
+            ValueError, match=rf"^data_loader: expected {flag} as True or False, got Generator\(seed=1, counter=0\)$"
+        ):
+            DataLoader(numbered(2), 2, **{flag: Generator(1)})
     with pytest.raises(TypeError, match=r"^data_loader: expected a dataset with __getitem__ and __len__, got int$"):
         DataLoader(3)
-
-
-# transforms -------------------------------------------------------------------
-
-
-def test_a_transform_of_another_number_of_arguments_is_refused() -> None:
-    pairs = TensorDataset(np.zeros((4, 2, 2)), np.zeros(4))
-    message = (
-        r"^data_loader: expected a transform of 2 arguments, the parts of a batch, got Normalize; .* lambda x, y: \(f\(x\), y\)"
-    )
-    with pytest.raises(TypeError, match=message):
-        next(iter(DataLoader(pairs, 2, transform=Normalize(0.0, 1.0))))
-    with pytest.raises(TypeError, match=r"^normalize: expected a tensor or array of images, got str$"):
-        next(iter(DataLoader(pairs, 2, transform=lambda x, y: (Normalize(0.0, 1.0)("x"), y))))
-
-
-def images(*shape: int, dtype: str = "uint8") -> Array:
-    return np.random.default_rng(0).integers(1, 256, shape).astype(dtype)
-
-
-@pytest.mark.parametrize("shape", [(40, 5, 6), (40, 3, 5, 6)])
-@pytest.mark.parametrize("as_tensor", [True, False])
-def test_a_crop_is_a_shift_with_zeros(shape: tuple[int, ...], as_tensor: bool) -> None:
-    x = images(*shape)
-    cropped = RandomCrop(2, Generator(0))(Tensor(x) if as_tensor else x)
-    assert (cropped.shape, cropped.dtype) == (x.shape, "uint8")
-    seen = set()
-    for before, after in zip(x, cropped.numpy(), strict=True):
-        wide = np.pad(before, [(0, 0)] * (before.ndim - 2) + [(2, 2), (2, 2)])
-        places = [(i, j) for i in range(5) for j in range(5) if np.array_equal(wide[..., i : i + 5, j : j + 6], after)]
-        assert len(places) == 1
-        seen.add(places[0])
-    assert len(seen) > 10
-    np.testing.assert_array_equal(RandomCrop(2, Generator(0))(x).numpy(), cropped.numpy())
-    np.testing.assert_array_equal(RandomCrop(0)(x).numpy(), x)
-
-
-@pytest.mark.parametrize("shape", [(200, 4, 5), (200, 2, 4, 5)])
-def test_a_flip_mirrors_whole_images(shape: tuple[int, ...]) -> None:
-    x = images(*shape, dtype="float32")
-    flipped = RandomHorizontalFlip(0.25, Generator(0))(Tensor(x)).numpy()
-    mirrored = [np.array_equal(after, before[..., ::-1]) for before, after in zip(x, flipped, strict=True)]
-    kept = [np.array_equal(after, before) for before, after in zip(x, flipped, strict=True)]
-    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
-    assert 25 <= sum(mirrored) <= 75
-    np.testing.assert_array_equal(RandomHorizontalFlip(1.0)(x).numpy(), x[..., ::-1])
-    np.testing.assert_array_equal(RandomHorizontalFlip(0.0)(x).numpy(), x)
-
-
-def test_normalising() -> None:
-    x = images(4, 3, 2, 2)
-    mean, std = [10.0, 20.0, 30.0], [1.0, 2.0, 4.0]
-    wanted = (x - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-    for given_mean, given_std in ((mean, std), (mean, 2.0), (5.0, std)):
-        y = Normalize(given_mean, given_std)(Tensor(x))
-        assert (y.shape, y.dtype) == (x.shape, "float32")
-    np.testing.assert_allclose(Normalize(mean, std)(x).numpy(), wanted, rtol=1e-6)
-    np.testing.assert_allclose(Normalize(100, 50)(x[:, 0]).numpy(), (x[:, 0] - 100.0) / 50, rtol=1e-6)
-
-
-def test_transforms_follow_one_another() -> None:
-    x = images(3, 4, 4)
-    both = Compose([RandomHorizontalFlip(1.0), Normalize(0, 2)])
-    np.testing.assert_array_equal(both(Tensor(x)).numpy(), x[..., ::-1] / np.float32(2))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: RandomCrop(-1), "random_crop: expected padding of at least 0, got -1"),
-        (lambda: RandomHorizontalFlip(1.5), r"random_horizontal_flip: expected p in \[0, 1\], got 1.5"),
-        (lambda: Normalize(0, 0), "normalize: expected a finite mean and std above 0, got 0 and 0"),
-        (lambda: Normalize(0, [1, float("nan")]), "normalize: expected a finite mean and std above 0"),
-        (lambda: Normalize([[0]], 1), r"normalize: expected numbers or one per channel, got \(1, 1\) and \(\)"),
-        (lambda: Normalize(0, [[1]]), r"normalize: expected numbers or one per channel, got \(\) and \(1, 1\)"),
-        (lambda: Normalize([0, 0], 1)(images(2, 2, 2)), r"normalize: expected images \(N, 2, H, W\), got \(2, 2, 2\)"),
-        (lambda: Normalize([0, 0], 1)(images(2, 3, 2, 2)), r"normalize: expected images \(N, 2, H, W\), got \(2, 3, 2, 2\)"),
-        (lambda: RandomCrop(1)(images(2, 2)), r"random_crop: expected images \(N, H, W\) or \(N, C, H, W\), got \(2, 2\)"),
-        (lambda: RandomHorizontalFlip()(images(2)), r"random_horizontal_flip: expected images .*, got \(2,\)"),
-    ],
-)
-def test_transforms_refuse_what_they_cannot_do(call: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
-        call()
-
-
-def test_images_in_a_list_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"^random_crop: expected a tensor or array of images, got list$"):
-        RandomCrop(1)([[[1]]])  # type: ignore[arg-type]

@@ -108,6 +108,8 @@ def test_mnist_reads_its_four_files(tmp_path: Path, suffix: str) -> None:
 def test_an_mnist_folder_that_is_not_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"^mnist: expected train-images-idx3-ubyte or .*\.gz in .*, got neither$"):
         MNIST(tmp_path)
+    with pytest.raises(ValueError, match=r"^mnist: expected train as True or False, got 'test'$"):
+        MNIST(tmp_path, "test")  # type: ignore[arg-type]
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images(4, 2, 2)))
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(images(3)))
     with pytest.raises(ValueError, match=r"^mnist: expected images \(N, H, W\) and labels \(N,\), got \(4, 2, 2\) and \(3,\)"):

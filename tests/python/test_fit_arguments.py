@@ -67,7 +67,14 @@ def test_what_is_no_batch_loss_or_metric_is_refused(options: dict[str, Any], err
         evaluate(**measured)
 
 
-@pytest.mark.parametrize(("made", "got"), [(lambda x, y: (x - 1).sum(1), r"shape \(4,\)"), (lambda x, y: 1.0, "a float")])
+@pytest.mark.parametrize(
+    ("made", "got"),
+    [
+        (lambda x, y: (x - 1).sum(1), r"shape \(4,\)"),
+        (lambda x, y: 1.0, "a float"),
+        (lambda x, y: np.float32(1.0), "a float32"),
+    ],
+)
 def test_a_loss_of_many_numbers_takes_no_step(made: Any, got: str) -> None:
     setting = Setting()
     weights = [p.numpy().copy() for p in setting.model.parameters()]

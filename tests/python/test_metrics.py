@@ -79,6 +79,14 @@ def test_there_is_no_usual_metric_of_one_output_and_another_loss() -> None:
     assert list(found) == ["loss"]
 
 
+@pytest.mark.parametrize(("value", "shown"), [(None, "None"), (np.ones(2), r"array\(\[1., 1.\]\)"), ("0.5 or so", "'0.5 or so'")])
+def test_a_metric_that_computes_no_number_is_named(value: Any, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accuracy, "compute", lambda self: value)
+    batches = [(treadle.ones(4, 2), treadle.tensor([0, 1, 1, 1]))]
+    with pytest.raises(TypeError, match=f"^evaluate: expected metric 'right' to compute a number, got {shown}$"):
+        evaluate(nn.Linear(2, 2), batches, metrics={"right": Accuracy()})
+
+
 def test_confusion_matrix_counts_truth_by_prediction() -> None:
     counts = confusion_matrix([0, 2, 2, 1], [0, 2, 1, 1], 4)
     assert counts.tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]

@@ -79,11 +79,47 @@ def test_shared_members_appear_once_but_keep_all_names_in_state_dict():
     assert sorted(m.state_dict()) == ["a.bias", "a.weight", "b.bias", "b.weight", "c.bias", "c.weight"]
 
 
-def test_module_that_holds_itself():
+def of_itself():
     m = nn.Linear(2, 2)
     m.me = m
+    return m
+
+
+def of_two():
+    m = nn.Linear(2, 2)
+    m.other = nn.Identity()
+    m.other.back = [m]
+    return m
+
+
+def of_a_list():
+    m = nn.Linear(2, 2)
+    m.held = [m.weight]
+    m.held.append(m.held)
+    return m
+
+
+@pytest.mark.parametrize(
+    ("made", "inside"),
+    [
+        (of_itself, "(\n  (me): ...\n)"),
+        (of_two, "(\n  (other): Identity(\n    (back.0): ...\n  )\n)"),
+        (of_a_list, "(in_features=2, out_features=2, bias=True)"),
+    ],
+)
+def test_what_holds_itself_is_gone_through_once(made, inside, tmp_path):
+    m = made()
+    shown = inside.replace("(\n", "(in_features=2, out_features=2, bias=True\n", 1)
+    assert repr(m) == f"Linear{shown}"
+    assert m._repr_html_().count("<b>Linear</b>") == 1
     assert len(m.parameters()) == 2
-    assert sorted(m.state_dict()) == ["bias", "weight"]
+    treadle.save(tmp_path / "m.safetensors", m)
+    assert m.load_state_dict(treadle.load(tmp_path / "m.safetensors")) == ([], [])
+    assert {"bias", "weight"} <= m.state_dict().keys() <= {"bias", "weight", "held.0"}
+    assert [x.training for x in m.eval().modules()] == [False] * len(list(m.modules()))
+    assert m.double().weight.dtype == treadle.float64
+    assert treadle.summary(m, (3, 2)).layers[0].output_shape == (3, 2)
+    assert len(copy.deepcopy(m).parameters()) == 2
 
 
 def test_a_parameter_gives_way_to_a_parameter_or_none_only():

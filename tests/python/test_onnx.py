@@ -164,7 +164,7 @@ def test_a_norm_computes_the_same_far_from_zero(tmp_path: Path, case: Case) -> N
 
 def test_the_file_says_its_sizes_and_names_weights_as_the_state_dict(tmp_path: Path) -> None:
     model, path = models.MLP(4, (6,), 2), tmp_path / "model.onnx"
-    treadle.onnx.export(model, path, (None, 4))
+    treadle.onnx.export(model, path, (None, np.int64(4)))
     proto = onnx.load(path)
     (given,), (result,) = proto.graph.input, proto.graph.output
     for value, name, features in ((given, "input", 4), (result, "output", 2)):

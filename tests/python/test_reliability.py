@@ -208,11 +208,12 @@ def test_a_new_run_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_pat
     assert all(other.exists() for other in others)
 
 
-def test_a_file_in_the_place_of_an_older_checkpoint_is_refused(tmp_path: Path) -> None:
-    treadle.save(tmp_path / "run.1.safetensors", {"w": treadle.ones(2)})
-    with pytest.raises(ValueError, match=r"expected .*run\.1\.safetensors to be free for an older checkpoint"):
+@pytest.mark.parametrize(("name", "what"), [("run.safetensors", "a checkpoint"), ("run.1.safetensors", "an older checkpoint")])
+def test_a_file_in_the_place_of_a_checkpoint_is_refused(name: str, what: str, tmp_path: Path) -> None:
+    treadle.save(tmp_path / name, {"w": treadle.ones(2)})
+    with pytest.raises(ValueError, match=f"^fit: expected .*{name} to be free for {what}, got a file that is none; save it"):
         Setting().fit(1, checkpoint=tmp_path / "run.safetensors")
-    assert [file.name for file in tmp_path.iterdir()] == ["run.1.safetensors"]
+    assert [(file.name, list(treadle.load(file))) for file in tmp_path.iterdir()] == [(name, ["w"])]
 
 
 def test_a_file_that_comes_into_the_place_of_an_older_checkpoint_stays(tmp_path: Path) -> None:

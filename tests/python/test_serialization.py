@@ -267,6 +267,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "cut in the data": (GOOD[:-1], "expected 8 bytes of data in .*, got 7"),
     "bytes after": (GOOD + b"\0", "expected 8 bytes of data in .*, got 9"),
     "a huge header": (struct.pack("<Q", 2**63) + b"{}", f"got one of {2**63} bytes"),
+    "another format": (b"\x93NUMPY\x01\x00" + bytes(120), "; it is cut short, or neither of safetensors nor of PyTorch$"),
     "no JSON": (crafted(b'{"x": '), "expected a JSON header"),
     "no text": (crafted(b"\xff\xfe{}"), "expected a JSON header"),
     "JSON in UTF-16": (crafted("{}".encode("utf-16")), "expected a JSON header"),

@@ -42,6 +42,7 @@ WRONG: list[tuple[Any, dict[str, Any]]] = [
     (REGRESSOR, {"loss": "nope"}),
     (REGRESSOR, {"loss": interrupts}),
     (REGRESSOR, {"loss": lambda outputs, targets: outputs.sum()}),
+    (REGRESSOR, {"loss": lambda outputs, targets: None}),
     (MODULE, {"module": raises}),
     (MODULE, {"module": nn.Linear(4, 7)}),
 ]
@@ -54,7 +55,7 @@ def test_a_wrong_option_leaves_the_estimator_as_it_was(estimator: Any, wrong: di
     rows = X[:, :2] if "module" not in wrong else X  # columns of another number are forgotten, too
     for failing in (fitted, fresh):
         failing.set_params(**wrong)
-        with pytest.raises((ValueError, RuntimeError, ArithmeticError, KeyboardInterrupt)):
+        with pytest.raises((TypeError, ValueError, RuntimeError, ArithmeticError, KeyboardInterrupt)):
             failing.fit(rows, CODES * 2)
     assert set(vars(fitted)) == facts
     assert (fitted.n_features_in_, fitted.n_iter_) == (4, 3)
@@ -89,6 +90,19 @@ def test_a_network_that_goes_on_takes_no_unknown_name_either(name: str) -> None:
         ),
         (lambda: MLPRegressor(batch_norm=True, batch_size=1).fit(X, CODES), ValueError, "batch_norm: expected at least 2 rows .*"),
         (lambda: MLPClassifier().partial_fit(X, CODES, []), ValueError, "classes: expected at least one class, got none"),
+        *(
+            (
+                lambda value=value: MLPRegressor(loss=lambda outputs, targets: value).fit(X[:2], CODES[:2]),
+                TypeError,
+                rf"loss: expected a Tensor of shape \(2, 1\), one value per target, got a {got}",
+            )
+            for value, got in [(None, "NoneType"), (1.0, "float"), (np.zeros((2, 1)), "ndarray")]
+        ),
+        (
+            lambda: MLPRegressor(loss=nn.MSELoss).fit(X, CODES),
+            TypeError,
+            r"loss: expected a name or a function, got the class MSELoss; make one of it: MSELoss\(reduction='none'\)",
+        ),
     ],
 )
 def test_what_an_estimator_cannot_train_on_is_said_in_its_terms(call: Any, error: type[Exception], message: str) -> None:

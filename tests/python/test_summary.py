@@ -55,7 +55,7 @@ def test_shapes_parameters_and_operations_of_each_layer() -> None:
 def test_operations_of_a_linear_are_those_of_the_product() -> None:
     """Against a count by hand: out values, each in multiplications, in − 1 additions and one for the bias."""
     for bias in (True, False):
-        (layer,) = treadle.summary(nn.Linear(7, 3, bias=bias), (2, 5, 7)).layers
+        (layer,) = treadle.summary(nn.Linear(7, 3, bias=bias), (np.int64(2), 5, 7)).layers
         assert layer.flops == (2 * 5 * 3) * (7 + 6 + bias)
 
 
@@ -172,6 +172,7 @@ def test_models_that_only_call_their_layers_have_no_operations_of_their_own() ->
     [
         ((3, (1, 2)), TypeError, "summary: expected a module, got int"),
         ((nn.ReLU(), (0, 2)), ValueError, r"summary: expected input_shape as a tuple of sizes of at least 1, got \(0, 2\)"),
+        ((nn.ReLU(), (True, 2)), ValueError, r"summary: expected input_shape as a tuple of sizes of at least 1, got \(True, 2\)"),
         ((nn.ReLU(), "ab"), ValueError, "summary: expected input_shape as a tuple of sizes of at least 1, got 'ab'"),
         ((nn.ReLU(), (1, 2), 0), ValueError, "summary: expected repeats of at least 1, got 0"),
     ],

@@ -61,6 +61,9 @@ def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_says_what_it_cannot_hold(tmp_path: Path) -> None:
+    for state in ([1, 2], nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match=f"^save_checkpoint: expected a dict of state, got {type(state).__name__}$"):
+            save_checkpoint(tmp_path / "c.safetensors", state)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="got object in a/0"):
         save_checkpoint(tmp_path / "c.safetensors", {"a": [object()]})
     with pytest.raises(TypeError, match="expected str or int keys, got float in state"):
@@ -190,6 +193,23 @@ def test_early_stopping_restores_the_best_epoch(tmp_path: Path) -> None:
     other = EarlyStopping("valid_loss", patience=2)
     again.fit(50, early_stopping=other, checkpoint=tmp_path / "c.safetensors", resume=True)
     assert again.bits() == setting.bits()
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "waited"),
+    [
+        ("valid_accuracy", None, 1),
+        ("train_r2", None, 1),
+        ("valid_loss", None, 2),
+        ("valid_accuracy", "min", 2),
+        ("valid_loss", "max", 1),
+    ],
+)
+def test_early_stopping_takes_more_for_better_where_the_column_says_so(monitor: str, mode: Any, waited: int) -> None:
+    stop = EarlyStopping(monitor, mode=mode, restore_best=False)
+    for value in (0.5, 0.7, 0.6):  # the second is the best, or the first
+        stop.update({monitor: value}, nn.Identity())
+    assert stop.state_dict()["waited"] == waited
 
 
 def test_fit_regression_with_measures_and_no_validation() -> None:
@@ -335,6 +355,11 @@ def test_resuming_with_other_parts_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"fit: expected {message}"):
             setting.fit(2, checkpoint=path, resume=True)
         assert setting.bits() == before
+    setting = Setting()
+    before = setting.bits()
+    with pytest.raises(ValueError, match=r"fit: expected metrics None as in the checkpoint, got \['right'\]"):
+        setting.fit(2, checkpoint=path, resume=True, metrics={"right": R2()})
+    assert setting.bits() == before
 
 
 def test_bad_early_stopping() -> None:
@@ -345,6 +370,8 @@ def test_bad_early_stopping() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             EarlyStopping(**options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^early_stopping: expected min_delta as a number, got str$"):
+        EarlyStopping(min_delta="0.1")  # type: ignore[arg-type]
 
 
 def test_predict_refuses_nothing_and_odd_sizes() -> None:

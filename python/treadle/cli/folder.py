@@ -57,12 +57,13 @@ def holds_run(folder: Path, source: str) -> bool:
     found = [name for name in (CONFIG, *_LEFT) if (folder / name).exists()]
     for name in found:
         keep(source, folder / name)
-    Checkpoints(folder / CHECKPOINT).expect_free()
     try:
-        return bool(found) and bool(read_config(folder))
+        held = bool(found) and bool(read_config(folder))
     except (FileNotFoundError, ValueError) as error:
         got = f"{', '.join(found)} without a run ({error})"
         raise ValueError(f"{folder}: expected nothing to write over but an earlier run, got {got}; choose another --out") from None
+    Checkpoints(folder / CHECKPOINT).expect_free()
+    return held
 
 
 def keep(source: str, path: Path) -> None:

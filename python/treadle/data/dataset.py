@@ -11,7 +11,7 @@ from treadle import _core
 from treadle._core import Generator, Tensor
 from treadle.checks import number
 
-__all__ = ["Dataset", "Subset", "TensorDataset", "gatherer", "random_split"]
+__all__ = ["Dataset", "Subset", "TensorDataset", "expect_examples", "gatherer", "random_split"]
 
 
 class Dataset(Protocol):
@@ -19,9 +19,11 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Any:
         """Example number `index`: a tensor, array or number, or a tuple or dict of them."""
+        raise TypeError(f"dataset: expected {type(self).__name__} to define __getitem__, got a class without it")
 
     def __len__(self) -> int:
         """How many examples there are."""
+        raise TypeError(f"dataset: expected {type(self).__name__} to define __len__, got a class without it")
 
 
 class TensorDataset:
@@ -74,6 +76,16 @@ def _gathers(kind: type) -> bool:
     return "gather" in vars(first) and not hasattr(kind, "__array__")
 
 
+def expect_examples(op: str, dataset: Any) -> None:
+    """Refuses what has no examples by number: of a table the numbers are those of its columns, of a column of pandas its labels."""
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise TypeError(f"{op}: expected a dataset with __getitem__ and __len__, got {type(dataset).__name__}")
+    what = "table" if hasattr(dataset, "columns") else "column" if hasattr(dataset, "iloc") else ""
+    if what and hasattr(dataset, "__array__"):
+        got = f"a {what}, {type(dataset).__name__}; make a TensorDataset of its values"
+        raise TypeError(f"{op}: expected a dataset of examples by number, got {got}")
+
+
 class Subset:
     """The examples of a dataset at some indices. A slice gives a batch, or a list where the dataset makes no batches.
 
@@ -82,7 +94,7 @@ class Subset:
         indices: Which of its examples, in order; integers in [0, len(dataset)).
 
     Raises:
-        TypeError: Indices that are not integers, such as a mask.
+        TypeError: Indices that are not integers, such as a mask; a dataset without examples by number, such as a table of pandas.
         IndexError: An index that the dataset does not have.
 
     Example:
@@ -90,6 +102,9 @@ class Subset:
     """
 
     def __init__(self, dataset: Any, indices: Any) -> None:
+        expect_examples("subset", dataset)
+        if not isinstance(indices, Iterable):
+            raise TypeError(f"subset: expected integers in one axis, got {type(indices).__name__}")
         given = np.asarray(indices if isinstance(indices, Tensor | np.ndarray) else list(indices))
         if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise TypeError(f"subset: expected integers in one axis, got {given.dtype} of shape {given.shape}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from treadle._core import Tensor
+from treadle.checks import flag
 from treadle.data.dataset import TensorDataset
 from treadle.data.idx import read_idx
 
@@ -51,11 +52,12 @@ class MNIST(TensorDataset):
 
     Raises:
         FileNotFoundError: A file that is missing; the message names it.
-        ValueError: A damaged file, images and labels that do not fit together, or labels that are no whole numbers of at least 0.
+        ValueError: A damaged file, images and labels that do not fit together, labels that are no whole numbers of at least 0, or
+            a train other than True and False, such as the name of a part.
     """
 
     def __init__(self, root: str | PathLike[str], train: bool = True) -> None:
-        self.images, labels = read_mnist(root, train)
+        self.images, labels = read_mnist(root, flag("mnist", "train", train))
         assert labels is not None
         self.labels = labels
         super().__init__(self.images, self.labels)

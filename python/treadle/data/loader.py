@@ -10,8 +10,8 @@ import numpy as np
 
 from treadle import _core
 from treadle._core import Generator, Tensor
-from treadle.checks import at_least
-from treadle.data.dataset import gatherer
+from treadle.checks import at_least, flag
+from treadle.data.dataset import expect_examples, gatherer
 
 __all__ = ["DataLoader", "collate"]
 
@@ -23,26 +23,30 @@ def collate(examples: list[Any]) -> Any:
         examples: At least one.
 
     Returns:
-        Tensors whose first axis runs over the examples, in the structure of an example (lists become tuples).
+        Tensors whose first axis runs over the examples, in the structure of an example (lists become tuples, named tuples keep
+        their names).
 
     Raises:
         TypeError: Examples of another kind, or of several.
-        ValueError: Examples that differ in shape, type or structure.
+        ValueError: No examples, or some that differ in shape, type or structure.
 
     Example:
         >>> collate([{"x": np.zeros(3), "y": 1}, {"x": np.ones(3), "y": 0}])["x"].shape
         (2, 3)
     """
+    if len(examples) == 0:
+        raise ValueError("collate: expected at least one example, got none")
     first = examples[0]
     if isinstance(first, Tensor):
         _alike(examples, Tensor, lambda e: (e.shape, e.dtype))
         return _core.stack(examples)
     if isinstance(first, Mapping):
-        _alike(examples, Mapping, sorted)
+        _alike(examples, Mapping, lambda e: sorted(e, key=str))
         return {name: collate([e[name] for e in examples]) for name in first}
     if isinstance(first, tuple | list):
         _alike(examples, type(first), len)
-        return tuple(collate(list(parts)) for parts in zip(*examples, strict=True))
+        parts = (collate(list(part)) for part in zip(*examples, strict=True))
+        return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
     if isinstance(first, np.ndarray | np.generic):
         _alike(examples, np.ndarray | np.generic, lambda e: (e.shape, e.dtype))
         return Tensor(np.stack(examples))
@@ -108,7 +112,7 @@ class DataLoader:
             `Normalize`, becomes `lambda x, y: (normalize(x), y)`.
 
     Raises:
-        ValueError: A batch_size below 1.
+        ValueError: A batch_size below 1, or another shuffle or drop_last than True and False.
         TypeError: A dataset without examples by number, such as a table of pandas, or a batch_size that is not an integer;
             while it iterates, a transform that takes another number of arguments.
 
@@ -127,12 +131,9 @@ class DataLoader:
         transform: Callable[..., Any] | None = None,
     ) -> None:
         batch_size = at_least("data_loader", "batch_size", batch_size, 1)
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            raise TypeError(f"data_loader: expected a dataset with __getitem__ and __len__, got {type(dataset).__name__}")
-        if hasattr(dataset, "columns") and hasattr(dataset, "__array__"):  # of a table the numbers are those of its columns
-            got = f"a table, {type(dataset).__name__}; make a TensorDataset of its values"
-            raise TypeError(f"data_loader: expected a dataset of examples by number, got {got}")
-        self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
+        expect_examples("data_loader", dataset)
+        self.dataset, self.batch_size = dataset, batch_size
+        self.shuffle, self.drop_last = flag("data_loader", "shuffle", shuffle), flag("data_loader", "drop_last", drop_last)
         self.generator, self.transform = generator, transform
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,17 @@ class Compose:
     Args:
         transforms: Functions of a batch.
 
+    Raises:
+        TypeError: No list.
+
     Example:
         >>> augment = Compose([RandomCrop(4), RandomHorizontalFlip()])
         >>> loader = DataLoader(dataset, 100, transform=lambda x, y: (augment(x), y))
     """
 
     def __init__(self, transforms: list[Callable[[Any], Any]]) -> None:
+        if not isinstance(transforms, Iterable):
+            raise TypeError(f"compose: expected a list of functions, got {type(transforms).__name__}")
         self.transforms = list(transforms)
 
     def __call__(self, x: Any) -> Any:
@@ -118,7 +123,8 @@ class Normalize:
         (N, H, W) or (N, C, H, W); the result is float32 of the same shape.
 
     Raises:
-        ValueError: A std that is not above 0, means of more than one axis, or, when called, other channels.
+        ValueError: A std that is not above 0, infinities, means of more than one axis or of another number than stds, or, when
+            called, other channels.
 
     Example:
         >>> Normalize(mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7])(images)
@@ -126,9 +132,10 @@ class Normalize:
 
     def __init__(self, mean: Any, std: Any) -> None:
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-        if self.mean.ndim > 1 or self.std.ndim > 1:
+        shapes = {held.shape for held in (self.mean, self.std)} - {()}
+        if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes):
             raise ValueError(f"normalize: expected numbers or one per channel, got {self.mean.shape} and {self.std.shape}")
-        if not (np.all(self.std > 0) and np.all(np.isfinite(self.mean))):
+        if not (np.all(self.std > 0) and all(np.isfinite(held).all() for held in (self.mean, self.std))):
             raise ValueError(f"normalize: expected a finite mean and std above 0, got {mean} and {std}")
 
     def __call__(self, x: Images) -> Tensor:

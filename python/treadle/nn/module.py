@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, Self, cast
-
-import numpy as np
 
 from treadle import _core, checks, notebook
 from treadle._core import Tensor
@@ -114,14 +113,13 @@ class Module(Tree):
         Raises:
             ValueError: A mode other than True and False.
         """
-        if not isinstance(mode, bool | np.bool_):
-            raise ValueError(f"train: expected mode as True or False, got {mode!r}")
+        mode = checks.flag("train", "mode", mode)
         above = _setting.modules
         _setting.modules = above | {id(self)}
         seen, found, asked = set(_setting.modules), [cast("Module", self)], list[Module]()
         try:
             for module in found:
-                set_mode(module, bool(mode))
+                set_mode(module, mode)
                 new = {id(child): child for child in module.children() if id(child) not in seen}
                 seen.update(new)
                 for child in new.values():
@@ -180,6 +178,7 @@ class Module(Tree):
         """What `repr` shows between the parentheses of a module without children."""
         return ""
 
+    @recursive_repr()
     def __repr__(self) -> str:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         inside = self.extra_repr()

@@ -136,6 +136,10 @@ def cast(value: Any, dtype: DType, done: dict[int, Any]) -> Any:
             made = done[id(value)] = type(value)(value.detach(), value.requires_grad, dtype)
             vars(made).update(vars(value))
         return done[id(value)]
+    if isinstance(value, list | dict):
+        if id(value) in done:  # it holds itself, or others hold it, too
+            return value
+        done[id(value)] = value
     if isinstance(value, list):
         value[:] = [cast(item, dtype, done) for item in value]
     elif isinstance(value, dict):

@@ -17,7 +17,7 @@ from typing import Any
 from treadle import _core, models, notebook
 from treadle._core import Tensor, default_generator
 from treadle.autograd import drawing_from, no_grad
-from treadle.checks import at_least
+from treadle.checks import at_least, is_size
 from treadle.nn import activation, container, dropout, linear, norm, spatial_norm
 from treadle.nn.mode import evaluating
 from treadle.nn.module import Module
@@ -186,7 +186,7 @@ def _input(given: Any, dtype: Any) -> Tensor:
     """A tensor of the given shape; ones, because a zero is more likely to be divided by."""
     if isinstance(given, Tensor):
         return given
-    if not isinstance(given, tuple) or not all(isinstance(size, int) and size >= 1 for size in given):
+    if not isinstance(given, tuple) or not all(map(is_size, given)):
         raise ValueError(f"summary: expected input_shape as a tuple of sizes of at least 1, got {given!r}")
     return _core.ones(given, dtype=dtype)
 

@@ -23,13 +23,13 @@ K = TypeVar("K")
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
-def _members(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """What `value` is or holds, with dotted names, in the order of definition."""
+def _members(value: Any, name: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """What `value` is or holds, with dotted names, in the order of definition; what holds itself is not entered again."""
     if isinstance(value, _MEMBERS):
         yield name, value
-    elif isinstance(value, list | tuple | dict):
+    elif isinstance(value, list | tuple | dict) and id(value) not in above:
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _members(item, f"{name}.{key}")
+            yield from _members(item, f"{name}.{key}", (*above, id(value)))
 
 
 class Tree:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import treadle
 from treadle import nn
 from treadle._core import Tensor
+from treadle.checks import is_size
 from treadle.nn.mode import evaluating
 from treadle.serialization import write_atomic
 
@@ -166,7 +167,7 @@ def export(model: nn.Module, path: str | PathLike[str], input_shape: Sequence[in
     if not isinstance(model, nn.Module):
         raise TypeError(f"onnx.export: expected a Module, got {type(model).__name__}")
     sizes = tuple(input_shape) if isinstance(input_shape, Sequence) else None
-    if sizes is None or not all(n is None or (type(n) is int and n > 0) for n in sizes):
+    if sizes is None or not all(n is None or is_size(n) for n in sizes):
         how = "None stands for an axis that may vary, such as the batch: (None, 64)"
         raise ValueError(f"onnx.export: expected input_shape of sizes above 0 or None, got {input_shape!r}; {how}")
     if dtype not in _DTYPES:
@@ -183,7 +184,7 @@ def export(model: nn.Module, path: str | PathLike[str], input_shape: Sequence[in
 
 def _proto(graph: Graph, sizes: tuple[int | None, ...], dtype: str) -> Any:
     """The checked file: ONNX's own inference says whether the shapes fit, and what the output's is."""
-    axes = [("batch" if axis == 0 else f"axis_{axis}") if n is None else n for axis, n in enumerate(sizes)]
+    axes = [("batch" if axis == 0 else f"axis_{axis}") if n is None else int(n) for axis, n in enumerate(sizes)]
     given = helper.make_tensor_value_info("input", _DTYPES[dtype], axes)
     result = helper.make_tensor_value_info("output", TensorProto.FLOAT, None)
     body = helper.make_graph(graph.nodes, "treadle", [given], [result], list(graph.initializers.values()))

@@ -85,6 +85,9 @@ class NetworkRegressor(RegressorMixin, Network):  # type: ignore[misc]
 
     def _check_parameters(self, incremental: bool) -> None:
         super()._check_parameters(incremental)
+        if isinstance(self.loss, type):
+            name = self.loss.__name__
+            raise TypeError(f"loss: expected a name or a function, got the class {name}; make one of it: {name}(reduction='none')")
         if not callable(self.loss):
             check_name("loss", self.loss, _LOSSES)
 
@@ -108,6 +111,8 @@ class _Reduced:
 
     def __call__(self, outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
         each = self.function(outputs, targets)
+        if not isinstance(each, Tensor):
+            raise TypeError(f"loss: expected a Tensor of shape {targets.shape}, one value per target, got a {type(each).__name__}")
         if each.shape != targets.shape:
             raise ValueError(f"loss: expected one value per target, of shape {targets.shape}, got {each.shape}")
         return each.mean() if reduction == "mean" else each

@@ -32,7 +32,7 @@ def save_checkpoint(path: str | PathLike[str], state: Mapping[str, Any]) -> None
             they are. Dict keys may be strings and ints.
 
     Raises:
-        TypeError: The state holds something else.
+        TypeError: The state is no dict, or holds something else.
         OSError: The file cannot be written.
 
     Example:
@@ -43,6 +43,8 @@ def save_checkpoint(path: str | PathLike[str], state: Mapping[str, Any]) -> None
 
 def write_checkpoint(path: str | PathLike[str], state: Mapping[str, Any], run: str) -> None:
     """`save_checkpoint` of a run, which has a name of its own; "": of no run."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"save_checkpoint: expected a dict of state, got {type(state).__name__}")
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_pack(dict(state), "", tensors))
     save(path, tensors, metadata={"kind": _KIND, "run": run, "state": tree, "sha256": _checksum(run, tree, tensors)})

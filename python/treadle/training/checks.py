@@ -106,12 +106,11 @@ def check_loss(op: str, loss: Any) -> None:
 
 def scalar(op: str, loss: Any) -> float:
     """The number that a loss is; ValueError when it is anything else."""
-    try:
+    if isinstance(loss, Tensor) and loss.size == 1:
         return float(loss.item())
-    except (AttributeError, ValueError):
-        got = f"shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        how = "average over the batch with mean()"
-        raise ValueError(f"{op}: expected a loss that is a Tensor of one number, got {got}; {how}") from None
+    got = f"shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    how = "average over the batch with mean()"
+    raise ValueError(f"{op}: expected a loss that is a Tensor of one number, got {got}; {how}")
 
 
 def check_metrics(op: str, metrics: Any) -> None:

@@ -65,11 +65,18 @@ class Meter:
 
         Raises:
             ValueError: There was no batch.
+            TypeError: A metric computes no number.
         """
         if not self._rows:
             raise ValueError(f"{self._op}: expected at least 1 batch, got none")
         head = {} if self._loss is None else {"loss": self._loss / self._rows}
-        return head | {name: float(metric.compute()) for name, metric in (self.metrics or {}).items()}
+        return head | {name: self._number(name, metric.compute()) for name, metric in (self.metrics or {}).items()}
+
+    def _number(self, name: str, value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{self._op}: expected metric {name!r} to compute a number, got {value!r}") from None
 
     def state_dict(self, kept: Kept) -> dict[str, Any]:
         """What was seen so far.

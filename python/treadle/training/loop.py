@@ -89,7 +89,7 @@ def fit(
             one number, a metric of its name, an optimizer of none of the parameters, a scheduler of another one, or clip_norm below
             0; resume without checkpoint or from one of a run with other parts, an unknown step_scheduler, on_nonfinite
             or on_checkpoint_error, early stopping by a column that there will not be, checkpoint_every or keep_last
-            below 1, or another file under the name of an older checkpoint.
+            below 1, or another file under the name of a checkpoint.
         RuntimeError: Another schedule took over the optimizer after this one.
         FileNotFoundError: There is nothing to resume.
         SerializationError: No checkpoint is whole. It is a ValueError.

@@ -199,11 +199,11 @@ class Run:
         return {"scheduler": self.steps.scheduler or self.scheduler, "stopping": self.stopping}
 
     def _kinds(self) -> dict[str, Any]:
-        """The classes of the parts, and the optimizer's options but for the rate, which schedules set."""
+        """The classes of the parts, the optimizer's options but for the rate, which schedules set, and the names of the metrics."""
         optimizer = self.steps.optimizer
         kinds = {name: type(part).__name__ for name, part in ({"optimizer": optimizer} | self._parts()).items()}
         groups = [{name: group[name] for name in optimizer.defaults if name != "lr"} for group in optimizer.param_groups]
-        return kinds | {"options of the optimizer": groups}
+        return kinds | {"options of the optimizer": groups, "metrics": None if self.metrics is None else list(self.metrics)}
 
     def _moving(self) -> dict[str, Any]:
         """What validation moves, too, or may."""

@@ -53,15 +53,16 @@ class Checkpoints:
         return (file for file in (self.path, *(aged[age] for age in sorted(aged))) if file.exists())
 
     def expect_free(self) -> None:
-        """Refuses files of others under the names of older checkpoints; where a run goes on, one may be damaged.
+        """Refuses files of others under the names of the run's checkpoints; where a run goes on, one may be damaged.
 
         Raises:
             ValueError: There is one.
         """
-        for file in filter(Path.exists, map(self._aged, range(1, self.keep_last))):
+        for file in filter(Path.exists, map(self._aged, range(self.keep_last))):
             if not self._is_ours(file) and (self._owner != self._run or run_of(file) is not None):
                 got = "a file that is none; save it under another name"
-                raise ValueError(f"fit: expected {file} to be free for an older checkpoint, got {got}")
+                what = "a checkpoint" if file == self.path else "an older checkpoint"
+                raise ValueError(f"fit: expected {file} to be free for {what}, got {got}")
 
     def _is_ours(self, file: Path) -> bool:
         return bool(self._owner) and run_of(file) == self._owner
@@ -70,7 +71,7 @@ class Checkpoints:
         """Adds a checkpoint and takes away those beyond `keep_last`; the first of a new run takes the place of an earlier one's.
 
         Raises:
-            ValueError: A name that older checkpoints will have is taken by another file; nothing was changed.
+            ValueError: A name that checkpoints will have is taken by another file; nothing was changed.
             OSError: It cannot be written, and that is to end the run; those before it stay.
         """
         self.expect_free()

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from treadle.checks import at_least
+from treadle.checks import at_least, not_negative
 
 if TYPE_CHECKING:
     from treadle.nn import Module
@@ -26,14 +26,15 @@ class EarlyStopping:
         monitor: The column of the history to watch.
         patience: How many epochs without improvement to bear.
         min_delta: How much better a value must be to count.
-        mode: Whether lower ("min") or higher ("max") is better.
+        mode: Whether lower ("min") or higher ("max") is better; None: higher of a column whose name ends in "accuracy" or "r2",
+            lower of any other.
         restore_best: Give the model the weights of its best epoch at the end.
 
     Raises:
         ValueError: patience below 1, a negative min_delta, or another mode.
 
     Example:
-        >>> fit(model, train, valid, ..., early_stopping=EarlyStopping("valid_accuracy", patience=5, mode="max"))
+        >>> fit(model, train, valid, ..., early_stopping=EarlyStopping("valid_accuracy", patience=5))
     """
 
     def __init__(
@@ -41,15 +42,14 @@ class EarlyStopping:
         monitor: str = "valid_loss",
         patience: int = 10,
         min_delta: float = 0.0,
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
         restore_best: bool = True,
     ) -> None:
-        if not min_delta >= 0.0:
-            raise ValueError(f"early_stopping: expected min_delta of at least 0, got {min_delta}")
-        if mode not in ("min", "max"):
+        if mode not in (None, "min", "max"):
             raise ValueError(f"early_stopping: expected mode 'min' or 'max', got {mode!r}")
         self.monitor, self.patience = monitor, at_least("early_stopping", "patience", patience, 1)
-        self.min_delta, self.mode, self.restore_best = min_delta, mode, restore_best
+        self.mode = mode or ("max" if str(monitor).endswith(("accuracy", "r2")) else "min")
+        self.min_delta, self.restore_best = not_negative("early_stopping", "min_delta", min_delta), restore_best
         self.reset()
 
     def reset(self) -> None:

@@ -75,8 +75,9 @@ impl PyGenerator {
     }
     /// Continues where a generator with this state stopped.
     fn set_state(&self, state: &Bound<'_, PyAny>) -> PyResult<()> {
-        let state = in_range(state, "generator: expected a state (seed, counter) of integers in [0, 2**64)", state.extract())?;
-        *self.lock() = Generator::from_state(state);
+        let expected = "set_state: expected a state (seed, counter) of two integers in [0, 2**64)";
+        let found = state.extract().map_err(|e| if is_refusal(state.py(), &e) { refused(expected, state) } else { e })?;
+        *self.lock() = Generator::from_state(found);
         Ok(())
     }
     fn __repr__(&self) -> String {
@@ -128,8 +129,6 @@ fn manual_seed(py: Python<'_>, seed: &Bound<'_, PyAny>) -> PyResult<Py<PyGenerat
     Ok(generator)
 }
 
-type Given<'a, 'py> = Option<&'a Bound<'py, PyGenerator>>;
-
 /// What every random function takes besides its distribution.
 struct Wanted {
     shape: Dims,
@@ -146,7 +145,7 @@ impl Wanted {
     fn draw(
         self,
         py: Python<'_>,
-        given: Given<'_, '_>,
+        given: Object<'_, '_>,
         natural: DType,
         f: impl FnOnce(&mut Generator, Dims, DType) -> Result<Drawing<'static>>,
     ) -> PyResult<PyTensor> {
@@ -164,7 +163,7 @@ impl Wanted {
 fn rand(
     py: Python<'_>,
     shape: &Bound<'_, PyTuple>,
-    generator: Given<'_, '_>,
+    generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
     device: Object<'_, '_>,
@@ -178,7 +177,7 @@ fn rand(
 fn randn(
     py: Python<'_>,
     shape: &Bound<'_, PyTuple>,
-    generator: Given<'_, '_>,
+    generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
     device: Object<'_, '_>,
@@ -203,7 +202,7 @@ fn uniform(
     shape: &Bound<'_, PyAny>,
     #[pyo3(from_py_with = parameter)] low: f64,
     #[pyo3(from_py_with = parameter)] high: f64,
-    generator: Given<'_, '_>,
+    generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
     device: Object<'_, '_>,
@@ -220,7 +219,7 @@ fn normal(
     shape: &Bound<'_, PyAny>,
     #[pyo3(from_py_with = parameter)] mean: f64,
     #[pyo3(from_py_with = parameter)] std: f64,
-    generator: Given<'_, '_>,
+    generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
     device: Object<'_, '_>,
@@ -236,7 +235,7 @@ fn randint(
     low: &Bound<'_, PyAny>,
     high: &Bound<'_, PyAny>,
     shape: &Bound<'_, PyAny>,
-    generator: Given<'_, '_>,
+    generator: Object<'_, '_>,
     device: Object<'_, '_>,
 ) -> PyResult<PyTensor> {
     let bound = |object: &Bound<'_, PyAny>| -> PyResult<i64> { in_range(object, "randint: expected bounds that fit int64", object.extract()) };
@@ -251,7 +250,7 @@ fn bernoulli(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
     #[pyo3(from_py_with = parameter)] p: f64,
-    generator: Given<'_, '_>,
+    generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     device: Object<'_, '_>,
 ) -> PyResult<PyTensor> {
@@ -261,7 +260,7 @@ fn bernoulli(
 /// The numbers 0 to n - 1 (int64) in random order.
 #[pyfunction]
 #[pyo3(signature = (n, generator=None))]
-fn randperm(py: Python<'_>, n: &Bound<'_, PyAny>, generator: Given<'_, '_>) -> PyResult<PyTensor> {
+fn randperm(py: Python<'_>, n: &Bound<'_, PyAny>, generator: Object<'_, '_>) -> PyResult<PyTensor> {
     let n = in_range(n, "randperm: expected a count of at least 0 that fits memory", n.extract())?;
     Wanted::new(&[n], None, false, None)?.draw(py, generator, DType::I64, move |g, _, _| g.permutation(n))
 }
@@ -269,7 +268,7 @@ fn randperm(py: Python<'_>, n: &Bound<'_, PyAny>, generator: Given<'_, '_>) -> P
 /// Zeroes elements with probability p and scales the others by 1 / (1 - p); the same values when not training.
 #[pyfunction]
 #[pyo3(signature = (x, p=0.5, training=true, generator=None))]
-fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generator: Given<'_, '_>) -> PyResult<PyTensor> {
+fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generator: Object<'_, '_>) -> PyResult<PyTensor> {
     let x = only_tensor(x, "dropout")?;
     check_probability("dropout", p)?;
     if !training || p == 0.0 {
@@ -285,9 +284,15 @@ fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generat
 }
 
 /// What to draw from. The default generator of all threads is as good as none, so that what stands in for it does so there as well.
-fn given_or_default(py: Python<'_>, given: Given<'_, '_>) -> PyResult<Py<PyGenerator>> {
+fn given_or_default(py: Python<'_>, given: Object<'_, '_>) -> PyResult<Py<PyGenerator>> {
     match given {
-        Some(given) if !given.is(shared_generator(py)?) => Ok(given.clone().unbind()),
+        Some(given) if !given.is(shared_generator(py)?) => match given.cast::<PyGenerator>() {
+            Ok(given) => Ok(given.clone().unbind()),
+            Err(_) => {
+                let kind = given.get_type().fully_qualified_name()?;
+                Err(PyTypeError::new_err(format!("generator: expected a treadle.Generator or None, got {kind}")))
+            }
+        },
         _ => default_generator(py),
     }
 }

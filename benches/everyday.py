@@ -73,6 +73,13 @@ def works(name: str) -> dict[str, Work]:
     double, little = make(numbers.astype(np.float64)), x[:10_000]
     little_double, bases = double[:10_000], make(np.abs(numbers.astype(np.float64)) + 0.1)
     single = make(np.abs(numbers) + np.float32(0.1))
+    zeros, extreme = make(np.zeros(N, np.uint8)), torch.amax if name == "PyTorch" else type(x).max
+    hundreds, double_hundreds, double_narrow = (
+        x[:100_000].reshape(1000, 100),
+        double[:100_000].reshape(1000, 100),
+        double.reshape(100_000, 10),
+    )
+    variance: Callable[[Any], Any] = partial(torch.var, correction=0) if name == "PyTorch" else type(x).var
     sin, cos = (np.sin, np.cos) if name == "NumPy" else (type(x).sin, type(x).cos)
     narrow, wide, square, sheet = x.reshape(100_000, 10), x.reshape(10, 100_000), x.reshape(1000, 1000), x.reshape(4000, 250)
     found: dict[str, Work] = {
@@ -100,9 +107,16 @@ def works(name: str) -> dict[str, Work]:
         "argmax of rows, (100000, 10)": lambda: narrow.argmax(1),
         "argmax of columns, (10, 100000)": lambda: wide.argmax(0),
         "argmax, 1e4": lambda: x[:10_000].argmax(),
+        "argmax of rows, (1000, 100)": lambda: hundreds.argmax(1),
+        "argmax of rows, (1000, 100), float64": lambda: double_hundreds.argmax(1),
+        "argmax of rows, (100000, 10), float64": lambda: double_narrow.argmax(1),
         "x.T.sum(), (1000, 1000)": lambda: square.T.sum(),
         "one of each row by gather, (10000, 10)": pick,
         "x[:, permutation], (10000, 10)": lambda: tall[:, columns],
+        "any of uint8, 1e6": lambda: zeros.any(),
+        "max of rows of uint8, (100000, 10)": lambda: extreme(zeros.reshape(100_000, 10), 1),
+        "sum of rows, (100000, 3), float64": lambda: double[:300_000].reshape(100_000, 3).sum(1),
+        "var, 1e6, float64": lambda: variance(double),
         "sum over (0, 2), (5000, 10, 4)": lambda: blocks.sum((0, 2)),
         "sum over 1, (5000, 10, 4)": lambda: blocks.sum(1),
         "sum over (1, 2) of x[:, :, 1:3], (5000, 10, 4)": lambda: blocks[:, :, 1:3].sum((1, 2)),

@@ -18,6 +18,8 @@ pub struct Rows<'a, T> {
 
 /// Rows and columns of a block that is turned at once: a line of float32.
 pub const BLOCK: usize = 16;
+/// Bytes of elements that blocks of are turned in registers.
+const SHUFFLED: usize = 4;
 /// Rows and columns that compilers make shuffles of.
 const QUAD: usize = 4;
 
@@ -37,7 +39,17 @@ pub fn turn<T: Element>(x: Rows<T>, y: &mut [T], stride: usize, width: usize) {
 }
 
 /// Writes the columns of up to [`BLOCK`] rows, each to lanes of its own; those of rows that are not there hold anything.
+#[inline(never)]
 pub fn turn_few<T: Element>(x: Rows<T>, columns: &mut [[T; BLOCK]]) {
+    if const { size_of::<T>() != SHUFFLED } {
+        // So few are done one by one before blocks and quads of them would have been told apart.
+        for r in 0..x.rows {
+            for (column, &value) in columns.iter_mut().zip(&x.data[x.from + r * x.stride..][..x.cols]) {
+                column[r] = value;
+            }
+        }
+        return;
+    }
     // Whole windows, where there are, are turned faster.
     let whole = x.cols.next_multiple_of(BLOCK);
     let fits = x.from + (x.rows - 1) * x.stride + whole <= x.data.len() && whole <= columns.len();
@@ -47,7 +59,7 @@ pub fn turn_few<T: Element>(x: Rows<T>, columns: &mut [[T; BLOCK]]) {
 /// Turns the blocks that there is an instruction set for. Returns how many rows and columns they were.
 fn blocks<T: Element>(x: Rows<T>, y: &mut [T], stride: usize, width: usize) -> (usize, usize) {
     #[cfg(target_arch = "x86_64")]
-    if size_of::<T>() == 4 && level() == Level::Avx512 {
+    if size_of::<T>() == SHUFFLED && level() == Level::Avx512 {
         // Rows up to a multiple of a block, if what is beyond the last may be written.
         let rows = x.rows.next_multiple_of(BLOCK);
         let (rows, cols) = (if rows <= width { rows } else { rows - BLOCK }, x.cols / BLOCK * BLOCK);

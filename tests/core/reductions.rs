@@ -113,6 +113,47 @@ proptest! {
     }
 
     #[test]
+    fn places_of_extremes_in_rows((rows, n) in prop_oneof![(1usize..40, 1usize..130), (1usize..3, 16_300usize..16_500), (1usize..3, 32_700usize..33_000)], dtype in dtypes(), odd in 0usize..4, spread in prop_oneof![Just(2.0), Just(1e6)], seed in 0u64..1 << 40) {
+        let values: Vec<f64> = Noise::new(seed).values(rows * n, -spread, spread).into_iter().map(f64::trunc).collect();
+        let x = ops::cast(&ops::cast(&Tensor::from_slice(&[rows, n], &values).unwrap(), DType::I64).unwrap(), dtype).unwrap();
+        // One alone, anywhere; or many.
+        let mut values = elements(odd_ones(&x, if spread == 2.0 { odd } else { 0 }, seed).array());
+        if dtype.is_float() && spread != 2.0 && odd > 0 {
+            let place = Noise::new(!seed).below(values.len());
+            values[place] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][odd - 1];
+        }
+        let x = ops::cast(&Tensor::from_slice(&[rows, n], &values).unwrap(), dtype).unwrap();
+        for (f, sign) in [(ops::argmax as fn(&Tensor, Option<isize>, bool) -> treadle::Result<Tensor>, 1.0), (ops::argmin, -1.0)] {
+            let place = |row: &[f64]| {
+                let most = row.iter().fold(f64::NEG_INFINITY, |most, &x| most.max(sign * x));
+                row.iter().position(|x| x.is_nan()).or(row.iter().position(|x| sign * x == most)).unwrap() as f64
+            };
+            prop_assert_eq!(elements(f(&x, Some(1), false).unwrap().array()), values.chunks(n).map(place).collect::<Vec<_>>());
+            prop_assert_eq!(elements(f(&x, None, false).unwrap().array()), [place(&values)]);
+        }
+    }
+
+    #[test]
+    fn variances_of_rows_far_from_zero((rows, n) in prop_oneof![(1usize..40, 1usize..130), (1usize..3, 65_000usize..140_000)], dtype in floats(), far in prop_oneof![Just(0.0), Just(1.0), Just(1e3), Just(-1e6)], spread in prop_oneof![Just(0.0), Just(1.0), Just(1e-6)], seed in 0u64..1 << 40) {
+        let x = ops::add(&uniform(&[rows, n], -spread, spread, seed), &Tensor::from_slice(&[1], &[far]).unwrap()).unwrap();
+        let x = ops::cast(&x, dtype).unwrap();
+        // In float64 from the first element on, which is as near as any.
+        let exact = |row: &[f64]| {
+            let near: Vec<f64> = row.iter().map(|x| x - row[0]).collect();
+            let mean = near.iter().sum::<f64>() / row.len() as f64;
+            near.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / row.len() as f64
+        };
+        let values = elements(x.array());
+        let tolerance = if dtype == DType::F32 { 1e-6 } else { 1e-12 };
+        for (axis, want) in [(Some(&[1isize][..]), values.chunks(n).map(exact).collect::<Vec<_>>()), (None, vec![exact(&values)])] {
+            let got = elements(ops::var(&x, axis, false, 0.0).unwrap().array());
+            for (&got, want) in got.iter().zip(want) {
+                prop_assert!((got - want).abs() <= tolerance * want, "{} instead of {} along {:?}", got, want, axis);
+            }
+        }
+    }
+
+    #[test]
     fn sums_of_all_do_not_hang_on_the_order_of_axes(shape in prop::collection::vec(1usize..40, 2..4), dtype in floats(), seed in 0u64..1 << 40) {
         let x = ops::cast(&uniform(&shape, -1.0, 1.0, seed), dtype).unwrap();
         let turned = ops::permute(&x, if shape.len() == 2 { &[1, 0] } else { &[2, 0, 1] }).unwrap();

@@ -18,26 +18,48 @@ use smallvec::SmallVec;
 trait Extreme<T: Element>: Fold<T, Lane = T, Wide = T> {
     /// Whether `x` takes the place of `a`: as the larger or the smaller, or as the first NaN.
     fn takes(a: T, x: T) -> bool;
+    /// Whether `x` is larger or smaller than `a`; never, if one is NaN.
+    fn beyond(a: T, x: T) -> bool;
+    /// What nothing is beyond.
+    fn utmost() -> T;
 }
 // Comparisons are turned round so that they hold of NaN.
 #[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord)]
 impl<T: Element> Extreme<T> for Max
 where
     Max: Fold<T, Lane = T, Wide = T>,
+    Min: Fold<T>,
 {
     #[inline(always)]
     fn takes(a: T, x: T) -> bool {
         !(x <= a) & (a == a)
+    }
+    #[inline(always)]
+    fn beyond(a: T, x: T) -> bool {
+        x > a
+    }
+    #[inline(always)]
+    fn utmost() -> T {
+        <Min as Fold<T>>::id()
     }
 }
 #[allow(clippy::eq_op, clippy::neg_cmp_op_on_partial_ord)]
 impl<T: Element> Extreme<T> for Min
 where
     Min: Fold<T, Lane = T, Wide = T>,
+    Max: Fold<T>,
 {
     #[inline(always)]
     fn takes(a: T, x: T) -> bool {
         !(x >= a) & (a == a)
+    }
+    #[inline(always)]
+    fn beyond(a: T, x: T) -> bool {
+        x < a
+    }
+    #[inline(always)]
+    fn utmost() -> T {
+        <Max as Fold<T>>::id()
     }
 }
 
@@ -49,8 +71,10 @@ const WIDE: usize = 32;
 const NEAR: usize = 32;
 /// Rows between two questions whether to stop.
 const UNASKED: usize = 1 << 14;
-/// Elements folded before it is asked whether the extreme is among them.
+/// Elements of which the extreme is found before it is asked whether it is that of the row.
 const BLOCK: usize = 1 << 14;
+/// Elements that are compared at once with the largest or smallest so far in their places.
+const MANY: usize = 64;
 
 /// Index (int64) of the first largest or smallest element along one axis; a NaN counts as both.
 pub fn arg_extreme(x: &Array, axis: usize, keepdims: bool, largest: bool) -> Result<Array> {
@@ -94,24 +118,70 @@ fn fill<T: Element, F: Extreme<T>>(f: F, x: &Array, axis: usize, y: &mut [i64]) 
 
 /// The place in one row: of the blocks of it, the first with the extreme is looked through.
 fn in_row<T: Element, F: Extreme<T>>(f: F, row: &[T]) -> usize {
-    let (mut best, mut at) = (F::wide_id(), 0);
+    let (mut best, mut at) = (row[0], 0);
     for (i, block) in row.chunks(BLOCK).enumerate() {
-        let top = fold_row(f, block);
-        if F::takes(best, top) {
-            (best, at) = (top, i * BLOCK);
+        // Windows of bytes are no faster than folds of them.
+        let (most, nan) = if const { size_of::<T>() == 1 } || block.len() < MANY {
+            let most = fold_row(f, block);
+            (most, is_nan(most))
+        } else {
+            top(f, block)
+        };
+        if nan {
+            return i * BLOCK + first(block, T::from_f64(f64::NAN));
+        }
+        if F::beyond(best, most) {
+            (best, at) = (most, i * BLOCK);
+        }
+        // A NaN may come after an infinity.
+        if !T::DTYPE.is_float() && best == F::utmost() {
+            break;
         }
     }
     at + first(&row[at..], best)
 }
 
+/// The larger or smaller of each element of one half and its like in the other.
+#[inline(always)]
+fn half<T: Element, F: Extreme<T>, const N: usize>(x: &[T]) -> [T; N] {
+    let mut y: [T; N] = *x.first_chunk().expect("two halves");
+    for l in 0..N {
+        y[l] = if F::beyond(y[l], x[N + l]) { x[N + l] } else { y[l] };
+    }
+    y
+}
+
 /// Whether `x` is `best`, which may be NaN; without one among the elements the second is never so.
 #[inline(always)]
-#[allow(clippy::eq_op)]
 fn is<T: Element>(x: T, best: T) -> bool {
-    (x == best) | (x != x)
+    (x == best) | is_nan(x)
+}
+
+#[inline(always)]
+#[allow(clippy::eq_op)]
+fn is_nan<T: Element>(x: T) -> bool {
+    x != x
 }
 
 simd! {
+    /// The largest or smallest of at least [`MANY`] elements but for NaN, and whether one is NaN.
+    fn top<T: Element, F: Extreme<T>>(f: F, x: &[T]) -> (T, bool) {
+        let _ = f;
+        let (chunks, _) = x.as_chunks::<MANY>();
+        let (mut most, mut nan) = (chunks[0], false);
+        let mut take = |window: &[T; MANY]| {
+            for l in 0..MANY {
+                most[l] = if F::beyond(most[l], window[l]) { window[l] } else { most[l] };
+                nan |= is_nan(window[l]);
+            }
+        };
+        chunks.iter().for_each(&mut take);
+        // The last window ends where the elements do; what is looked at twice changes nothing.
+        take(x.last_chunk().expect("as many"));
+        let [most] = half::<T, F, 1>(&half::<T, F, 2>(&half::<T, F, 4>(&half::<T, F, 8>(&half::<T, F, 16>(&half::<T, F, 32>(&most))))));
+        (most, nan)
+    }
+
     /// Where the first element lies that is `best`.
     fn first<T: Element>(row: &[T], best: T) -> usize {
         let (chunks, _) = row.as_chunks::<W>();

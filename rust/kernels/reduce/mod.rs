@@ -239,6 +239,11 @@ pub fn min(x: &Array, axes: &[usize], keepdims: bool) -> Result<Array> {
 
 /// Whether any element (`every == false`) or every element is non-zero, along `axes`.
 pub fn truth(x: &Array, axes: &[usize], keepdims: bool, every: bool) -> Result<Array> {
+    if x.dtype() == DType::U8 {
+        // The largest is zero where all are.
+        let extreme = if every { fold::<u8, _>(Min, x, axes, keepdims) } else { fold::<u8, _>(Max, x, axes, keepdims) };
+        return cast(&extreme?, DType::Bool);
+    }
     if every { fold_as::<bool, _>(Min, arith::And, x, axes, keepdims) } else { fold_as::<bool, _>(Max, arith::Or, x, axes, keepdims) }
 }
 

@@ -1,4 +1,4 @@
-//! Kernels over rows: softmax and its logarithm, cross-entropy, layer norm, group norm and RMS norm.
+//! Kernels over rows: softmax and its logarithm, cross-entropy, layer norm, group norm and RMS norm, and the spread of variances.
 //!
 //! A row of c elements is read through windows of `W` lanes. Where c is no multiple of `W` the last window overlaps the one
 //! before, and where c is less it reaches over the row's end, into the next row if there is one; `Live` says which of its lanes
@@ -19,10 +19,12 @@ mod norm;
 mod order;
 mod pieces;
 mod softmax;
+mod spread;
 
 pub use cross_entropy::{Classes, Scale, cross_entropy, cross_entropy_backward};
 pub use norm::{Norm, Sums, norm, norm_backward};
 pub use softmax::{log_softmax, log_softmax_backward, softmax, softmax_backward};
+pub use spread::spread;
 
 use super::simd::{Float, lanes_only};
 

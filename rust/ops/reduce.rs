@@ -57,6 +57,26 @@ pub(super) fn centred(x: &Tensor, mean: impl Fn(&Tensor) -> Result<Tensor>) -> R
     sub(&near, &mean(&near)?)
 }
 
+/// Σ(x − mean)².
+fn squares(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor> {
+    sum(&unary::square(&centred(x, |x| mean(x, axes, true))?)?, axes, keepdims)
+}
+
+/// The same of rows, with nothing of x's size written.
+struct Spread {
+    x: Array,
+    axes: Option<Vec<isize>>,
+    keepdims: bool,
+}
+impl Op for Spread {
+    fn name(&self) -> &'static str {
+        "var"
+    }
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give_through(dy, &[&self.x], |x| squares(&x[0], self.axes.as_deref(), self.keepdims))
+    }
+}
+
 /// Rows of fewer elements are centred sixteen at a time, as reductions read them.
 const SHORT: f64 = 32.0;
 
@@ -70,10 +90,12 @@ fn is_rows(x: &Array, axes: Option<&[isize]>) -> Result<bool> {
 pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) -> Result<Tensor> {
     let x = if x.dtype().is_float() { x.clone() } else { linear::cast(x, DType::F64)? };
     let n = count(&x, &kernel::reduced_axes(axes, x.ndim(), "var")?);
-    let total = match !x.requires_grad() && n >= SHORT && is_rows(x.array(), axes)? {
-        // Without a gradient nothing but the sums is kept.
-        true => Tensor::constant(rows::spread(x.array(), mean(&x, axes, keepdims)?.array())?),
-        false => sum(&unary::square(&centred(&x, |x| mean(x, axes, true))?)?, axes, keepdims)?,
+    let total = match n >= SHORT && is_rows(x.array(), axes)? {
+        true => {
+            let total = rows::spread(x.array(), mean(&x.detach(), axes, keepdims)?.array())?;
+            Tensor::record(total, &[&x], || Spread { x: x.array().clone(), axes: axes.map(<[isize]>::to_vec), keepdims })
+        }
+        false => squares(&x, axes, keepdims)?,
     };
     div(&total, &constant(if n < correction { 0.0 } else { n - correction }, &x)?)
 }

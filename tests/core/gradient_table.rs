@@ -89,6 +89,7 @@ fn reduction_rows() -> Vec<Row> {
         one("mean", -2.0, 2.0, |x| ops::mean(x, Some(&[-1]), true)),
         one("mean of all", -2.0, 2.0, |x| ops::mean(x, None, false)),
         one("var", -2.0, 2.0, |x| ops::var(x, Some(&[1]), false, 1.0)),
+        row("var of long rows", vec![uniform(&[2, 4, 10], -2.0, 2.0, 1)], |x| ops::var(&ops::sin(&x[0])?, Some(&[2, 1]), true, 1.0)),
         one("std", -2.0, 2.0, |x| ops::std(x, Some(&[0]), false, 0.0)),
         one("prod", 0.3, 2.0, |x| ops::prod(x, Some(&[1]), false)),
         row("prod with zeros", vec![Tensor::from_slice(&[3, 3], &[0.0, 1.5, 2.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0]).unwrap()], |x| {

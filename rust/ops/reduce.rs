@@ -57,23 +57,22 @@ pub(super) fn centred(x: &Tensor, mean: impl Fn(&Tensor) -> Result<Tensor>) -> R
     sub(&near, &mean(&near)?)
 }
 
-/// Σ(x − mean)².
-fn squares(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor> {
-    sum(&unary::square(&centred(x, |x| mean(x, axes, true))?)?, axes, keepdims)
-}
-
-/// The same of rows, with nothing of x's size written.
+/// y = Σ(x − mean)² of rows; dx = 2 dy (x − mean), as what is left of the mean's own is Σ(x − mean) = 0.
 struct Spread {
     x: Array,
-    axes: Option<Vec<isize>>,
-    keepdims: bool,
+    axes: Axes,
 }
 impl Op for Spread {
     fn name(&self) -> &'static str {
         "var"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give_through(dy, &[&self.x], |x| squares(&x[0], self.axes.as_deref(), self.keepdims))
+        let x = dx.input(0, &self.x);
+        dx.give(0, || {
+            let n = constant(count(&x, &self.axes), &x)?;
+            let centred = centred(&x, |x| div(&sum_axes(x, &self.axes, true)?, &n))?;
+            mul(&restore(&mul(dy, &constant(2.0, dy)?)?, x.shape(), &self.axes)?, &centred)
+        })
     }
 }
 
@@ -81,21 +80,20 @@ impl Op for Spread {
 const SHORT: f64 = 32.0;
 
 /// Whether each result along these axes comes from a row of elements that lie side by side.
-fn is_rows(x: &Array, axes: Option<&[isize]>) -> Result<bool> {
-    let axes = kernel::reduced_axes(axes, x.ndim(), "var")?;
-    Ok(x.is_contiguous() && x.size() > 0 && axes.iter().rev().zip((0..x.ndim()).rev()).all(|(&axis, last)| axis == last))
+fn is_rows(x: &Array, axes: &[usize]) -> bool {
+    x.is_contiguous() && x.size() > 0 && axes.iter().rev().zip((0..x.ndim()).rev()).all(|(&axis, last)| axis == last)
 }
 
 /// Variance along axes, centred twice, so that it is exact far from 0 too: Σ(x − mean)² / (n − correction).
 pub fn var(x: &Tensor, axes: Option<&[isize]>, keepdims: bool, correction: f64) -> Result<Tensor> {
     let x = if x.dtype().is_float() { x.clone() } else { linear::cast(x, DType::F64)? };
-    let n = count(&x, &kernel::reduced_axes(axes, x.ndim(), "var")?);
-    let total = match n >= SHORT && is_rows(x.array(), axes)? {
-        true => {
-            let total = rows::spread(x.array(), mean(&x.detach(), axes, keepdims)?.array())?;
-            Tensor::record(total, &[&x], || Spread { x: x.array().clone(), axes: axes.map(<[isize]>::to_vec), keepdims })
-        }
-        false => squares(&x, axes, keepdims)?,
+    let along = kernel::reduced_axes(axes, x.ndim(), "var")?;
+    let n = count(&x, &along);
+    let total = if n >= SHORT && is_rows(x.array(), &along) {
+        let total = rows::spread(x.array(), mean(&x.detach(), axes, keepdims)?.array())?;
+        Tensor::record(total, &[&x], || Spread { x: x.array().clone(), axes: along[..].into() })
+    } else {
+        sum(&unary::square(&centred(&x, |x| mean(x, axes, true))?)?, axes, keepdims)?
     };
     div(&total, &constant(if n < correction { 0.0 } else { n - correction }, &x)?)
 }

@@ -91,7 +91,12 @@ CREATION: list[Row] = [
     ("seed negative", lambda: treadle.manual_seed(-1), ValueError, r"\[0, 2\*\*64\), got -1"),
     ("state of a list", lambda: treadle.Generator().set_state([1, 2]), ValueError, r"set_state: .*\[1, 2\]"),
     ("state too large", lambda: treadle.Generator().set_state((1, 2**64)), ValueError, "set_state: .*18446744073709551616"),
-    ("a generator of NumPy", lambda: treadle.rand(3, generator=np.random.default_rng(0)), TypeError, "treadle.Generator or None, got numpy.random"),
+    (
+        "a generator of NumPy",
+        lambda: treadle.rand(3, generator=np.random.default_rng(0)),
+        TypeError,
+        "treadle.Generator or None, got numpy.random",
+    ),
     ("seed too large", lambda: treadle.Generator(2**64), ValueError, "18446744073709551616"),
     ("seed of text", lambda: treadle.Generator("a"), (ValueError, TypeError), "'a'|str"),
 ]

@@ -15,7 +15,12 @@ SLICE = 0.02  # seconds of one measurement
 
 
 def calibrate(work: Callable[[], Any]) -> int:
-    """How often to run `work` for one measurement; warms it up on the way."""
+    """How often to run `work` for one measurement; warms it up on the way.
+
+    The first run is not counted: what a library compiles or sets up in it would make one run seem to fill a measurement, and that
+    run would be a cold one.
+    """
+    work()
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < 2 * SLICE or count < 3:
         work()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 import pytest
 from matplotlib import pyplot as plt
 
-from benches.peers import chart, footprint, treadle_work
+from benches.peers import chart, footprint, treadle_work, worker
 from benches.peers.rows import Row, rows
 
 LARGEST = 1_000_000  # elements of an array
@@ -25,6 +26,11 @@ def test_rows_run(group: str) -> None:
             getattr(treadle_work, row.work)(**row.args)()
             ran += 1
     assert ran or all(row.fresh for row in GROUPS[group])
+
+
+def test_what_takes_long_at_its_first_run_alone_is_run_often() -> None:
+    pauses = iter([0.1])
+    assert worker.calibrate(lambda: time.sleep(next(pauses, 0.0))) > 20
 
 
 def test_names_are_distinct() -> None:

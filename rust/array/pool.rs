@@ -289,11 +289,10 @@ pub(super) fn take_scratch(bytes: usize) -> Option<Block> {
             return None;
         }
         local.count(|counters| counters.took(true, true, block.bytes()));
+        poison::open(block.ptr, bytes);
         Some(block)
     });
-    let block = kept.ok().flatten().or_else(|| take(bytes))?;
-    poison::open(block.ptr, bytes);
-    Some(block)
+    kept.ok().flatten().or_else(|| take(bytes))
 }
 
 /// Gives back a block to work in.

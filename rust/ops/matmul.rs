@@ -3,7 +3,7 @@
 use super::shape::{swapaxes, to_shape, unsqueeze};
 use crate::array::{Array, DType, Dims};
 use crate::autograd::{Inputs, Op, Tensor, linear as maps};
-use crate::kernels::gemm::{self, Gemm, Matrix, as_matrix};
+use crate::kernels::gemm::{self, Gemm, as_matrix};
 use crate::kernels::{map, reduce};
 use crate::{Result, bail, with_float};
 
@@ -84,18 +84,14 @@ impl Op for Linear {
             return dx.give_through(dy, &saved, |i| composed(&i[0], &i[1], i.get(2)));
         }
         let dy = map::dense(dy.array(), dy.dtype())?;
-        with_float!(dy.dtype(), T => {
-            self.of_parameters::<T>(&dy, dx)?;
-            self.of_input::<T>(&dy, dx)
-        }, else unreachable!("only floats are recorded"))
+        self.of_parameters(&dy, dx)?;
+        self.of_input(&dy, dx)
     }
     fn last_backward(&mut self, dy: Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         let dy = map::dense(dy.array(), dy.dtype())?;
-        with_float!(dy.dtype(), T => {
-            self.of_parameters::<T>(&dy, dx)?;
-            self.x = None;
-            self.of_input::<T>(&dy, dx)
-        }, else unreachable!("only floats are recorded"))
+        self.of_parameters(&dy, dx)?;
+        self.x = None;
+        self.of_input(&dy, dx)
     }
 }
 
@@ -104,23 +100,28 @@ impl Linear {
         self.x.as_ref().expect("there is no backward after the last")
     }
 
-    fn of_parameters<T: Gemm>(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(1, || multiply(as_matrix::<T>(dy).transposed(), as_matrix(self.x())))?;
+    fn of_parameters(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(1, || multiply(dy, true, self.x()))?;
         if self.b.is_some() {
             dx.give(2, || Ok(Tensor::constant(reduce::sum(dy, &[0], false)?)))?;
         }
         Ok(())
     }
 
-    fn of_input<T: Gemm>(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
-        dx.give(0, || multiply(as_matrix::<T>(dy), as_matrix(&self.w)))
+    fn of_input(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
+        dx.give(0, || multiply(dy, false, &self.w))
     }
 }
 
-fn multiply<T: Gemm>(a: Matrix<T>, b: Matrix<T>) -> Result<Tensor> {
-    let mut out = Array::unfilled(T::DTYPE, Dims::new(&[a.rows, b.cols])?)?;
-    gemm::gemm_into(out.fresh::<T>(), a, b, false);
-    Ok(Tensor::constant(out))
+/// `a b`, or `aᵀ b`, of two matrices of one float type.
+fn multiply(a: &Array, transposed: bool, b: &Array) -> Result<Tensor> {
+    with_float!(a.dtype(), T => {
+        let (left, right) = (as_matrix::<T>(a), as_matrix::<T>(b));
+        let left = if transposed { left.transposed() } else { left };
+        let mut out = Array::unfilled(a.dtype(), Dims::new(&[left.rows, right.cols])?)?;
+        gemm::gemm_into(out.fresh::<T>(), left, right, false);
+        Ok(Tensor::constant(out))
+    }, else unreachable!("only floats are recorded"))
 }
 
 /// The definition: `x @ wᵀ + b`.

@@ -28,6 +28,9 @@ const NEARLY_HUGE: usize = HUGE - HUGE / 8;
 /// A multiple of every usual page.
 const PAGE: usize = 64 << 10;
 const CLASSES: usize = 256;
+/// A shared block serves requests of this many classes below its own too, down to a quarter of its size: batches and sequences of
+/// many lengths live in the blocks of the longest.
+const REACH: usize = 8;
 /// How often a thread that ends tries to leave its counts.
 const TRIES: usize = 1000;
 
@@ -210,7 +213,8 @@ fn cap() -> usize {
 
 fn take_shared(class: usize) -> Option<Block> {
     let mut all = shared()?;
-    let block = all.lists.get_mut(class)?.pop()?;
+    let reach = if class_bytes(class) > SMALL { REACH } else { 0 };
+    let block = all.lists.iter_mut().skip(class).take(reach + 1).find_map(Vec::pop)?;
     all.cached -= block.bytes();
     Some(block)
 }
@@ -243,20 +247,19 @@ pub(super) fn take(bytes: usize) -> Option<Block> {
 
 fn cached_or_new(bytes: usize) -> Option<Block> {
     let class = class_of(bytes);
-    let size = class_bytes(class);
-    let cached = |local: &mut Local| if size <= SMALL { local.lists.get_mut(class)?.pop() } else { None };
+    let cached = |local: &mut Local| if class_bytes(class) <= SMALL { local.lists.get_mut(class)?.pop() } else { None };
     let block = LOCAL
         .try_with(|local| {
             let mut local = local.borrow_mut();
             let found = cached(&mut local).or_else(|| take_shared(class));
             let hit = found.is_some();
             let block = found.or_else(|| Block::from_system(class, bytes));
-            local.count(|counters| counters.took(hit, block.is_some(), size));
+            local.count(|counters| counters.took(hit, block.map(Block::bytes)));
             block
         })
         .unwrap_or_else(|_| Block::from_system(class, bytes))?;
     poison::open(block.ptr, bytes);
-    poison::close(block.ptr, bytes, size);
+    poison::close(block.ptr, bytes, block.bytes());
     Some(block)
 }
 
@@ -288,7 +291,7 @@ pub(super) fn take_scratch(bytes: usize) -> Option<Block> {
             block.to_system();
             return None;
         }
-        local.count(|counters| counters.took(true, true, block.bytes()));
+        local.count(|counters| counters.took(true, Some(block.bytes())));
         poison::open(block.ptr, bytes);
         Some(block)
     });

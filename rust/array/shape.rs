@@ -29,6 +29,16 @@ impl Dims {
         Ok(dims)
     }
 
+    /// The sizes of all parts, one behind the other. Fails beyond [`MAX_DIMS`] dimensions.
+    pub fn concat(parts: &[&[usize]]) -> Result<Dims> {
+        if parts.iter().map(|part| part.len()).sum::<usize>() > MAX_DIMS {
+            return Dims::new(&parts.concat());
+        }
+        let mut dims = Dims::default();
+        parts.iter().copied().flatten().try_for_each(|&size| dims.push(size))?;
+        Ok(dims)
+    }
+
     /// The number of elements; an overflow is an error.
     pub fn size(&self) -> Result<usize> {
         if self.contains(&0) {

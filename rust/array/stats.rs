@@ -36,10 +36,10 @@ fn bump(counter: &AtomicI64, by: i64) {
 }
 
 impl Counters {
-    /// A block of `bytes` bytes was asked for: found in the pool or not, and got at all or not.
-    pub fn took(&self, hit: bool, got: bool, bytes: usize) {
+    /// A block was asked for: found in the pool or not, and of `got` bytes, if there was one to be had.
+    pub fn took(&self, hit: bool, got: Option<usize>) {
         bump(if hit { &self.hits } else { &self.misses }, 1);
-        if got {
+        if let Some(bytes) = got {
             bump(&self.live_blocks, 1);
             bump(&self.live_bytes, bytes as i64);
         }
@@ -98,7 +98,7 @@ mod tests {
     fn a_thread_that_ended_is_counted_and_forgotten() {
         let (mut all, [joined, late]) = (Counted::NONE, [(); 2].map(|()| Arc::new(Counters::default())));
         all.join(joined.clone());
-        joined.took(true, true, 128);
+        joined.took(true, Some(128));
         late.gave(128);
         let before = all.sums();
         assert_eq!((before.live_blocks, before.live_bytes, before.hits), (1, 128, 1));

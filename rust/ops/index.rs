@@ -270,7 +270,7 @@ pub fn assign(base: &mut Array, index: &[Index], value: &Tensor) -> Result<()> {
     target = target.permute(&order);
     let offsets = resolved.offsets(&target, at)?;
     resolved.arrays.iter().for_each(|_| target = target.remove_axis(at));
-    let around = |places: &[usize]| Dims::new(&[&target.shape[..at], places, &target.shape[at..]].concat());
+    let around = |places: &[usize]| Dims::concat(&[&target.shape[..at], places, &target.shape[at..]]);
     let value = fitted(value, base.dtype(), &around(offsets.shape())?)?;
     let value = shape::to_shape(&value, around(&[offsets.size()])?)?;
     parts::scatter(base, &target, offsets.as_slice().expect("just made"), value.array(), at);

@@ -74,6 +74,31 @@ assert 4 <= held < 4.5, held
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_batches_of_many_lengths_live_in_the_memory_of_the_longest() -> None:
+    code = """
+import random
+import treadle
+from treadle import nn, optim
+model = nn.Sequential(nn.Linear(8, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 10))
+update, loss_of = optim.SGD(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+lengths = random.Random(0)
+def held(steps, least):
+    for _ in range(steps):
+        batch = lengths.randint(least, 4096)
+        x, y = treadle.randn(batch, 8), treadle.tensor([i % 10 for i in range(batch)])
+        update.zero_grad()
+        loss_of(model(x), y).backward()
+        update.step()
+    stats = treadle.memory_stats()
+    return stats["live_bytes"] + stats["cached_bytes"]
+longest, all_lengths = held(3, 4096), held(200, 16)
+assert longest > 16 << 20
+# In blocks of their own for each of the size classes it would be six times as much.
+assert all_lengths < 2 * longest, (all_lengths, longest)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_threads_that_ended_leave_their_counts_and_nothing_else() -> None:
     code = """
 import threading, treadle

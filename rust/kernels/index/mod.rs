@@ -10,7 +10,7 @@ use super::simd::Isa;
 use super::{arith, parallel};
 use crate::array::{Array, DType, Dims, Element, Scalar};
 use crate::{Result, bail, simd, with_dtype};
-use read::{Places, Source, for_rows, read_at};
+use read::{Places, Source, for_rows, read_at, read_rows};
 use std::ops::{Add, Range};
 
 /// An int64 index in row-major order whose values all name one of `n` positions: which one, [`wrapped`] says.
@@ -92,7 +92,7 @@ fn around(shape: &Dims, axis: usize) -> (usize, usize, usize) {
 
 /// `index` in place of `axes` of `shape`.
 pub fn take_shape(shape: &Dims, index: &Dims, axes: Range<usize>) -> Result<Dims> {
-    Dims::new(&[&shape[..axes.start], index, &shape[axes.end..]].concat())
+    Dims::concat(&[&shape[..axes.start], index, &shape[axes.end..]])
 }
 
 /// Elements (rows, blocks) of `x` at `index` along `axis`. `op` names the operation in the error.
@@ -102,7 +102,10 @@ pub fn take(x: &Array, index: &Array, axis: usize, op: &str) -> Result<Array> {
     let mut out = Array::unfilled(x.dtype(), take_shape(x.shape(), index.shape(), axis..axis + 1)?)?;
     let at = at.values();
     let places = Places { index: at, along: Along { n, step }, count: at.len(), apart: 0 };
-    with_dtype!(x.dtype(), T => read_at::<T>(x, axis..axis + 1, places, out.fresh()));
+    with_dtype!(x.dtype(), T => match x.as_slice::<T>().filter(|_| axis == 0) {
+        Some(table) => read_rows(table, n, at, out.fresh()),
+        None => read_at::<T>(x, axis..axis + 1, places, out.fresh()),
+    });
     Ok(out)
 }
 

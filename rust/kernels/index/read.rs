@@ -66,21 +66,42 @@ impl Source {
         self.inner.walk(0, out.len(), |[at], done, n| gather_run(data, (start + at) as usize, stride, &mut out[done..done + n]));
     }
 
-    /// Writes `inner` elements behind each place: a short run by a window of fixed size, whose end the next one overwrites.
+    /// Writes `inner` elements behind each place.
     #[inline(always)]
     fn read_each<T: Element>(&self, data: &[T], starts: impl Iterator<Item = isize>, inner: usize, out: &mut [T]) {
-        let short = inner <= WINDOW && self.inner.is_one_run() && self.inner.inner_stride(0) == 1;
-        if !short {
-            return out.chunks_exact_mut(inner).zip(starts).for_each(|(out, start)| self.read(data, start, out));
+        if inner <= WINDOW && self.inner.is_one_run() && self.inner.inner_stride(0) == 1 {
+            return read_short(data, starts.map(|start| start as usize), inner, out);
         }
-        for (first, start) in (0..out.len()).step_by(inner).zip(starts) {
-            let (from, out) = (&data[start as usize..], &mut out[first..]);
-            match (from.first_chunk::<WINDOW>(), out.first_chunk_mut::<WINDOW>()) {
-                (Some(from), Some(out)) => *out = *from,
-                _ => out[..inner].copy_from_slice(&from[..inner]),
-            }
+        out.chunks_exact_mut(inner).zip(starts).for_each(|(out, start)| self.read(data, start, out));
+    }
+}
+
+/// Writes runs of at most [`WINDOW`] elements by a window of fixed size, whose end the next one overwrites.
+#[inline(always)]
+fn read_short<T: Element>(data: &[T], starts: impl Iterator<Item = usize>, inner: usize, out: &mut [T]) {
+    for (first, start) in (0..out.len()).step_by(inner).zip(starts) {
+        let (from, out) = (&data[start..], &mut out[first..]);
+        match (from.first_chunk::<WINDOW>(), out.first_chunk_mut::<WINDOW>()) {
+            (Some(from), Some(out)) => *out = *from,
+            _ => out[..inner].copy_from_slice(&from[..inner]),
         }
     }
+}
+
+/// Rows of a table of `n` that lies in row-major order, as [`read_at`] reads them, without its plans: of a small batch they cost more
+/// than its rows.
+pub fn read_rows<T: Element>(table: &[T], n: usize, index: &[i64], out: &mut [T]) {
+    let inner = out.len() / index.len().max(1);
+    let group = (4096 / inner.max(1)).max(1);
+    let work = std::mem::size_of_val(out) / 16;
+    parallel::for_chunks(out, group * inner, work, |g, out| {
+        let starts = index[g * group..].iter().map(|&i| wrapped(i, n) * inner);
+        match inner {
+            1 => out.iter_mut().zip(starts).for_each(|(out, start)| *out = table[start]),
+            ..=WINDOW => read_short(table, starts, inner, out),
+            _ => out.chunks_exact_mut(inner).zip(starts).for_each(|(out, start)| out.copy_from_slice(&table[start..start + inner])),
+        }
+    });
 }
 
 /// Where an index leads along an axis of `n` positions that are `step` apart.

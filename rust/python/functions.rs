@@ -1,6 +1,7 @@
 //! Functions of the module that are not methods: creation, joining, choosing, gradients of outputs with respect to inputs.
 
-use super::convert::{check_device, integer, number, one_shape_of, only_tensor, shape_of, size, tensor_like};
+use super::arrays::tensor_like;
+use super::convert::{check_device, integer, number, one_shape_of, only_tensor, shape_of, size};
 use super::dtype::optional_dtype;
 use super::error::run;
 use super::operand::{Other, pair};

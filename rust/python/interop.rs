@@ -1,6 +1,7 @@
 //! Tensors on their way to Python, NumPy and other libraries, and in their memory: values, printing, copying, pickling.
 
-use super::convert::{element, kind, numpy, to_numpy};
+use super::arrays::to_numpy;
+use super::convert::{element, kind, numpy};
 use super::tensor::PyTensor;
 use crate::Tensor;
 use crate::array::{Array, DType, Scalar};

@@ -235,13 +235,13 @@ shared_methods! {
     }
     /// With `value`, a number that the element type holds, wherever `mask` (bool) does.
     fn masked_fill(mask, value) |self, py, mask: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>| -> PyTensor {
-        let mask = super::convert::tensor_like(mask, None)?;
+        let mask = super::arrays::tensor_like(mask, None)?;
         let (value, _) = super::convert::number(value, "masked_fill")?;
         apply_weighed(py, self, |x| work(x, &mask), |x| ops::masked_fill(x, &mask, value))
     }
     /// Elements at `index` (int64, any shape) along an axis.
     fn take(index, axis=0) |self, py, index: &Bound<'_, PyAny>, axis: isize| -> PyTensor {
-        let index = super::convert::tensor_like(index, None)?;
+        let index = super::arrays::tensor_like(index, None)?;
         apply_weighed(py, self, |x| ops::take_work(x, &index, axis), |x| ops::take(x, &index, axis))
     }
     /// NumPy's take_along_axis: `index` matches the shape except along `axis`.
@@ -251,7 +251,7 @@ shared_methods! {
     }
     /// With `src` added at `index` along an axis; repeated indices add up.
     fn index_add(index, src, axis=0) |self, py, index: Indices, src: &Bound<'_, PyAny>, axis: isize| -> PyTensor {
-        let (index, src) = (index.0, super::convert::tensor_like(src, None)?);
+        let (index, src) = (index.0, super::arrays::tensor_like(src, None)?);
         apply_weighed(py, self, |x| x.size().max(src.size()), |x| ops::index_add(x, &index, &src, axis))
     }
 }

@@ -30,6 +30,7 @@ macro_rules! shared_methods {
     };
 }
 
+mod arrays;
 mod convert;
 mod dtype;
 mod error;

@@ -1,6 +1,7 @@
 //! Fused layers and losses.
 
-use super::convert::{cell, one_shape_of, only_tensor, tensor_like};
+use super::arrays::tensor_like;
+use super::convert::{cell, one_shape_of, only_tensor};
 use super::error::{run, run_short};
 use super::tensor::{PyTensor, short};
 use crate::Tensor;

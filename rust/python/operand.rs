@@ -2,7 +2,8 @@
 //!
 //! Invariant: a Python number has a kind but no width, so it becomes a tensor only beside the type of the other operand.
 
-use super::convert::{is_of_numpy, natural, scalar, tensor_like};
+use super::arrays::{is_of_numpy, tensor_like};
+use super::convert::{natural, scalar};
 use super::error::is_refusal;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Scalar};

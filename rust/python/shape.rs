@@ -1,6 +1,7 @@
 //! Element types, indexing and shapes of tensors.
 
-use super::convert::{self, Axes, tensor_like};
+use super::arrays::tensor_like;
+use super::convert::{self, Axes};
 use super::error::{LONG, run, run_short, run_whole};
 use super::operand::Other;
 use super::tensor::{PyTensor, apply, apply_view, apply_weighed};

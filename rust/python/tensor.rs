@@ -3,7 +3,8 @@
 //! Invariant: core tensors are values; only the cell can change, as a whole, under its lock. No code of Python or NumPy runs under
 //! one: it might want the cell, or let go of the GIL to a thread that does.
 
-use super::convert::{check_device, tensor_like};
+use super::arrays::tensor_like;
+use super::convert::check_device;
 use super::dtype::optional_dtype;
 use super::error::{LONG, run, run_short};
 use crate::Tensor;

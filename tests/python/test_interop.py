@@ -10,6 +10,7 @@ import pytest
 
 import treadle
 from treadle import Tensor, nn
+from treadle.data import TensorDataset
 
 DTYPES = ["float32", "float64", "int64", "uint8", "bool"]
 LAYOUTS: dict[str, tuple[Tensor, np.ndarray]] = {}
@@ -130,6 +131,16 @@ def test_arrays_that_no_type_holds_are_refused(dtype: str) -> None:
 
 
 # operators and ufuncs ---------------------------------------------------------------
+
+
+def test_masked_elements_are_no_numbers() -> None:
+    array = np.ma.masked_array([1.0, -999.0, 3.0], mask=[False, True, False])
+    for use in (treadle.tensor, TensorDataset, lambda x: treadle.ones(3) + x, lambda x: treadle.ones(3).copy_(x)):
+        with pytest.raises(ValueError, match=r"^tensor: expected an array without masked elements, got 1; fill them in"):
+            use(array)
+    assert treadle.tensor(array.filled(2)).tolist() == [1, 2, 3]
+    assert treadle.tensor(array[::2]).tolist() == [1, 3]
+    assert treadle.tensor(np.ma.masked_array([1.0, 2.0])).tolist() == [1, 2]
 
 
 def test_operators_with_arrays_stay_on_the_tape_from_both_sides() -> None:

@@ -94,9 +94,7 @@ def floating(op: str, dtype: Any) -> DType:
 
 def tensor(op: str, x: Any) -> Tensor:
     """`x`, which is a Tensor."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: expected a Tensor, got {type(x).__name__}; wrap it with treadle.tensor(...)")
-    return x
+    return _core._expect_tensor(op, x)
 
 
 def is_size(value: Any) -> bool:

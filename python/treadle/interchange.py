@@ -50,8 +50,9 @@ def from_dlpack(x: Any, *, device: Any = None, copy: bool | None = None) -> Tens
         raise ValueError(f"from_dlpack: expected memory of the CPU, device (1, 0), got device {(int(place[0]), int(place[1]))}")
     try:
         array = np.from_dlpack(x)
-    except RuntimeError as error:
-        raise TypeError(f"from_dlpack: expected an element type that NumPy has, got {error}") from None
+    except (RuntimeError, BufferError) as error:
+        kind = f"{type(x).__module__.partition('.')[0]}.{type(x).__name__} of {getattr(x, 'dtype', 'an unknown type')}"
+        raise TypeError(f"from_dlpack: expected memory that NumPy can read, got {kind}: {error}") from error
     found = None if copy else shared(array)
     if found is None and copy is not None and not copy:
         raise ValueError(f"from_dlpack: expected memory that a tensor can share, got {array.dtype} with strides {array.strides}")

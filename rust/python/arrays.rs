@@ -4,6 +4,7 @@ use super::convert::{is_list, kind, natural, numpy, scalar, text};
 use super::interop::shared;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims, Element};
+use crate::autograd::is_recording;
 use crate::{Tensor, ops, with_dtype};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -90,6 +91,39 @@ fn check_mask(object: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
+/// Tensors in a list would leave the tape without a word.
+fn check_recorded(list: &Bound<'_, PyAny>) -> PyResult<()> {
+    let recorded = |part: PyResult<Bound<'_, PyAny>>| part.is_ok_and(|part| part.cast::<PyTensor>().is_ok_and(|t| t.get().tensor().requires_grad()));
+    if is_recording() && list.try_iter()?.any(recorded) {
+        return Err(PyTypeError::new_err(
+            "tensor: expected numbers or arrays in a list, got Tensors that require grad; treadle.stack(...) keeps their gradients, \
+             .detach() of each leaves them off",
+        ));
+    }
+    Ok(())
+}
+
+/// What NumPy makes an array of.
+fn as_ndarray<'py>(object: &Bound<'py, PyAny>, from_lists: bool) -> PyResult<Bound<'py, PyAny>> {
+    if from_lists {
+        check_recorded(object)?;
+    } else {
+        check_mask(object)?;
+    }
+    let py = object.py();
+    numpy(py)?.call_method1("asarray", (object,)).map_err(|error| {
+        let why = || text(error.value(py));
+        let refusal = if error.is_instance_of::<PyValueError>(py) {
+            why().map(|why| PyValueError::new_err(format!("tensor: expected a regular nested list, got ValueError: {why}")))
+        } else if error.is_instance_of::<PyTypeError>(py) && !from_lists {
+            why().and_then(|why| Ok(PyTypeError::new_err(format!("tensor: expected what NumPy can read, got {}: {why}", kind(object)?))))
+        } else {
+            return error;
+        };
+        refusal.unwrap_or_else(|raised| raised)
+    })
+}
+
 /// Any array-like as a tensor: tensors as they are, arrays copied, Python floats (also in lists) as float32.
 pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult<Tensor> {
     if let Ok(t) = object.cast::<PyTensor>() {
@@ -106,14 +140,8 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
     if object.is_instance_of::<PyString>() || object.is_none() {
         return Err(PyTypeError::new_err(format!("tensor: expected a Tensor, array, number or nested list, got {}", kind(object)?)));
     }
-    check_mask(object)?;
-    let made = match numpy(py)?.call_method1("asarray", (object,)) {
-        Err(error) if error.is_instance_of::<PyValueError>(py) => {
-            let why = text(error.value(py))?;
-            return Err(PyValueError::new_err(format!("tensor: expected a regular nested list, got ValueError: {why}")));
-        }
-        made => made?,
-    };
+    let from_lists = is_list(object);
+    let made = as_ndarray(object, from_lists)?;
     let array = match from_ndarray(&made) {
         Err(error) if error.is_instance_of::<PyTypeError>(py) && !is_of_numpy(object)? => {
             let (kind, dtype) = (kind(object)?, text(&made.getattr("dtype")?)?);
@@ -124,7 +152,6 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
         }
         array => array?,
     };
-    let from_lists = is_list(object);
     let holds_arrays = from_lists && object.try_iter()?.next().transpose()?.map_or(Ok(false), |first| first.hasattr("dtype"))?;
     let python = from_lists && !holds_arrays;
     if let (true, Some(dtype)) = (python, wanted) {

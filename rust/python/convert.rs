@@ -85,8 +85,24 @@ pub fn natural(s: Scalar) -> DType {
 pub fn cell<'a>(object: &'a Bound<'_, PyAny>, op: &str) -> PyResult<&'a PyTensor> {
     match object.cast::<PyTensor>() {
         Ok(cell) => Ok(cell.get()),
-        Err(_) => Err(PyTypeError::new_err(format!("{op}: expected a Tensor, got {}; wrap it with treadle.tensor(...)", kind(object)?))),
+        Err(_) => {
+            let hint = if object.is_none() {
+                ""
+            } else if is_list(object) && object.try_iter()?.any(|part| part.is_ok_and(|part| part.cast::<PyTensor>().is_ok())) {
+                "; one of several is treadle.stack(...) or treadle.concatenate(...)"
+            } else {
+                "; wrap it with treadle.tensor(...)"
+            };
+            Err(PyTypeError::new_err(format!("{op}: expected a Tensor, got {}{hint}", kind(object)?)))
+        }
     }
+}
+
+/// [`cell`] for modules written in Python: the object itself.
+#[pyfunction]
+pub fn _expect_tensor<'py>(op: &str, x: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    cell(&x, op)?;
+    Ok(x)
 }
 
 /// What is in the cell of a Tensor; as [`cell`].

@@ -88,15 +88,17 @@ impl PyTensor {
     #[pyo3(signature = (**options))]
     fn __dlpack__<'py>(&self, py: Python<'py>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let view = self.numpy(py)?;
-        let refused = match view.call_method("__dlpack__", (), options) {
-            Err(error) if error.is_instance_of::<PyBufferError>(py) => error,
-            given => return given,
-        };
-        // Older consumers cannot be told that memory is read-only; they get a copy of their own, unless they forbid it.
-        match options.map(|options| options.get_item("copy")).transpose()?.flatten() {
-            Some(copy) if !copy.is_none() && !copy.is_truthy()? => Err(refused),
-            _ => view.call_method0("copy")?.call_method("__dlpack__", (), options),
+        let copy = options.map(|options| options.get_item("copy")).transpose()?.flatten();
+        let forbidden = copy.is_some_and(|copy| !copy.is_none() && !copy.is_truthy().unwrap_or(true));
+        // PyTorch takes no memory that runs backwards.
+        if forbidden || self.lock().array().layout().strides().iter().all(|&step| step >= 0) {
+            match view.call_method("__dlpack__", (), options) {
+                Err(error) if !forbidden && error.is_instance_of::<PyBufferError>(py) => {}
+                given => return given,
+            }
         }
+        // Older consumers cannot be told that memory is read-only; they get a copy of their own, too.
+        view.call_method0("copy")?.call_method("__dlpack__", (), options)
     }
     fn __dlpack_device__(&self) -> (i32, i32) {
         (1, 0)

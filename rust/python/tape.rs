@@ -1,10 +1,11 @@
 //! The tape from Python: functions of the caller's own on it, whether it is recorded, and the search for anomalies.
 
-use super::convert::only_tensor;
+use super::convert::{kind, only_tensor};
 use super::error::{call_back, run};
 use super::tensor::PyTensor;
 use crate::autograd::anomaly::{self, Layer};
 use crate::{Tensor, autograd, ops};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -19,7 +20,11 @@ fn _checkpoint(py: Python<'_>, function: Py<PyAny>, inputs: Vec<Bound<'_, PyAny>
     let call = move |xs: &[Tensor]| {
         call_back(|py| {
             let args = PyTuple::new(py, xs.iter().map(|x| PyTensor::new(x.clone())).collect::<Vec<_>>())?;
-            only_tensor(&function.bind(py).call1(args)?, "checkpoint")
+            let y = function.bind(py).call1(args)?;
+            match y.cast::<PyTensor>() {
+                Ok(y) => Ok(y.get().tensor()),
+                Err(_) => Err(PyTypeError::new_err(format!("checkpoint: expected a function that returns one Tensor, got {}", kind(&y)?))),
+            }
         })
     };
     run(py, 0, move || ops::checkpoint(Arc::new(call), &inputs)).map(PyTensor::new)
@@ -98,6 +103,18 @@ fn _call_layer<'py>(module: Py<PyAny>, forward: &Bound<'py, PyAny>, args: &Bound
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    add_all!(m, _checkpoint, _custom, _held, is_grad_enabled, _set_grad_enabled, _is_recomputing, _set_watching, _set_label, _call_layer);
+    add_all!(
+        m,
+        super::convert::_expect_tensor,
+        _checkpoint,
+        _custom,
+        _held,
+        is_grad_enabled,
+        _set_grad_enabled,
+        _is_recomputing,
+        _set_watching,
+        _set_label,
+        _call_layer
+    );
     Ok(())
 }

@@ -21,6 +21,13 @@ def _twice() -> None:
     y.backward()
 
 
+class Unreadable:
+    """What NumPy asks for an array, in vain."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("no way")
+
+
 CREATION: list[Row] = [
     ("zeros negative", lambda: treadle.zeros(-1, 2), ValueError, "-1"),
     ("zeros huge", lambda: treadle.zeros(HUGE), MemoryError, "4611686018427387904"),
@@ -101,6 +108,25 @@ ELEMENTWISE: list[Row] = [
     ("negate mask", lambda: ops.negate(T([True])), TypeError, "use ~ to negate a mask"),
     ("positive mask", lambda: +T([True]), TypeError, "^pos: expected numbers, got bool"),
     ("relu array", lambda: ops.relu(np.ones(2)), TypeError, r"^relu: expected a Tensor, got ndarray; wrap it with treadle\.tensor"),
+    (
+        "relu tuple",
+        lambda: ops.relu((X, X)),
+        TypeError,
+        r"got tuple; one of several is treadle\.stack\(...\) or treadle\.concatenate",
+    ),
+    ("relu None", lambda: ops.relu(None), TypeError, "^relu: expected a Tensor, got NoneType$"),
+    (
+        "tensor of recorded",
+        lambda: T([treadle.ones(1, requires_grad=True)]),
+        TypeError,
+        r"got Tensors that require grad; treadle\.stack",
+    ),
+    (
+        "tensor of what NumPy cannot read",
+        lambda: T(Unreadable()),
+        TypeError,
+        "^tensor: expected what NumPy can read, got Unreadable: no way$",
+    ),
     ("std list", lambda: ops.std([1.0], 0, correction=1), TypeError, "^std: expected a Tensor, got list; wrap it"),
     ("broadcast_to list", lambda: ops.broadcast_to([1.0], 2, 1), TypeError, "^broadcast_to: expected a Tensor, got list; wrap it"),
     ("add text", lambda: X + "a", TypeError, "str"),
@@ -242,7 +268,12 @@ TAPE: list[Row] = [
     ("grad outputs count", lambda: treadle.grad([(LEAF * 2).sum()], [LEAF], [None, None]), ValueError, "1.*2"),
     ("set grad shape", lambda: setattr(LEAF, "grad", V), ValueError, r"shape \(3,\), got float32 of shape \(4,\)"),
     ("set grad of a constant", lambda: setattr(X, "grad", X), RuntimeError, "leaf"),
-    ("checkpoint result", lambda: nn.checkpoint(lambda x: 3, X), TypeError, "checkpoint: expected a Tensor, got int"),
+    (
+        "checkpoint result",
+        lambda: nn.checkpoint(lambda x: 3, X),
+        TypeError,
+        "checkpoint: expected a function that returns one Tensor, got int",
+    ),
     ("checkpoint input", lambda: nn.checkpoint(lambda x: x, np.zeros(2)), TypeError, "got ndarray"),
     (
         "copy_ recorded",

@@ -284,7 +284,7 @@ def test_modules_are_copied_and_their_outputs_checked() -> None:
     assert all(np.array_equal(before[name], t.numpy()) for name, t in module.state_dict().items())
     with pytest.raises(ValueError, match=r"module: expected outputs of shape \(n_rows, 3\), got \(2, 5\) for 2 rows"):
         ModuleClassifier(models.MLP(4, (16,), 5)).fit(x, y)
-    with pytest.raises(TypeError, match="module: expected a module or a callable that makes one, got int"):
+    with pytest.raises(TypeError, match=r"module: expected a treadle\.nn\.Module or a callable that makes one, got int"):
         ModuleClassifier(lambda n_features, n_outputs: 3).fit(x, y)
 
 

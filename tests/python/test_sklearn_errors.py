@@ -24,6 +24,16 @@ def interrupts(*_: Any) -> Any:
     raise KeyboardInterrupt
 
 
+class Foreign:
+    """A module of another library: callable, but not with sizes."""
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+
 CLASSIFIER = MLPClassifier(random_state=0, max_iter=3)
 REGRESSOR = MLPRegressor(random_state=0, max_iter=3, scale_target=True)
 MODULE = ModuleClassifier(lambda n_features, n_outputs: nn.Linear(n_features, n_outputs), random_state=0, max_iter=3)
@@ -81,7 +91,22 @@ def test_a_network_that_goes_on_takes_no_unknown_name_either(name: str) -> None:
         (
             lambda: ModuleClassifier(None).fit(X, CODES),
             TypeError,
-            "module: expected a module or a callable that makes one, got NoneType",
+            "module: expected a treadle.nn.Module or a callable that makes one, got NoneType",
+        ),
+        (
+            lambda: ModuleClassifier(Foreign()).fit(X, CODES),
+            TypeError,
+            r"module: expected a treadle.nn.Module or a callable that makes one, got .*\.Foreign",
+        ),
+        (
+            lambda: MLPClassifier(dtype="float32").fit(X, CODES, sample_weight=np.full(len(X), 1e-46)),
+            ValueError,
+            r"alpha: expected a penalty that float32 holds, got alpha=0.0001 over a batch's weight of .*; scale sample_weight .*",
+        ),
+        (
+            lambda: MLPRegressor().fit(X, CODES, sample_weight=np.full(len(X), 1e308)),
+            ValueError,
+            r"sample_weight: expected weights, those of classes included, of a finite sum, got up to 1e\+308",
         ),
         (
             lambda: MLPClassifier(batch_norm=True).partial_fit(X[:1], CODES[:1], [0, 1, 2]),

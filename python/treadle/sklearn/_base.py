@@ -167,6 +167,11 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         if not weight.all():
             X, targets, weight = X[weight > 0], targets[weight > 0], weight[weight > 0]
         weight = self._reweigh(targets, weight)
+        with np.errstate(over="ignore"):
+            if not np.isfinite(weight.sum()):
+                raise ValueError(
+                    f"sample_weight: expected weights, those of classes included, of a finite sum, got up to {weight.max()}"
+                )
         if fresh:
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             self._generator = Generator(self._seed)
@@ -219,7 +224,15 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
             self._scheduler = self._make_schedule(self._optimizer, rows, -(-rows // size))
         group = self._optimizer.param_groups[0]
         if group["params"][0].ndim > 1:
-            group["weight_decay"] = self.alpha if isinstance(self._optimizer, AdamW) else self.alpha / (size * mean_weight)
+            group["weight_decay"] = self._decay(size * mean_weight)
+
+    def _decay(self, weight: float) -> float:
+        """The penalty's share in the gradient of a batch of that weight."""
+        decay = self.alpha if isinstance(self._optimizer, AdamW) else self.alpha / weight
+        if decay > float(np.finfo(self._precision).max):
+            why = f"alpha={self.alpha} over a batch's weight of {weight:.3g}; scale sample_weight and class_weight, or take alpha=0"
+            raise ValueError(f"alpha: expected a penalty that {self._precision} holds, got {why}")
+        return decay
 
     def _run(self, rows: Rows, held_out: Rows | None, incremental: bool) -> None:
         """One epoch, or epochs until there is no more progress."""
@@ -298,6 +311,15 @@ def _weights(sample_weight: Any, rows: int) -> Array:
         raise ValueError(f"sample_weight: expected no weight below 0, got {weight.min()}")
     if not weight.any():
         raise ValueError("sample_weight: expected a weight above 0, got only zeros")
+    return _of_finite_sum(weight)
+
+
+def _of_finite_sum(weight: Array) -> Array:
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weight.sum()):
+            raise ValueError(
+                f"sample_weight: expected weights, those of classes included, of a finite sum, got up to {weight.max()}"
+            )
     return weight
 
 

@@ -30,10 +30,11 @@ class _Wrapped(Network):
         made = self.module
         if isinstance(made, Module):
             made = copy.deepcopy(made)
-        elif callable(made):
+        elif callable(made) and not hasattr(made, "state_dict"):
             made = made(features, outputs)
         if not isinstance(made, Module):
-            raise TypeError(f"module: expected a module or a callable that makes one, got {type(made).__name__}")
+            got = f"{type(made).__module__}.{type(made).__name__}".removeprefix("builtins.")
+            raise TypeError(f"module: expected a treadle.nn.Module or a callable that makes one, got {got}")
         shape = predict(made, _core.zeros(2, features)).shape
         if shape != (2, outputs):
             raise ValueError(f"module: expected outputs of shape (n_rows, {outputs}), got {shape} for 2 rows")

@@ -7,6 +7,7 @@ pub mod dtype;
 mod limit;
 mod poison;
 mod pool;
+pub mod queue;
 mod scratch;
 pub mod shape;
 mod stats;

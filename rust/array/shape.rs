@@ -41,11 +41,11 @@ impl Dims {
 
     /// The number of elements; an overflow is an error.
     pub fn size(&self) -> Result<usize> {
-        if self.contains(&0) {
+        if self.contains(&0) && self.iter().all(|&n| n <= isize::MAX as usize) {
             return Ok(0);
         }
         self.iter()
-            .try_fold(1usize, |n, &d| n.checked_mul(d))
+            .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
             .filter(|&n| n <= isize::MAX as usize / 8)
             .ok_or_else(|| Error::Memory(format!("shape: {self} has more elements than memory can address")))
     }

@@ -6,8 +6,10 @@
 
 use super::dtype::{DType, Element};
 use super::pool::{self, Block, HEADER};
+use super::queue::{Queue, drop_in_turn};
 use super::{Array, Dims, Layout};
 use crate::{Error, Result};
+use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -157,8 +159,15 @@ impl Drop for Buffer {
         // SAFETY: this was the last `Buffer` that led to the header, which nobody reads again.
         let owner = unsafe { (&raw const (*self.header.as_ptr()).owner).read() };
         pool::give(Block { ptr: self.header.cast(), class });
-        drop(owner);
+        if let Some(owner) = owner {
+            drop_in_turn(&OWNERS, owner);
+        }
     }
+}
+
+thread_local! {
+    /// An owner may hold a buffer that has an owner.
+    static OWNERS: RefCell<Queue<Owner>> = const { RefCell::new(Queue::EMPTY) };
 }
 
 impl Array {

@@ -8,6 +8,7 @@ use super::anomaly;
 use super::engine::Sweep;
 use super::tensor::Tensor;
 use crate::Result;
+use crate::array::queue::{Queue, drop_in_turn};
 use crate::array::{Array, DType, Dims, Layout};
 use crate::kernels::fork;
 use smallvec::SmallVec;
@@ -142,37 +143,17 @@ impl Node {
     }
 }
 
-/// Bodies waiting to be dropped by the outermost drop of this thread.
-struct Doomed {
-    active: bool,
-    bodies: Vec<Arc<Body>>,
-}
-
 thread_local! {
-    static DOOMED: RefCell<Doomed> = const { RefCell::new(Doomed { active: false, bodies: Vec::new() }) };
+    static DOOMED: RefCell<Queue<Arc<Body>>> = const { RefCell::new(Queue::EMPTY) };
 }
 
 impl Drop for Node {
-    /// Dropping a body may drop the nodes before it. Instead of recursing, inner drops queue their bodies for the outermost.
+    /// Dropping a body may drop the nodes before it.
     fn drop(&mut self) {
         LIVE.fetch_sub(1, Relaxed);
-        let Some(body) = self.slot().take() else { return };
-        if Arc::strong_count(&body) > 1 {
-            return;
+        if let Some(body) = self.slot().take().filter(|body| Arc::strong_count(body) == 1) {
+            drop_in_turn(&DOOMED, body);
         }
-        let mut body = Some(body);
-        let outermost = DOOMED.try_with(|doomed| {
-            let mut doomed = doomed.borrow_mut();
-            doomed.bodies.extend(body.take());
-            !std::mem::replace(&mut doomed.active, true)
-        });
-        if outermost != Ok(true) {
-            return;
-        }
-        while let Some(body) = DOOMED.with(|doomed| doomed.borrow_mut().bodies.pop()) {
-            drop(body);
-        }
-        DOOMED.with(|doomed| doomed.borrow_mut().active = false);
     }
 }
 

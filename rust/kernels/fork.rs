@@ -2,20 +2,48 @@
 //! the others of its parent were in the middle of.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 static WATCH: Once = Once::new();
+/// Works that a fork waits for.
+static WHOLE: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn before_fork() {
+    while WHOLE.load(Acquire) > 0 {
+        std::thread::yield_now();
+    }
+}
 
 extern "C" fn after_fork_in_child() {
     FORKS.fetch_add(1, Relaxed);
+    WHOLE.store(0, Relaxed);
+}
+
+/// Work under a lock that goes on while Python runs other threads: a fork waits for its end, so that no child finds the lock taken.
+/// It begins with the GIL, which whoever forks from Python holds, and must not need it until this is dropped.
+pub struct Whole(());
+
+impl Whole {
+    pub fn begin() -> Whole {
+        generation();
+        WHOLE.fetch_add(1, AcqRel);
+        Whole(())
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        // A child that was forked without the GIL begins at none.
+        let _ = WHOLE.fetch_update(AcqRel, Relaxed, |n| n.checked_sub(1));
+    }
 }
 
 /// The same as long as this is the same process, another in a child forked after the first call.
 pub fn generation() -> usize {
-    // SAFETY: the handler only adds to an atomic, which is async-signal-safe.
+    // SAFETY: the handlers only read and write atomics, which is async-signal-safe.
     WATCH.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(after_fork_in_child));
+        libc::pthread_atfork(Some(before_fork), None, Some(after_fork_in_child));
     });
     FORKS.load(Relaxed)
 }

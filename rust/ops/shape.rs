@@ -65,8 +65,8 @@ pub fn flatten(x: &Tensor, start: isize, end: isize) -> Result<Tensor> {
         bail!(Value, "flatten: expected start ≤ end, got axes {start} and {end}");
     }
     let shape = x.shape();
-    let merged = [&shape[..start], &[shape[start..=end].iter().product()], &shape[end + 1..]].concat();
-    to_shape(x, Dims::new(&merged)?)
+    let merged = Dims::new(&shape[start..=end])?.size()?;
+    to_shape(x, Dims::concat(&[&shape[..start], &[merged], &shape[end + 1..]])?)
 }
 
 /// y = x with axes in another order; dx = dy with the order undone.

@@ -3,7 +3,7 @@
 use super::arrays::tensor_like;
 use super::error::is_refusal;
 use super::tensor::PyTensor;
-use crate::array::{Array, DType, Element, Scalar};
+use crate::array::{Array, DType, Element, MAX_DIMS, Scalar};
 use crate::ops::{self, Index};
 use crate::{Tensor, with_dtype};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
@@ -130,10 +130,19 @@ pub fn signed_shape_of(sizes: &Bound<'_, PyTuple>) -> PyResult<Vec<isize>> {
     if one {
         let only = sizes.get_item(0)?;
         if is_sequence(&only)? && !only.is_instance_of::<PyString>() {
-            return integers(&only, "shape");
+            return sizes_in(&only);
         }
     }
-    integers(sizes.as_any(), "shape")
+    sizes_in(sizes.as_any())
+}
+
+/// Integers in a sequence that may be as long as a `range`.
+fn sizes_in(sequence: &Bound<'_, PyAny>) -> PyResult<Vec<isize>> {
+    let n = sequence.len()?;
+    if n > MAX_DIMS {
+        return Err(PyValueError::new_err(format!("shape: expected at most {MAX_DIMS} dimensions, got {n}")));
+    }
+    integers(sequence, "shape")
 }
 
 /// Whether the object is a list or tuple.

@@ -166,8 +166,8 @@ impl PyTensor {
         slf.as_ptr() as usize >> 4
     }
     fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let rows: Vec<Bound<'py, PyAny>> = (0..slf.len()?).map(|i| slf.get_item(i)).collect::<PyResult<_>>()?;
-        pyo3::types::PyList::new(slf.py(), rows)?.call_method0("__iter__")
+        let builtins = slf.py().import("builtins")?;
+        builtins.call_method1("map", (slf.getattr("__getitem__")?, builtins.call_method1("range", (slf.len()?,))?))
     }
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Arguments)> {
         let t = slf.get().tensor();

@@ -35,8 +35,8 @@ impl Ready<'_> {
     fn update(&self, f: impl FnOnce(&mut Array, &Array, &mut [&mut Array]) -> Result<()>) -> PyResult<()> {
         // What is replaced is dropped after the locks, since memory of others may be an object of Python.
         let _before: Vec<Array>;
-        let mut param = self.param.get().lock();
-        let mut guards: Guards<'_> = self.states.iter().map(|c| c.get().lock()).collect();
+        let mut param = self.param.get().hold();
+        let mut guards: Guards<'_> = self.states.iter().map(|c| c.get().hold()).collect();
         _before = guards.iter().chain([&param]).filter_map(|held| held.array().if_shared()).collect();
         let mut states: SmallVec<[&mut Array; 3]> = guards.iter_mut().map(|g| g.array_mut()).collect();
         let (param, edge) = param.parts_mut();
@@ -49,7 +49,7 @@ impl Ready<'_> {
 
 /// The gradient of a parameter as an array, if it has one.
 fn gradient(param: &Bound<'_, PyTensor>) -> Option<Array> {
-    param.get().lock().grad().map(Tensor::into_array)
+    param.get().hold().grad().map(Tensor::into_array)
 }
 
 /// What was replaced under locks and is dropped after them, as in `Ready::update`.
@@ -97,7 +97,7 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
     for (at, param) in params.try_iter()?.enumerate() {
         let param = param?.cast_into::<PyTensor>()?;
         let mut before = Before::new();
-        let mut held = param.get().lock();
+        let mut held = param.get().hold();
         if !has_gradient(op, &held, &mut before)? {
             continue;
         }
@@ -112,7 +112,10 @@ fn ready<'py>(py: Python<'py>, op: &str, params: &Bound<'py, PyAny>, slots: &[Sl
                 first |= k == 0;
             } else {
                 let state = item.cast_into::<PyTensor>()?;
-                let mut value = state.get().lock();
+                if state.is(&param) || states.iter().any(|other| state.is(other)) {
+                    return Err(PyValueError::new_err(format!("{op}: expected a {what} of its own, got a Tensor that is another state or the parameter")));
+                }
+                let mut value = state.get().hold();
                 optim::check_state(op, held.array(), &[(what, value.array())])?;
                 before.extend(owned(value.array_mut())?);
                 drop(value);
@@ -281,7 +284,7 @@ fn clear_gradients(params: &Bound<'_, PyAny>) -> PyResult<()> {
     for param in params.try_iter()? {
         let param = param?.cast_into::<PyTensor>()?;
         // Dropped after the locks, since a recorded gradient may hold objects of Python.
-        let before = param.get().lock().edge().grad().and_then(|mut grad| grad.take());
+        let before = param.get().hold().edge().grad().and_then(|mut grad| grad.take());
         drop(before);
     }
     Ok(())
@@ -304,7 +307,7 @@ fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -
     let each = |f: &dyn Fn(&mut Array) -> Result<Option<Array>>| {
         params.iter().try_for_each(|p| {
             let _before;
-            let cell = p.get().lock();
+            let cell = p.get().hold();
             if let Some(Some(grad)) = cell.edge().grad().as_deref_mut() {
                 _before = run_short(|| f(grad.array_mut()))?;
             }

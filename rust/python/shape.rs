@@ -7,6 +7,7 @@ use super::operand::Other;
 use super::tensor::{PyTensor, apply, apply_view, apply_weighed};
 use crate::array::{Array, DType, normalize_axis, room};
 use crate::autograd::is_recording;
+use crate::kernels::fork::Whole;
 use crate::{Tensor, ops};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -82,7 +83,8 @@ impl PyTensor {
         drop(x);
         // What others hold is copied first.
         let copied = if self.lock().array().is_unique() { 0 } else { size };
-        run_whole(py, work.max(copied), || self.write(|x| ops::assign(x, &index, &value)))
+        let whole = Whole::begin();
+        run_whole(py, work.max(copied), || self.write(whole, |x| ops::assign(x, &index, &value)))
     }
 
     fn __delitem__(&self, _index: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -10,11 +10,12 @@ use super::error::{LONG, run, run_short};
 use crate::Tensor;
 use crate::array::Array;
 use crate::autograd::anomaly;
+use crate::kernels::fork::Whole;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use smallvec::SmallVec;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// An n-dimensional array that remembers how it was computed.
 ///
@@ -59,7 +60,27 @@ impl PyTensor {
         )))
     }
 
+    /// What is in the cell. While another thread writes it, this one waits without the GIL, so several calls may be apart.
+    #[inline]
     pub fn lock(&self) -> MutexGuard<'_, Tensor> {
+        self.cell.try_lock().unwrap_or_else(|_| self.wait())
+    }
+
+    #[cold]
+    fn wait(&self) -> MutexGuard<'_, Tensor> {
+        Python::attach(|py| {
+            loop {
+                py.detach(|| drop(self.hold()));
+                match self.cell.try_lock() {
+                    Err(TryLockError::WouldBlock) => {}
+                    free => return free.unwrap_or_else(|_| self.hold()),
+                }
+            }
+        })
+    }
+
+    /// As `lock`, with the GIL held: for what must not be parted from what came before.
+    pub fn hold(&self) -> MutexGuard<'_, Tensor> {
         self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,23 +90,24 @@ impl PyTensor {
         self.lock().clone()
     }
 
-    /// Changes the value where it lies. If that takes a copy, what was there goes after the lock does.
-    pub fn write<R>(&self, f: impl FnOnce(&mut Array) -> R) -> R {
+    /// Changes the value where it lies, also without the GIL. If that takes a copy, what was there goes after the lock does.
+    pub fn write<R>(&self, whole: Whole, f: impl FnOnce(&mut Array) -> R) -> R {
         let _before;
-        let mut held = self.lock();
+        let _whole = whole;
+        let mut held = self.hold();
         _before = held.array().if_shared();
         f(held.array_mut())
     }
 
     /// Puts another value into the cell, which keeps its place on the tape. What was there goes after the lock does.
     pub fn put(&self, array: Array) {
-        let before = std::mem::replace(self.lock().array_mut(), array);
+        let before = std::mem::replace(self.hold().array_mut(), array);
         drop(before);
     }
 
     /// Puts another value and place on the tape into the cell.
     pub fn replace(&self, tensor: Tensor) {
-        let before = std::mem::replace(&mut *self.lock(), tensor);
+        let before = std::mem::replace(&mut *self.hold(), tensor);
         drop(before);
     }
 }

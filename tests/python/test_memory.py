@@ -125,6 +125,27 @@ assert treadle.memory_stats()["live_blocks"] == live
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_memory_handed_on_a_hundred_thousand_times_is_freed() -> None:
+    code = """
+import treadle
+x = treadle.zeros(3)
+for _ in range(100_000):
+    x = treadle.from_dlpack(x)
+before = treadle.memory_stats()["live_blocks"]
+del x
+assert before - treadle.memory_stats()["live_blocks"] > 100_000
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_rows_are_made_one_by_one() -> None:
+    rows = iter(treadle.zeros(1).broadcast_to(2**33))
+    assert [next(rows).item(), next(rows).item()] == [0, 0]
+    assert [row.tolist() for row in treadle.tensor([[1, 2], [3, 4]])] == [[1, 2], [3, 4]]
+    with pytest.raises(TypeError, match="len: expected at least one dimension"):
+        iter(treadle.tensor(1))
+
+
 def test_a_leaf_that_is_its_own_gradient_is_freed() -> None:
     before = treadle.memory_stats()["live_blocks"]
     x = treadle.ones(1000, requires_grad=True)

@@ -189,6 +189,11 @@ BUSY = {
         "(w * 1.0).backward(g)",
         "w.grad = None; (w * 1.0).backward(g)",
     ),
+    "assigning": (
+        "x = treadle.zeros(1000); many = treadle.zeros(10_000_000, dtype='int64')",
+        "x[many] = 1.0",
+        "x[0] = 2.0; assert x[0] == 2",
+    ),
 }
 
 

@@ -208,7 +208,16 @@ LONG_WORK: dict[str, Any] = {
     "take": lambda: treadle.zeros(1000).take(_MANY),
     "arange": lambda: treadle.arange(20_000_000),
     "one_hot": lambda: ops.one_hot(_MANY, 8),
+    "look at what another thread writes": lambda: _look_at_what_is_written(),
 }
+
+
+def _look_at_what_is_written() -> None:
+    x = treadle.zeros(1000)
+    writer = threading.Thread(target=x.__setitem__, args=(_MANY, 1.0))
+    writer.start()
+    while writer.is_alive():
+        assert x.shape == (1000,)
 
 
 @pytest.mark.parametrize("name", LONG_WORK)

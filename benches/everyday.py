@@ -47,6 +47,11 @@ def softmax_and_back(x: Any) -> None:
     x.softmax(1).sum().backward()
 
 
+def layer_and_back(layer: Any, batch: Any) -> None:
+    """Gradients of its parameters."""
+    layer(batch).sum().backward()
+
+
 def works(name: str) -> dict[str, Work]:
     """The operations in one library, on the same numbers."""
     make = {"treadle": treadle.tensor, "PyTorch": torch.tensor, "NumPy": np.array}[name]
@@ -132,7 +137,7 @@ def works(name: str) -> dict[str, Work]:
         "(50000, 3) @ (3, 8)": lambda: points @ turn,
         "(256, 256) @ (256, 256), int64": lambda: integers @ integers,
     }
-    found |= views(name, make, numbers)
+    found |= views(name, make, numbers) | few_columns(name, make, numbers)
     if name == "NumPy":
         return found
     leaf = make(numbers.reshape(1000, 1000))
@@ -154,6 +159,36 @@ def works(name: str) -> dict[str, Work]:
     factors.requires_grad_()
     found["prod, forward and back, 1e6"] = lambda: factors.prod().backward()
     found["Huber loss, forward and back, 1e6"] = lambda: huber(leaf, flat).backward()
+    return found
+
+
+def few_columns(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
+    """Products of many rows and few columns."""
+
+    def of(*shape: int) -> Any:
+        """The numbers in a shape."""
+        return make(numbers[: np.prod(shape)].reshape(shape))
+
+    points, pairs, rows, square, weights, targets = (
+        of(50_000, 3),
+        of(100_000, 2),
+        of(20_000, 10),
+        of(2, 2),
+        of(10, 1),
+        of(20_000, 1),
+    )
+    found: dict[str, Work] = {
+        "x.T @ x, (50000, 3)": lambda: points.T @ points,
+        "(100000, 2) @ (2, 2)": lambda: pairs @ square,
+        "(20000, 10) @ (10, 1)": lambda: rows @ weights,
+        "(20000, 10).T @ (20000, 1)": lambda: rows.T @ targets,
+        "(20000, 1) @ (1, 10)": lambda: targets @ weights.T,
+    }
+    for sizes in [(3, 8), (8, 3), (8, 1)] if name != "NumPy" else []:
+        layer: Any = (treadle if name == "treadle" else torch).nn.Linear(*sizes)
+        batch = of(50_000, sizes[0])
+        found[f"Linear{sizes} of 50,000 rows"] = partial(layer, batch)
+        found[f"Linear{sizes} of 50,000 rows, forward and back"] = partial(layer_and_back, layer, batch)
     return found
 
 

@@ -1,9 +1,10 @@
 //! Matrix products of every shape class, straight from slices: tiles and their last windows, copies, transposes, packed ones.
 
-use crate::support::{Noise, assert_close, bits, elements, relaid, settled, uniform};
+use crate::support::{Noise, alone, assert_close, bits, elements, relaid, settled, uniform};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use treadle::array::{Array, DType, Slice};
 use treadle::kernels::gemm::{self, Gemm, Matrix, gemm_into, gemm_onto_row};
+use treadle::kernels::simd::{Level, limit_level};
 use treadle::kernels::turn::{Rows, turn};
 use treadle::{Tensor, ops};
 
@@ -188,6 +189,62 @@ fn of_parts_of_larger_matrices() {
                 let (want, bound) = (terms.clone().sum::<f64>(), terms.map(f64::abs).sum::<f64>() * 1e-6);
                 let got = c[i * n + j] as f64;
                 assert!((got - want).abs() < bound, "({m}, {k}) @ ({k}, {n}), element ({i}, {j}), transposed {turned:?}: {got}, expected {want}");
+            }
+        }
+    }
+}
+
+/// A matrix in the midst of what no product may read: with gaps between its rows, or columns, or all its rows in one place, or upwards.
+fn scattered<T: Gemm>(noise: &mut Noise, rows: usize, cols: usize) -> (Vec<T>, [isize; 3]) {
+    let (gap, kind) = (noise.below(4), noise.below(6));
+    let (along, down) = if kind < 2 { (rows + gap, 1) } else { (1, cols + gap) };
+    let mut data = vec![T::from_f64(f64::NAN); 40 + (rows + 4) * (cols + 4)];
+    let (along, down) = (along as isize, if kind == 5 { 0 } else { down as isize });
+    let (first, down) = if kind == 4 { (20 + (rows as isize - 1) * down, -down) } else { (20, down) };
+    for (i, j) in (0..rows as isize).flat_map(|i| (0..cols as isize).map(move |j| (i, j))) {
+        data[(first + i * down + j * along) as usize] = T::from_f64(noise.values(1, -9.0, 9.0)[0].round());
+    }
+    (data, [first, down, along])
+}
+
+/// `c = a·b`, `c += a·b` and `c = a·b + row` of whole numbers, exactly, with nothing written around c.
+fn exact<T: Gemm>((m, k, n): (usize, usize, usize), seed: u64) {
+    let mut noise = Noise::new(seed);
+    let ((x, of_x), (y, of_y)) = (scattered::<T>(&mut noise, m, k), scattered::<T>(&mut noise, k, n));
+    let before: Vec<T> = noise.values(m * n + 40, -9.0, 9.0).into_iter().map(|v| T::from_f64(v.round())).collect();
+    let a = Matrix { data: &x[..], offset: of_x[0] as usize, rows: m, cols: k, row_stride: of_x[1], col_stride: of_x[2] };
+    let b = Matrix { data: &y[..], offset: of_y[0] as usize, rows: k, cols: n, row_stride: of_y[1], col_stride: of_y[2] };
+    for onto in 0..3 {
+        let mut c = before.clone();
+        match onto {
+            2 => gemm_onto_row(&mut c[20..20 + m * n], a, b, &before[20..20 + n]),
+            _ => gemm_into(&mut c[20..20 + m * n], a, b, onto == 1),
+        }
+        for (at, (c, &old)) in c.iter().zip(&before).enumerate() {
+            let inside = (20..20 + m * n).contains(&at).then(|| ((at - 20) / n, (at - 20) % n));
+            let want = inside.map_or(old.to_f64(), |(i, j)| {
+                let at = |[first, down, along]: [isize; 3], i: usize, j: usize| (first + i as isize * down + j as isize * along) as usize;
+                let start = [0.0, old.to_f64(), before[20 + j].to_f64()][onto];
+                (0..k).fold(start, |sum, p| sum + x[at(of_x, i, p)].to_f64() * y[at(of_y, p, j)].to_f64())
+            });
+            assert_eq!(c.to_f64(), want, "({m}, {k}) @ ({k}, {n}), seed {seed}, onto {onto}: element {at} of {}", T::DTYPE);
+        }
+    }
+}
+
+#[test]
+fn of_few_columns_read_and_write_only_what_is_theirs() {
+    let _alone = alone();
+    for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
+        limit_level(level);
+        for seed in 0..1500 {
+            let mut noise = Noise::new(seed);
+            let (m, n) = (1 + noise.below(if seed % 2 == 0 { 14 } else { 60 }), 1 + noise.below(if seed % 5 == 0 { 40 } else { 17 }));
+            let k = if seed % 7 == 0 { 1 + noise.below(1300) } else { 1 + noise.below(24) };
+            match seed % 3 {
+                0 => exact::<f32>((m, k, n), seed),
+                1 => exact::<f64>((m, k, n), seed),
+                _ => exact::<i64>((m, k, n), seed),
             }
         }
     }

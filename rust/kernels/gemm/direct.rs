@@ -3,21 +3,62 @@
 //! Invariant: every element is one chain of multiply-adds in the order of the inner dimension of the call, added to c at the end, so that
 //! the size of tiles decides no bit.
 
-use super::{Matrix, dots};
+use super::{Matrix, dots, thin};
 use crate::kernels::map::gather;
-use crate::kernels::simd::{Isa, Ring};
+use crate::kernels::simd::{Isa, Level, Ring};
 use crate::kernels::turn::{Rows, turn};
 use crate::simd;
+
+/// Rows that a product is added to, `stride` apart: those of the output itself, or one for all of them.
+#[derive(Clone, Copy)]
+pub struct Onto<T> {
+    pub start: *const T,
+    pub stride: isize,
+}
 
 /// Rows of an output that lie `stride` apart; each tile is written once.
 #[derive(Clone, Copy)]
 pub struct Target<T> {
     pub start: *mut T,
     pub stride: isize,
-    pub accumulate: bool,
+    pub onto: Option<Onto<T>>,
 }
 
-/// `c = a·b`, or `c += a·b`, reading rows of b where they lie.
+impl<T: Copy> Target<T> {
+    /// A matrix at `start` to be overwritten.
+    pub fn fresh(start: *mut T, stride: usize) -> Self {
+        Target { start, stride: stride as isize, onto: None }
+    }
+
+    /// The same with products added to what is there.
+    #[must_use]
+    pub fn accumulating(self) -> Self {
+        Target { onto: Some(Onto { start: self.start, stride: self.stride }), ..self }
+    }
+
+    /// The part that begins so many rows and columns further on.
+    #[must_use]
+    #[inline(always)]
+    pub fn from(self, row: usize, col: usize) -> Self {
+        let skip = |stride: isize| row as isize * stride + col as isize;
+        let onto = self.onto.map(|onto| Onto { start: onto.start.wrapping_offset(skip(onto.stride)), ..onto });
+        Target { start: self.start.wrapping_offset(skip(self.stride)), onto, ..self }
+    }
+
+    /// Writes the one row that the product is added to, if that is so, into each. Returns whether there is anything to be added to.
+    ///
+    /// # Safety
+    /// That many rows and columns must be there to be read and written.
+    pub unsafe fn prepared(self, rows: usize, cols: usize) -> bool {
+        if let Some(Onto { start, stride: 0 }) = self.onto {
+            // SAFETY: the caller vouches for it; a row that is added to all is none of them.
+            (0..rows).for_each(|i| unsafe { self.start.offset(i as isize * self.stride).copy_from_nonoverlapping(start, cols) });
+        }
+        self.onto.is_some()
+    }
+}
+
+/// `c = a·b`, or onto what is said, reading rows of b where they lie.
 ///
 /// # Safety
 /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; columns of b must lie
@@ -50,19 +91,18 @@ pub unsafe fn copied<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, width: 
 /// The same as cᵀ = bᵀ·aᵀ, turned over at the end; there must be room for it.
 ///
 /// # Safety
-/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; columns of a must be at
-/// least as long as a narrow tile is wide, their elements side by side.
+/// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; the elements of a's
+/// columns must lie side by side.
 pub unsafe fn transposed<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratch: &mut [T]) {
     let (m, n) = (a.rows, b.cols);
     let turned = &mut scratch[..m * n];
-    let out = Target { start: turned.as_mut_ptr(), stride: m as isize, accumulate: false };
-    // SAFETY: `out` is a whole row-major (n, m) matrix; the caller vouches for the rest.
-    unsafe { T::tiles(out, b.transposed(), a.transposed(), m) }
+    // SAFETY: the target is a whole row-major (n, m) matrix; the caller vouches for the rest.
+    unsafe { T::tiles(Target::fresh(turned.as_mut_ptr(), m), b.transposed(), a.transposed(), m) }
     for i in 0..m {
-        // SAFETY: one of the rows that the caller vouches for.
-        let row = unsafe { std::slice::from_raw_parts_mut(c.start.offset(i as isize * c.stride), n) };
-        for (to, column) in row.iter_mut().zip(turned.chunks_exact(m)) {
-            *to = if c.accumulate { to.plus(column[i]) } else { column[i] };
+        for (j, column) in turned.chunks_exact(m).enumerate() {
+            let to = c.from(i, j);
+            // SAFETY: an element of the rows that the caller vouches for.
+            unsafe { *to.start = to.onto.map_or(column[i], |onto| (*onto.start).plus(column[i])) };
         }
     }
 }
@@ -76,7 +116,10 @@ pub unsafe fn by_dots<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratc
     if b.cols == 1 && b.row_stride == 1 && c.stride == 1 {
         // A column is a row of the transpose, of which a tile takes several columns.
         // SAFETY: the caller vouches for it; the elements of `c` lie side by side.
-        return unsafe { T::dots(Target { stride: a.rows as isize, ..c }, b.transposed(), a.transposed()) };
+        unsafe {
+            let c = if c.prepared(a.rows, 1) { c.accumulating() } else { c };
+            return T::dots(Target { stride: a.rows as isize, ..c }, b.transposed(), a.transposed());
+        }
     }
     if b.row_stride == 1 {
         // SAFETY: the caller vouches for it.
@@ -134,13 +177,13 @@ unsafe fn tile<I: Isa, T: Tiles, const R: usize, const W: usize, const WHOLE: bo
     // SAFETY: the caller vouches for rows and columns.
     unsafe {
         let mut sums = sums::<I, T, R, W>(a, b, i, window.first);
-        if c.accumulate {
+        if let Some(onto) = c.from(i, window.first).onto {
             for r in 0..R {
-                let mut before = [T::ZERO; W];
+                let (mut before, start) = ([T::ZERO; W], onto.start.offset(r as isize * onto.stride));
                 if WHOLE {
-                    before = *row(r).cast();
+                    before = *start.cast();
                 } else {
-                    copy_few(row(r).add(from), before[from..].as_mut_ptr(), to - from);
+                    copy_few(start.add(from), before[from..].as_mut_ptr(), to - from);
                 }
                 for j in 0..W {
                     sums[r][j] = before[j].plus(sums[r][j]);
@@ -228,9 +271,9 @@ unsafe fn windows<I: Isa, T: Tiles, const R: usize, const W: usize>(c: Target<T>
     at
 }
 
-/// All of the product: wide windows, then narrow ones, the last of which ends where b does and writes what is new; where no narrow one
-/// can be read, parts of registers. One row, or two, need wider ones, `MOST` or `MORE`, to have enough sums that do not wait for each
-/// other.
+/// All of the product: wide windows, then narrow ones, the last of which ends where b does and writes what is new, or is masked; where no
+/// narrow one can be read, parts of registers. One row, or two, need wider ones, `MOST` or `MORE`, to have enough sums that do not wait
+/// for each other.
 ///
 /// # Safety
 /// As for [`rows`]; `readable` columns must be there to be read in every row of b, at least those that it has.
@@ -244,7 +287,7 @@ unsafe fn tiles<I: Isa, T: Tiles, const R: usize, const WIDE: usize, const NARRO
     let n = b.cols;
     // SAFETY: windows end at column n, or at NARROW where that many can be read; the caller vouches for the rest.
     unsafe {
-        if readable < NARROW {
+        if readable < NARROW && I::LEVEL != Level::Avx512 {
             let at = windows::<I, T, R, 4>(c, a, b, windows::<I, T, R, 8>(c, a, b, 0));
             windows::<I, T, R, 1>(c, a, b, windows::<I, T, R, 2>(c, a, b, at));
             return;
@@ -258,6 +301,13 @@ unsafe fn tiles<I: Isa, T: Tiles, const R: usize, const WIDE: usize, const NARRO
             at = windows::<I, T, R, WIDE>(c, a, b, at);
         }
         at = windows::<I, T, R, NARROW>(c, a, b, at);
+        #[cfg(target_arch = "x86_64")]
+        if I::LEVEL == Level::Avx512 {
+            if at < n {
+                thin::product(&c, a, b, at);
+            }
+            return;
+        }
         if at < n {
             let first = n.max(NARROW) - NARROW;
             panel::<I, T, R, NARROW, false>(c, a, b, Window { first, from: at - first, to: n - first });
@@ -309,10 +359,10 @@ tiles_of!(f64, 16, 8);
 tiles_of!(i64, 16, 8);
 
 /// What is multiplied directly: a narrow tile is as wide as one AVX-512 register.
-pub trait Tiles: Ring {
+pub trait Tiles: Ring + thin::Lanes {
     /// Elements of the narrow tile.
     const NARROW: usize;
-    /// `c = a·b`, or `c += a·b`.
+    /// `c = a·b`, or onto what is said.
     ///
     /// # Safety
     /// As for [`tiles`].

@@ -105,18 +105,17 @@ unsafe fn tile<I: Isa, T: Tiles, const R: usize, const L: usize, const Q: usize>
             sums = step::<I, T, R, L>(sums, &x, &y, 0);
         }
         for r in 0..R {
-            let to = c.start.offset((i + r) as isize * c.stride).add(j);
-            let sums = totals::<T, L, Q>(sums[r]);
+            let (to, sums) = (c.from(i + r, j), totals::<T, L, Q>(sums[r]));
             for q in 0..COLUMNS {
                 if j + q < b.cols {
-                    *to.add(q) = if c.accumulate { (*to.add(q)).plus(sums[q]) } else { sums[q] };
+                    *to.start.add(q) = to.onto.map_or(sums[q], |onto| (*onto.start.add(q)).plus(sums[q]));
                 }
             }
         }
     }
 }
 
-/// `c = a·b`, or `c += a·b`, in tiles of `R` rows. Columns of b stay in the cache while the rows go by.
+/// `c = a·b`, or onto what is said, in tiles of `R` rows. Columns of b stay in the cache while the rows go by.
 ///
 /// # Safety
 /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; the elements of a row of

@@ -9,13 +9,14 @@ mod direct;
 mod dots;
 mod panels;
 mod plan;
+mod thin;
 
 use super::interrupt;
 use super::parallel::{self, Blocks, Chunks};
 use super::simd;
 use crate::array::Scratch;
 pub use arrays::{as_matrix, matmul};
-use direct::Target;
+use direct::{Onto, Target};
 use plan::{Cut, Plan, Way};
 
 /// A strided matrix inside a slice.
@@ -39,11 +40,13 @@ impl<'a, T> Matrix<'a, T> {
         Matrix { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
+    #[inline(always)]
     fn at(&self, row: usize, col: usize) -> usize {
         (self.offset as isize + row as isize * self.row_stride + col as isize * self.col_stride) as usize
     }
 
     /// Rows (or columns) `from..to`.
+    #[inline(always)]
     fn part(self, by_rows: bool, from: usize, to: usize) -> Self {
         if by_rows { Matrix { offset: self.at(from, 0), rows: to - from, ..self } } else { Matrix { offset: self.at(0, from), cols: to - from, ..self } }
     }
@@ -59,13 +62,14 @@ impl<'a, T> Matrix<'a, T> {
 
 /// What there are products of.
 pub trait Gemm: direct::Tiles {
-    /// `c (m, n) = a·b`, or `c += a·b`, in no memory from here.
+    /// `c (m, n) = a·b`, or onto what is said, in no memory from here.
     ///
     /// # Safety
     /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`.
     unsafe fn packed(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>) {
         // SAFETY: the caller vouches for `c`; `check` saw that `a` and `b` lie inside their slices. `alpha` scales `c`.
         unsafe {
+            let accumulate = c.prepared(a.rows, b.cols);
             gemm::gemm(
                 a.rows,
                 b.cols,
@@ -73,7 +77,7 @@ pub trait Gemm: direct::Tiles {
                 c.start,
                 1,
                 c.stride,
-                c.accumulate,
+                accumulate,
                 a.data.as_ptr().add(a.offset),
                 a.col_stride,
                 a.row_stride,
@@ -107,9 +111,9 @@ impl Gemm for i64 {
     // SAFETY: what the trait asks for.
     unsafe fn packed(c: Target<i64>, a: Matrix<i64>, b: Matrix<i64>) {
         for (i, j) in (0..a.rows).flat_map(|i| (0..b.cols).map(move |j| (i, j))) {
+            let c = c.from(i, j);
             // SAFETY: the caller vouches for `c`.
-            let sum = unsafe { &mut *c.start.offset(i as isize * c.stride).add(j) };
-            let start = if c.accumulate { *sum } else { 0 };
+            let (sum, start) = unsafe { (&mut *c.start, c.onto.map_or(0, |onto| *onto.start)) };
             *sum = (0..a.cols).fold(start, |sum, p| sum.wrapping_add(a.data[a.at(i, p)].wrapping_mul(b.data[b.at(p, j)])));
         }
     }
@@ -142,24 +146,23 @@ fn nanoseconds<T>(work: usize) -> usize {
 unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan, scratch: &mut [T]) {
     let (m, k, n, depth) = (a.rows, a.cols, b.cols, plan.depth);
     let half = |x: usize| (x / 2).next_multiple_of(64);
-    let from = |skip: isize| Target { start: c.start.wrapping_offset(skip), ..c };
     // SAFETY: parts lie inside what the caller vouches for, and `c` of the second begins at its first element.
     unsafe {
         if m.max(n) > 128 && m.saturating_mul(n).saturating_mul(depth) > CALL {
             let mid = half(m.max(n));
             if m >= n {
                 in_calls(c, a.part(true, 0, mid), b, plan, scratch);
-                return in_calls(from(mid as isize * c.stride), a.part(true, mid, m), b, plan, scratch);
+                return in_calls(c.from(mid, 0), a.part(true, mid, m), b, plan, scratch);
             }
             in_calls(c, a, b.part(false, 0, mid), plan, scratch);
-            return in_calls(from(mid as isize), a, b.part(false, mid, n), plan, scratch);
+            return in_calls(c.from(0, mid), a, b.part(false, mid, n), plan, scratch);
         }
         let mut first = 0;
         while first < k {
             if m.saturating_mul(n).saturating_mul(k) > CALL && interrupt::stops() {
                 return;
             }
-            let (c, to) = (Target { accumulate: c.accumulate || first > 0, ..c }, k.min(first + depth));
+            let (c, to) = (if first > 0 { c.accumulating() } else { c }, k.min(first + depth));
             let (a, b) = (a.part(false, first, to), b.part(true, first, to));
             first = to;
             match plan.way {
@@ -200,8 +203,7 @@ pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: b
     product(c, a, b, accumulate, None);
 }
 
-/// `c (m, n), row-major = a·b + row` for every row. Whoever computes a part writes the row into it first, so that it lies in the cache
-/// of the right processor. Panics if the sizes do not agree.
+/// `c (m, n), row-major = a·b + row` for every row. Panics if the sizes do not agree.
 pub fn gemm_onto_row<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, row: &[T]) {
     assert!(row.len() == b.cols, "matrix product of sizes that do not agree");
     if a.cols == 0 && !row.is_empty() {
@@ -256,12 +258,15 @@ impl Planned {
         }
         // `c`, or a part of it that begins at `start`.
         let run = |start: *mut T, a: Matrix<T>, b: Matrix<T>, row: Option<&[T]>, scratch: &mut [T]| {
-            if let Some(row) = row {
-                // SAFETY: the part's rows are as wide as `row`, and lie `n` apart in the row-major `c`.
-                (0..a.rows).for_each(|i| unsafe { start.add(i * n).copy_from_nonoverlapping(row.as_ptr(), row.len()) });
-            }
-            // SAFETY: `start` begins a.rows rows of b.cols elements of `c`; the caller vouches for `a` and `b`; `scratch` is as planned.
-            unsafe { in_calls(Target { start, stride: n as isize, accumulate }, a, b, plan, scratch) }
+            let c = Target::fresh(start, n);
+            let c = match row {
+                Some(row) => Target { onto: Some(Onto { start: row.as_ptr(), stride: 0 }), ..c },
+                None if accumulate => c.accumulating(),
+                None => c,
+            };
+            // SAFETY: `start` begins a.rows rows of b.cols elements of `c`, `row` as many; the caller vouches for `a` and `b`; `scratch`
+            // is as planned.
+            unsafe { in_calls(c, a, b, plan, scratch) }
         };
         if cut.parts == 1 {
             return run(c.as_mut_ptr(), a, b, row, scratch);
@@ -294,7 +299,7 @@ impl Planned {
         parallel::drive(blocks, nanoseconds::<T>(size.saturating_mul(a.cols)), |first, (sums, room)| {
             for (i, sums) in sums.slice.chunks_exact_mut(size).enumerate() {
                 let [from, to] = [first + i, first + i + 1].map(|i| a.cols / pieces * i + a.cols % pieces * i / pieces);
-                let sums = Target { start: sums.as_mut_ptr(), stride: n as isize, accumulate: false };
+                let sums = Target::fresh(sums.as_mut_ptr(), n);
                 // SAFETY: `sums` is a whole row-major (m, n) matrix; the caller vouches for `a` and `b`; `room` is as planned.
                 unsafe { in_calls(sums, a.part(false, from, to), b.part(true, from, to), plan, room.slice) }
             }

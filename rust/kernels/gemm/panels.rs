@@ -82,7 +82,7 @@ pub fn scratch<T>(a: &Matrix<T>, b: &Matrix<T>, depth: usize, output: (usize, us
     depth * (packing.kept.next_multiple_of(LANES) + if packing.copied { ROWS } else { 0 })
 }
 
-/// `c = a·b`, or `c += a·b`. Panics if there are fewer rows than [`TALL`] and b does not lie transposed.
+/// `c = a·b`, or onto what is said. Panics if there are fewer rows than [`TALL`] and b does not lie transposed.
 ///
 /// # Safety
 /// The processor must have AVX-512. Either rows or columns of a must lie in one piece each, and rows of b, or else columns, one after
@@ -102,7 +102,7 @@ pub unsafe fn product(c: Target<f32>, a: Matrix<f32>, b: Matrix<f32>, scratch: &
         for (at, wide) in self::panels(right - left) {
             let columns = b.part(false, left + at, right.min(left + at + wide * LANES));
             let panel = &mut panels[if kept > WIDEST * LANES { at * k } else { 0 }..];
-            let c = Target { start: c.start.wrapping_offset(top as isize * c.stride).wrapping_add(left + at), ..c };
+            let c = c.from(top, left + at);
             // SAFETY: rows and columns are counted, and there is a whole tile in the first rows; the caller vouches for the rest.
             unsafe {
                 match (wide, a.col_stride) {
@@ -254,13 +254,21 @@ unsafe fn tile<const R: usize, const V: usize, const TURNED: bool, const PACK: b
         }
         for _ in 0..a.cols % UNROLLED {
             step!(0, z);
-            x = x.map(|x| x.wrapping_add(along));
+            for q in 0..R.div_ceil(SERVED) {
+                x[q] = x[q].wrapping_add(along);
+            }
             (y, z) = (y.add(V * LANES), z.wrapping_offset(stride));
         }
         for v in 0..V {
             for r in 0..R {
                 let to = row(r).add(v * LANES);
-                let sum = if c.accumulate { _mm512_add_ps(_mm512_maskz_loadu_ps(mask(v), to), sums[r][v]) } else { sums[r][v] };
+                let sum = match c.onto {
+                    Some(onto) => {
+                        let from = onto.start.wrapping_offset((i + r) as isize * onto.stride).wrapping_add(v * LANES);
+                        _mm512_add_ps(_mm512_maskz_loadu_ps(mask(v), from), sums[r][v])
+                    }
+                    None => sums[r][v],
+                };
                 _mm512_mask_storeu_ps(to, mask(v), sum);
             }
         }

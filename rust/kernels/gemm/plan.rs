@@ -32,6 +32,8 @@ const MOST_PIECES: usize = 8;
 /// Longest inner dimension of an output that is worth a copy of b that lies transposed, and of one of no more than [`FEW`] elements.
 const SHORT: usize = 4;
 const BRIEF: usize = 16;
+/// Bytes of a row, up to which tiles are worth their time by a single column.
+const NEAR: usize = 96;
 
 /// Longest inner dimension of a call to a packed product, which the crate would cut there anyway; of one to a direct product, where b is
 /// more than [`CLOSE`], and of integers, of which any is cut so that a panel of b stays in the first-level cache; and of one by a single
@@ -123,7 +125,7 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     if n > 1 && m > 1 && m * n <= FEW && k <= BRIEF {
         return Way::Copied(1);
     }
-    if plain || n == 1 {
+    if plain {
         return Way::Crate;
     }
     let turned = b.row_stride == 1 && b.col_stride > 1;
@@ -135,10 +137,16 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         _ if m <= width => MOST_OF_FEW_ROWS,
         _ => MOST,
     };
+    // Where columns that are not there can be masked out, b is not made as wide as a tile.
+    let masked = level() == Level::Avx512;
     match () {
-        _ if n < width && a.row_stride == 1 && m >= width => Way::Transposed,
-        _ if panels && turned => Way::Panels,
-        _ if n < width && m * n > FEW => Way::Copied(width),
+        _ if masked && n < m && n < width && k > BRIEF && a.row_stride == 1 => Way::Transposed,
+        _ if masked && n == 1 && k <= BRIEF && k * size_of::<T>() <= NEAR => Way::Rows,
+        _ if n == 1 => Way::Crate,
+        _ if n < width && a.row_stride == 1 && m >= width && k > BRIEF => Way::Transposed,
+        _ if panels && turned && k > SHORT => Way::Panels,
+        _ if masked && n < width && b.col_stride == 1 => Way::Rows,
+        _ if n < width && m * n > FEW => Way::Copied(if masked { 1 } else { width }),
         _ if n < width => Way::Crate,
         _ if b.col_stride != 1 && k <= SHORT && m >= 4 * width => Way::Copied(1),
         _ if b.col_stride != 1 => Way::Crate,
@@ -158,8 +166,8 @@ fn of_integers<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     let (m, k, n, width) = (a.rows, a.cols, b.cols, T::NARROW);
     match () {
         _ if side_by_side(a, b) && m.min(n) == 1 && k >= 2 * width => Way::Dots,
-        _ if n < width && a.row_stride == 1 && m >= width => Way::Transposed,
-        _ if n < width && m * n > FEW => Way::Copied(width),
+        _ if n < width && k > BRIEF && a.row_stride == 1 && m >= width => Way::Transposed,
+        _ if n < width && m * n > FEW && level() < Level::Avx512 => Way::Copied(width),
         _ if n == 1 || b.col_stride == 1 => Way::Rows,
         _ => Way::Copied(1),
     }

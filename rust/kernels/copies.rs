@@ -6,13 +6,16 @@ use super::parallel;
 use super::plan::Plan;
 use super::turn::{self, turn};
 use crate::array::{Array, Element};
+use crate::simd;
 
 /// Elements that are copied as one unit of work.
 const BLOCK: usize = 4096;
 /// Elements of an operand that are brought side by side at once: those of three and the result fit into the nearest cache.
 pub const PIECE: usize = 1024;
-/// Elements of a row from which on it is copied by a call of its own, and spread by so many at once.
+/// Elements of a row from which on it is spread by so many at once.
 const WIDE: usize = 16;
+/// Stands for moves of rows of any length: a call for each, or as many moves of [`WIDE`] elements as it takes.
+const ANY: usize = 0;
 
 /// Reads `out.len()` elements, `stride` apart, into `out`.
 #[inline]
@@ -33,6 +36,32 @@ pub fn gather<T: Element>(data: &[T], offset: usize, stride: isize, out: &mut [T
 pub struct Rows {
     pub at: isize,
     pub step: isize,
+}
+
+/// The same of planes of rows.
+#[derive(Clone, Copy)]
+pub struct Planes {
+    pub at: isize,
+    pub plane: isize,
+    pub row: isize,
+}
+
+/// [`copy_rows`] of planes, [planes, rows, n].
+#[inline]
+pub fn copy_planes<T: Element>(x: &[T], from: Planes, stride: isize, y: &mut [T], to: Planes, [planes, rows, n]: [usize; 3]) {
+    if planes == 1 {
+        return copy_rows(x, Rows { at: from.at, step: from.row }, stride, y, Rows { at: to.at, step: to.row }, (rows, n));
+    }
+    // Rows that are moved as they lie may go in any order: along the longer axis there are fewer calls.
+    let across = planes > rows && stride == 1 && from.row != 0;
+    let (count, rows) = if across { (rows, planes) } else { (planes, rows) };
+    for i in 0..count as isize {
+        let row = |of: Planes| {
+            let (next, step) = if across { (of.row, of.plane) } else { (of.plane, of.row) };
+            Rows { at: of.at + i * next, step }
+        };
+        copy_rows(x, row(from), stride, y, row(to), (rows, n));
+    }
 }
 
 /// Writes rows of `n` elements, which are `stride` apart in `x` and side by side in `y`.
@@ -77,13 +106,32 @@ fn in_moves<T: Element, const SPREAD: bool>(x: &[T], from: Rows, y: &mut [T], to
         1 => moves::<T, 1, SPREAD>(x, from, y, to, rows),
         2..4 => moves::<T, 2, SPREAD>(x, from, y, to, rows),
         4..8 => moves::<T, 4, SPREAD>(x, from, y, to, rows),
+        8..64 if !SPREAD && size_of::<T>() >= 4 => wide_moves(x, from, y, to, rows),
         8..16 => moves::<T, 8, SPREAD>(x, from, y, to, rows),
-        _ => moves::<T, WIDE, SPREAD>(x, from, y, to, rows),
+        16..64 if !SPREAD => some_moves(x, from, y, to, rows),
+        _ => moves::<T, ANY, SPREAD>(x, from, y, to, rows),
     }
 }
 
-/// The same by two moves of `W` elements to a row, of which the second ends it whatever both write. Rows must be as long, and no
-/// longer than both together but where `W` is [`WIDE`].
+simd! {
+    /// [`some_moves`] by registers of any size.
+    fn wide_moves<T: Element>(x: &[T], from: Rows, y: &mut [T], to: Rows, rows: (usize, usize)) {
+        some_moves(x, from, y, to, rows)
+    }
+}
+
+/// Copies rows of 8 to 63 elements.
+#[inline(always)]
+fn some_moves<T: Element>(x: &[T], from: Rows, y: &mut [T], to: Rows, rows: (usize, usize)) {
+    match rows.1 {
+        0..16 => moves::<T, 8, false>(x, from, y, to, rows),
+        16..32 => moves::<T, 16, false>(x, from, y, to, rows),
+        _ => moves::<T, 32, false>(x, from, y, to, rows),
+    }
+}
+
+/// The same by one move of `W` elements to a row, or by two, of which the second ends it whatever both
+/// write. Rows must be as long, and no longer than both together but where `W` is [`ANY`].
 #[inline(always)]
 fn moves<T: Element, const W: usize, const SPREAD: bool>(x: &[T], from: Rows, y: &mut [T], to: Rows, (rows, n): (usize, usize)) {
     let (mut from_at, mut to_at) = (from.at, to.at);
@@ -101,26 +149,29 @@ fn moves<T: Element, const W: usize, const SPREAD: bool>(x: &[T], from: Rows, y:
 
 #[inline(always)]
 fn spread<T: Element, const W: usize>(x: T, y: &mut [T]) {
-    let x = [x; W];
-    if W == WIDE {
-        y.as_chunks_mut().0.iter_mut().for_each(|y| *y = x);
-        if y.len().is_multiple_of(W) {
-            return;
+    if W == ANY {
+        let (x, (chunks, rest)) = ([x; WIDE], y.as_chunks_mut());
+        chunks.iter_mut().for_each(|y| *y = x);
+        if !rest.is_empty() {
+            *y.last_chunk_mut().expect("a row no shorter than a move") = x;
         }
-    } else {
-        *y.first_chunk_mut().expect("a row no shorter than a move") = x;
+        return;
     }
+    let x = [x; W];
+    *y.first_chunk_mut().expect("a row no shorter than a move") = x;
     *y.last_chunk_mut().expect("a row no shorter than a move") = x;
 }
 
 #[inline(always)]
 fn copy<T: Element, const W: usize>(x: &[T], y: &mut [T]) {
-    if W == WIDE {
+    if W == ANY {
         return y.copy_from_slice(x);
     }
     // One after the other, so that neither goes through memory.
     *y.first_chunk_mut::<W>().expect("as long") = *x.first_chunk().expect("a row no shorter than a move");
-    *y.last_chunk_mut::<W>().expect("as long") = *x.last_chunk().expect("a row no shorter than a move");
+    if x.len() > W {
+        *y.last_chunk_mut::<W>().expect("as long") = *x.last_chunk().expect("a row no shorter than a move");
+    }
 }
 
 /// An operand of an element-wise kernel, read in the order of the result.
@@ -158,10 +209,10 @@ impl<'a, T: Element> Operand<'a, T> {
     /// Writes the elements from `start` on to `out`.
     #[inline(never)]
     fn fill(&self, start: usize, out: &mut [T]) {
-        let (step, stride) = (self.plan.row_step(0), self.plan.inner_stride(0));
-        self.plan.walk_rows(start, out.len(), |[at], first, (rows, n)| {
-            let to = Rows { at: first as isize, step: n as isize };
-            copy_rows(self.data, Rows { at, step }, stride, out, to, (rows, n));
+        let (plane, row, stride) = (self.plan.plane_step(0), self.plan.row_step(0), self.plan.inner_stride(0));
+        self.plan.walk_planes(start, out.len(), &mut |[at], first, [planes, rows, n]| {
+            let to = Planes { at: first as isize, plane: (rows * n) as isize, row: n as isize };
+            copy_planes(self.data, Planes { at, plane, row }, stride, out, to, [planes, rows, n]);
         });
     }
 }

@@ -7,6 +7,9 @@ use smallvec::SmallVec;
 /// Rows of fewer elements cost more than their elements do.
 const SHORT: usize = 16;
 
+/// Elements of planes that are walked at once: they and what is made of them fit into the nearest cache.
+const PLANES: usize = 4096;
+
 /// Axes in the order in which an array lies in memory, the farthest apart first.
 pub struct Order(SmallVec<[usize; MAX_DIMS]>);
 
@@ -136,8 +139,30 @@ impl<const K: usize> Plan<K> {
         self.strides[k].iter().rev().nth(1).copied().unwrap_or(0)
     }
 
+    /// The same of planes, which are all rows along one axis.
+    pub fn plane_step(&self, k: usize) -> isize {
+        self.strides[k].iter().rev().nth(2).copied().unwrap_or(0)
+    }
+
     /// Like `walk`, by as many equal rows at once as are `row_step` apart: calls `f(offsets, first, (rows, len))`.
     pub fn walk_rows(&self, start: usize, len: usize, mut f: impl FnMut([isize; K], usize, (usize, usize))) {
+        self.walk_blocks::<false>(start, len, |at, first, [_, rows, n]| f(at, first, (rows, n)));
+    }
+
+    /// Like `walk_rows`, by as many whole planes at once as are `plane_step` apart, of up to [`PLANES`] elements together: calls
+    /// `f(offsets, first, [planes, rows, len])`. Compiled once, as there are few calls.
+    pub fn walk_planes(&self, start: usize, len: usize, f: &mut dyn FnMut([isize; K], usize, [usize; 3])) {
+        self.walk_blocks::<true>(start, len, |at, first, block| f(at, first, block));
+    }
+
+    /// How many planes from the one at `index` on are walked at once, with `left` elements to go.
+    fn planes(&self, left: usize, index: usize) -> usize {
+        let axis = self.sizes.len() - 3;
+        let plane = self.sizes[axis + 1] * self.inner();
+        (left.min(PLANES.max(plane)) / plane).min(self.sizes[axis] - index)
+    }
+
+    fn walk_blocks<const DEEP: bool>(&self, start: usize, len: usize, mut f: impl FnMut([isize; K], usize, [usize; 3])) {
         let (inner, outer) = (self.inner(), self.sizes.len() - 1);
         // Divisions cost more than a short run does.
         let (mut row, mut at) = if self.is_one_run() { (0, start) } else { (start / inner, start % inner) };
@@ -157,10 +182,12 @@ impl<const K: usize> Plan<K> {
             if outer > 0 {
                 rows = rows.min(self.sizes[outer - 1] - index[outer - 1]);
             }
-            f(std::array::from_fn(|k| base[k] + at as isize * self.inner_stride(k)), done, (rows, n));
-            (done, at) = (done + rows * n, 0);
-            let mut step = rows;
-            for axis in (0..outer).rev() {
+            let is_plane = DEEP && outer > 1 && n == inner && rows == self.sizes[outer - 1];
+            let (planes, axes) = if is_plane { (self.planes(left, index[outer - 2]), outer - 1) } else { (1, outer) };
+            f(std::array::from_fn(|k| base[k] + at as isize * self.inner_stride(k)), done, [planes, rows, n]);
+            (done, at) = (done + planes * rows * n, 0);
+            let mut step = if is_plane { planes } else { rows };
+            for axis in (0..axes).rev() {
                 index[axis] += step;
                 let wrap = index[axis] == self.sizes[axis];
                 for (b, strides) in base.iter_mut().zip(&self.strides) {

@@ -9,6 +9,7 @@ mod gradient_table;
 mod gradients;
 mod kernels;
 mod math;
+mod parts;
 mod products;
 mod random;
 mod reading;

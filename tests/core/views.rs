@@ -18,7 +18,7 @@ fn dtypes() -> impl Strategy<Value = DType> {
 }
 
 /// Whole numbers in a random layout; `thin` makes axes ones, of which the first `cut` are left out.
-fn sample(shape: &[usize], (thin, cut): (u64, usize), dtype: DType, seed: u64) -> Tensor {
+pub fn sample(shape: &[usize], (thin, cut): (u64, usize), dtype: DType, seed: u64) -> Tensor {
     let sizes: Vec<usize> = shape.iter().enumerate().map(|(i, &n)| if thin >> i & 1 == 1 { 1 } else { n }).collect();
     let x = ops::floor(&uniform(&sizes[cut.min(shape.len())..], 0.0, 9.0, seed)).unwrap();
     let x = ops::cast(&x, dtype).unwrap();

@@ -8,6 +8,7 @@ pub mod fork;
 pub mod gemm;
 pub mod index;
 pub mod interrupt;
+pub mod join;
 mod loops;
 pub mod map;
 pub mod math;

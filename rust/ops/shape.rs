@@ -2,11 +2,12 @@
 
 use crate::array::{Array, Dims, Layout, MAX_DIMS, Slice, normalize_axis, room};
 use crate::autograd::{Inputs, Op, Tensor, linear};
-use crate::kernels::{map, parts};
+use crate::kernels::{join, map, parts};
 use crate::{Result, bail};
 use smallvec::SmallVec;
 
 pub(super) type Axes = SmallVec<[usize; MAX_DIMS]>;
+type Refs<'a> = SmallVec<[&'a Tensor; MAX_DIMS]>;
 
 struct Reshape {
     from: Dims,
@@ -259,18 +260,24 @@ pub fn concatenate(xs: &[Tensor], axis: isize) -> Result<Tensor> {
         shape[axis] = shape[axis].saturating_add(x.shape()[axis]);
         dtype = dtype.promote(x.dtype());
     }
-    let xs = xs.iter().map(|x| linear::cast(x, dtype)).collect::<Result<Vec<_>>>()?;
-    let mut out = Array::unfilled(dtype, shape)?;
-    let mut start = 0;
-    for x in &xs {
-        let part = Slice { start, len: x.shape()[axis], step: 1 };
-        let target = out.layout().slice(axis, part);
-        parts::write(&mut out, &target, &*map::dense(x.array(), dtype)?);
-        start += part.len;
+    let out = join::join(xs.iter().map(Tensor::array), axis, dtype, shape)?;
+    let refs: Refs = xs.iter().collect();
+    Ok(Tensor::record(out, &refs, || Concatenate { axis, sizes: xs.iter().map(|x| x.shape()[axis]).collect() }))
+}
+
+/// y = the inputs beside each other along a new axis; each dx = its place in dy.
+struct Stack {
+    axis: usize,
+}
+impl Op for Stack {
+    fn name(&self) -> &'static str {
+        "stack"
     }
-    let refs: Vec<&Tensor> = xs.iter().collect();
-    let sizes = xs.iter().map(|x| x.shape()[axis]).collect();
-    Ok(Tensor::record(out, &refs, || Concatenate { axis, sizes }))
+    fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
+        let mut shape = *dy.shape();
+        shape.remove(self.axis);
+        (0..dx.edges().len()).try_for_each(|i| dx.give(i, || to_shape(&narrow(dy, self.axis, i, 1)?, shape)))
+    }
 }
 
 /// The tensors, all of one shape, along a new axis.
@@ -281,9 +288,13 @@ pub fn stack(xs: &[Tensor], axis: isize) -> Result<Tensor> {
     if let Some(other) = xs.iter().find(|x| x.shape() != first.shape()) {
         bail!(Value, "stack: expected tensors of one shape, got {} and {}", first.shape(), other.shape());
     }
-    let at = normalize_axis(axis, first.ndim() + 1, "stack")? as isize;
-    let widened = xs.iter().map(|x| unsqueeze(x, at)).collect::<Result<Vec<_>>>()?;
-    concatenate(&widened, at)
+    let axis = normalize_axis(axis, first.ndim() + 1, "stack")?;
+    let mut shape = *first.shape();
+    shape.insert(axis, xs.len())?;
+    let dtype = xs.iter().fold(first.dtype(), |dtype, x| dtype.promote(x.dtype()));
+    let out = join::join(xs.iter().map(Tensor::array), axis, dtype, shape)?;
+    let refs: Refs = xs.iter().collect();
+    Ok(Tensor::record(out, &refs, || Stack { axis }))
 }
 
 /// The sizes of consecutive parts of `each` out of `n`; the last may be smaller. Nothing is one part of nothing.

@@ -69,7 +69,7 @@ def works(name: str) -> dict[str, Work]:
     channels, mixer = make(numbers[: 32 * 128 * 3].reshape(32, 128, 3)), make(numbers[: 64 * 128].reshape(64, 128))
     columns, places = make(rng.permutation(10)), make(rng.integers(0, 10, (10_000, 1)))
     tall, blocks = make(numbers[:100_000].reshape(10_000, 10)), make(numbers[:200_000].reshape(5000, 10, 4))
-    middle, sixteen = make(numbers[:256_000].reshape(4000, 64)), make(numbers[:64_000].reshape(4000, 16))
+    middle, sixteen, bytewise = make(numbers[:256_000].reshape(4000, 64)), make(numbers[:64_000].reshape(4000, 16)), tall > 0
     pick: Work = {
         "treadle": lambda: tall.gather(places, 1),
         "PyTorch": lambda: tall.gather(1, places),
@@ -118,6 +118,8 @@ def works(name: str) -> dict[str, Work]:
         "x.T.sum(), (1000, 1000)": lambda: square.T.sum(),
         "one of each row by gather, (10000, 10)": pick,
         "x[:, permutation], (10000, 10)": lambda: tall[:, columns],
+        "x[:, permutation] of bool, (10000, 10)": lambda: bytewise[:, columns],
+        "x[:, 5 columns], (10000, 10)": lambda: tall[:, columns[:5]],
         "any of uint8, 1e6": lambda: zeros.any(),
         "max of rows of uint8, (100000, 10)": lambda: extreme(zeros.reshape(100_000, 10), 1),
         "sum of rows, (100000, 3), float64": lambda: double[:300_000].reshape(100_000, 3).sum(1),
@@ -155,6 +157,9 @@ def works(name: str) -> dict[str, Work]:
     shared.requires_grad_()
     found["(1000, 4, 32) @ (32, 32), forward and back"] = lambda: (steps @ shared).sum().backward()
     found["stack of 1000 rows, forward and back"] = lambda: stack(list(leaf)).sum().backward()
+    parts = make(numbers[: 4096 * 32].reshape(4096, 32))
+    parts.requires_grad_()
+    found["x[:, :16] + x[:, 16:], (4096, 32), forward and back"] = lambda: (parts[:, :16] + parts[:, 16:]).sum().backward()
     factors = make(numbers)
     factors.requires_grad_()
     found["prod, forward and back, 1e6"] = lambda: factors.prod().backward()
@@ -204,7 +209,8 @@ def views(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work
     left, right, tall, square = of(256, 1, 3), of(1, 256, 3), of(3900, 256), of(256, 256)
     heads, images, mask = of(32, 64, 8, 8), of(32, 28, 28), make(numbers[:16384].reshape(16384, 1) > 0)
     narrow, blocks, wide = [of(1024, 8) for _ in range(4)], [of(32, 12, 12, 8) for _ in range(9)], of(16384, 4)
-    rows = [of(16, 32) for _ in range(50)]
+    rows, states, gates = [of(16, 32) for _ in range(50)], [of(32, 64) for _ in range(20)], [of(64, 128), of(64, 64)]
+    attended = of(32, 4, 50, 16)
     concatenate = torch.cat if name == "PyTorch" else {"treadle": treadle, "NumPy": np}[name].concatenate
     stack = {"treadle": treadle, "PyTorch": torch, "NumPy": np}[name].stack
     where = {"treadle": treadle.ops, "PyTorch": torch, "NumPy": np}[name].where
@@ -225,6 +231,10 @@ def views(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work
         "concatenate 4 of (1024, 8), last axis": lambda: concatenate(narrow, -1),
         "concatenate 9 of (32, 12, 12, 8), last axis": lambda: concatenate(blocks, -1),
         "stack 50 of (16, 32), axis 1": lambda: stack(rows, 1),
+        "stack 20 of (32, 64), last axis": lambda: stack(states, -1),
+        "stack 100 of (32, 64)": lambda: stack(states * 5, 0),
+        "concatenate (64, 128) and (64, 64), axis 1": lambda: concatenate(gates, 1),
+        "heads (32, 4, 50, 16) back to (32, 50, 64)": lambda: attended.swapaxes(1, 2).reshape(32, 50, 64),
     }
 
 

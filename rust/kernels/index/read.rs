@@ -114,12 +114,61 @@ pub struct Places<'a> {
     pub apart: usize,
 }
 
+/// Rows from which on it pays to find out first how far places lead.
+const PICKED: usize = 4;
+
+/// How far the first of some places leads, and how much farther each of them: so one look at a row's ends is enough to know that it
+/// reaches as far.
+fn leads(index: &[i64], along: Along) -> Result<(isize, Vec<usize>)> {
+    let place = |&i: &i64| wrapped(i, along.n) as isize * along.step;
+    let (first, mut leads) = (index.iter().map(place).min().unwrap_or(0), array::room(index.len())?);
+    leads.extend(index.iter().map(|i| (place(i) - first) as usize));
+    Ok((first, leads))
+}
+
+/// Elements at places of each row, side by side, as [`leads`] gave them. There are some.
+fn pick<T: Element>(data: &[T], rows: &Plan<1>, (first, places): (isize, Vec<usize>), work: usize, out: &mut [T]) {
+    let (count, apart) = (places.len(), rows.inner_stride(0));
+    let group = (4096 / count).max(1);
+    parallel::for_chunks(out, group * count, work, |g, out| {
+        rows.for_long_rows(g * group, out.len() / count, &mut |[start], done, n| {
+            pick_rows(data, (start as isize + first, apart), &places, &mut out[done * count..][..n * count]);
+        });
+    });
+}
+
+/// A function of its own, so that the compiler knows that what is written is none of the places.
+#[inline(never)]
+fn pick_rows<T: Element>(data: &[T], (start, apart): (isize, isize), places: &[usize], out: &mut [T]) {
+    let reach = places.iter().max().map_or(0, |&last| last + 1);
+    let (fours, rest) = places.as_chunks::<4>();
+    for (i, out) in out.chunks_exact_mut(places.len()).enumerate() {
+        let row = &data[(start + i as isize * apart) as usize..][..reach];
+        let (out_fours, out) = out.as_chunks_mut();
+        for i in 0..fours.len().min(out_fours.len()) {
+            let [a, b, c, d] = fours[i];
+            out_fours[i] = [row[a], row[b], row[c], row[d]];
+        }
+        for i in 0..rest.len().min(out.len()) {
+            out[i] = row[rest[i]];
+        }
+    }
+}
+
 /// Elements of `x` at places along `axes`.
 pub fn read_at<T: Element>(x: &Array, axes: Range<usize>, places: Places<'_>, out: &mut [T]) {
     let inner: usize = x.shape()[axes.end..].iter().product();
     let (data, source, work) = (x.data::<T>(), Source::around(x.layout(), axes), std::mem::size_of_val(out) / 16);
     let Places { index, along, count, apart } = places;
     let place = |&i: &i64| wrapped(i, along.n) as isize * along.step;
+    if apart == 0
+        && inner == 1
+        && count > 1
+        && out.len() >= PICKED * count
+        && let Ok(leads) = leads(index, along)
+    {
+        return pick(data, &source.outer, leads, work, out);
+    }
     let stride = source.outer.inner_stride(0);
     for_rows(out, &source.outer, (count, inner), work, |o, start, r, out| {
         let index = &index[o * apart + r..];

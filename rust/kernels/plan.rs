@@ -152,7 +152,7 @@ impl<const K: usize> Plan<K> {
     /// Like `walk_rows`, by as many whole planes at once as are `plane_step` apart, of up to [`PLANES`] elements together: calls
     /// `f(offsets, first, [planes, rows, len])`. Compiled once, as there are few calls.
     pub fn walk_planes(&self, start: usize, len: usize, f: &mut dyn FnMut([isize; K], usize, [usize; 3])) {
-        self.walk_blocks::<true>(start, len, |at, first, block| f(at, first, block));
+        self.walk_blocks::<true>(start, len, f);
     }
 
     /// How many planes from the one at `index` on are walked at once, with `left` elements to go.

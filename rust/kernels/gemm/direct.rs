@@ -26,12 +26,14 @@ pub struct Target<T> {
 
 impl<T: Copy> Target<T> {
     /// A matrix at `start` to be overwritten.
+    #[inline(always)]
     pub fn fresh(start: *mut T, stride: usize) -> Self {
         Target { start, stride: stride as isize, onto: None }
     }
 
     /// The same with products added to what is there.
     #[must_use]
+    #[inline(always)]
     pub fn accumulating(self) -> Self {
         Target { onto: Some(Onto { start: self.start, stride: self.stride }), ..self }
     }
@@ -49,6 +51,7 @@ impl<T: Copy> Target<T> {
     ///
     /// # Safety
     /// That many rows and columns must be there to be read and written.
+    #[inline(always)]
     pub unsafe fn prepared(self, rows: usize, cols: usize) -> bool {
         if let Some(Onto { start, stride: 0 }) = self.onto {
             // SAFETY: the caller vouches for it; a row that is added to all is none of them.

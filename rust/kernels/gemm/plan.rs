@@ -109,7 +109,8 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     if !T::DTYPE.is_float() {
         return of_integers(a, b);
     }
-    let plain = level() == Level::Baseline;
+    let level = level();
+    let plain = level == Level::Baseline;
     if !plain && side_by_side(a, b) && (2..=ROWS_OF_DOTS).contains(&m) && n > 1 && k >= LONG {
         return Way::Dots;
     }
@@ -125,10 +126,13 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     if n > 1 && m > 1 && m * n <= FEW && k <= BRIEF {
         return Way::Copied(1);
     }
-    if plain {
+    if n < width && level == Level::Avx512 {
+        return of_few_columns(a, b);
+    }
+    if plain || n == 1 {
         return Way::Crate;
     }
-    let turned = b.row_stride == 1 && b.col_stride > 1;
+    let turned = turned(b);
     let has_panels = T::has_panels() && (a.col_stride == 1 || a.row_stride == 1);
     let panels = has_panels && (m >= panels::TALL || (turned && m > 1)) && m * n > FEW;
     let filled = n.next_multiple_of(width) * 8 <= n * 9;
@@ -137,16 +141,10 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         _ if m <= width => MOST_OF_FEW_ROWS,
         _ => MOST,
     };
-    // Where columns that are not there can be masked out, b is not made as wide as a tile.
-    let masked = level() == Level::Avx512;
     match () {
-        _ if masked && n < m && n < width && k > BRIEF && a.row_stride == 1 => Way::Transposed,
-        _ if masked && n == 1 && k <= BRIEF && k * size_of::<T>() <= NEAR => Way::Rows,
-        _ if n == 1 => Way::Crate,
-        _ if n < width && a.row_stride == 1 && m >= width && k > BRIEF => Way::Transposed,
-        _ if panels && turned && k > SHORT => Way::Panels,
-        _ if masked && n < width && b.col_stride == 1 => Way::Rows,
-        _ if n < width && m * n > FEW => Way::Copied(if masked { 1 } else { width }),
+        _ if n < width && a.row_stride == 1 && m >= width => Way::Transposed,
+        _ if panels && turned => Way::Panels,
+        _ if n < width && m * n > FEW => Way::Copied(width),
         _ if n < width => Way::Crate,
         _ if b.col_stride != 1 && k <= SHORT && m >= 4 * width => Way::Copied(1),
         _ if b.col_stride != 1 => Way::Crate,
@@ -154,6 +152,27 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         _ if panels => Way::Panels,
         _ => Way::Crate,
     }
+}
+
+/// Where columns that are not there can be masked out, b is not made as wide as a tile.
+#[inline(never)]
+fn of_few_columns<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    let panels = || T::has_panels() && (a.col_stride == 1 || a.row_stride == 1) && m * n > FEW;
+    match () {
+        _ if k > BRIEF && m > n && a.row_stride == 1 => Way::Transposed,
+        _ if n == 1 && k <= BRIEF && k * size_of::<T>() <= NEAR => Way::Rows,
+        _ if n == 1 => Way::Crate,
+        _ if k > SHORT && turned(b) && panels() => Way::Panels,
+        _ if b.col_stride == 1 => Way::Rows,
+        _ if m * n > FEW => Way::Copied(1),
+        _ => Way::Crate,
+    }
+}
+
+/// Whether b lies transposed.
+fn turned<T>(b: &Matrix<T>) -> bool {
+    b.row_stride == 1 && b.col_stride > 1
 }
 
 /// Whether rows of a, and columns of b, lie side by side.

@@ -149,7 +149,7 @@ impl<const K: usize> Plan<K> {
         self.walk_blocks::<false>(start, len, |at, first, [_, rows, n]| f(at, first, (rows, n)));
     }
 
-    /// Like `walk_rows`, by as many whole planes at once as are `plane_step` apart, of up to [`PLANES`] elements together: calls
+    /// Like `walk_rows`, by as many whole planes at once as are `plane_step` apart, of few thousand elements together: calls
     /// `f(offsets, first, [planes, rows, len])`. Compiled once, as there are few calls.
     pub fn walk_planes(&self, start: usize, len: usize, f: &mut dyn FnMut([isize; K], usize, [usize; 3])) {
         self.walk_blocks::<true>(start, len, f);

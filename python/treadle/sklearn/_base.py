@@ -228,7 +228,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _decay(self, weight: float) -> float:
         """The penalty's share in the gradient of a batch of that weight."""
-        decay = self.alpha if isinstance(self._optimizer, AdamW) else self.alpha / weight
+        decay = float(self.alpha) if isinstance(self._optimizer, AdamW) else float(self.alpha) / weight
         if decay > float(np.finfo(self._precision).max):
             why = f"alpha={self.alpha} over a batch's weight of {weight:.3g}; scale sample_weight and class_weight, or take alpha=0"
             raise ValueError(f"alpha: expected a penalty that {self._precision} holds, got {why}")

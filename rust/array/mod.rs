@@ -3,6 +3,7 @@
 //! Invariant: an array is a value. Whoever holds one sees the same elements for ever; writing needs a unique owner
 //! ([`Array::as_mut_slice`]) or makes a copy first.
 
+mod classes;
 pub mod dtype;
 mod limit;
 mod poison;

@@ -4,6 +4,7 @@
 //! (fresh memory is zeroed, reused memory holds old values). No call here ever waits for a lock, so a forked child
 //! cannot hang on one that another thread held.
 
+use super::classes::{ALIGN, CLASSES, HEADER, class_bytes, class_of};
 use super::limit::memory_limit;
 use super::poison;
 use super::stats::{Counted, Counters, MemoryStats};
@@ -13,9 +14,6 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub(super) const ALIGN: usize = 64;
-/// Bytes in front of the elements of a block.
-pub(super) const HEADER: usize = 3 * ALIGN;
 /// Blocks of up to this many bytes are kept by the thread that freed them.
 const SMALL: usize = (256 << 10) + HEADER;
 /// Bytes that one thread keeps per size class.
@@ -27,32 +25,11 @@ const HUGE: usize = 2 << 20;
 const NEARLY_HUGE: usize = HUGE - HUGE / 8;
 /// A multiple of every usual page.
 const PAGE: usize = 64 << 10;
-const CLASSES: usize = 256;
 /// A shared block serves requests of this many classes below its own too, down to a quarter of its size: batches and sequences of
 /// many lengths live in the blocks of the longest.
 const REACH: usize = 8;
 /// How often a thread that ends tries to leave its counts.
 const TRIES: usize = 1000;
-
-/// Size classes: four per power of two from 64 bytes on, and a header, so that powers of two, of which most layers are made, fit and at
-/// most a quarter of a block is unused.
-fn class_of(bytes: usize) -> usize {
-    let bytes = bytes.saturating_sub(HEADER);
-    if bytes <= ALIGN {
-        return 0;
-    }
-    let log = (bytes - 1).ilog2() as usize;
-    let quarter = ((bytes - 1) >> (log - 2)) & 3;
-    (log - 6) * 4 + quarter + 1
-}
-
-fn class_bytes(class: usize) -> usize {
-    if class == 0 {
-        return HEADER + ALIGN;
-    }
-    let (log, quarter) = ((class - 1) / 4 + 6, (class - 1) % 4);
-    ((1 << log) + ((quarter + 1) << (log - 2))).next_multiple_of(ALIGN) + HEADER
-}
 
 /// Bytes of the map of a block.
 fn map_bytes(bytes: usize) -> usize {
@@ -211,9 +188,9 @@ fn cap() -> usize {
     }
 }
 
-fn take_shared(class: usize) -> Option<Block> {
+fn take_shared(class: usize, reach: usize) -> Option<Block> {
     let mut all = shared()?;
-    let reach = if class_bytes(class) > SMALL { REACH } else { 0 };
+    let reach = if class_bytes(class) > SMALL { reach } else { 0 };
     let block = all.lists.iter_mut().skip(class).take(reach + 1).find_map(Vec::pop)?;
     all.cached -= block.bytes();
     Some(block)
@@ -236,22 +213,27 @@ fn give_shared(block: Block) {
 
 /// A block of at least `bytes` bytes, or `None` when there is not that much memory, even without what is cached.
 pub(super) fn take(bytes: usize) -> Option<Block> {
+    take_within(bytes, REACH)
+}
+
+/// As [`take`], a block of at most so many classes above the least that will do.
+fn take_within(bytes: usize, reach: usize) -> Option<Block> {
     if bytes > memory_limit() {
         return None;
     }
-    cached_or_new(bytes).or_else(|| {
+    cached_or_new(bytes, reach).or_else(|| {
         empty_cache();
-        cached_or_new(bytes)
+        cached_or_new(bytes, reach)
     })
 }
 
-fn cached_or_new(bytes: usize) -> Option<Block> {
+fn cached_or_new(bytes: usize, reach: usize) -> Option<Block> {
     let class = class_of(bytes);
     let cached = |local: &mut Local| if class_bytes(class) <= SMALL { local.lists.get_mut(class)?.pop() } else { None };
     let block = LOCAL
         .try_with(|local| {
             let mut local = local.borrow_mut();
-            let found = cached(&mut local).or_else(|| take_shared(class));
+            let found = cached(&mut local).or_else(|| take_shared(class, reach));
             let hit = found.is_some();
             let block = found.or_else(|| Block::from_system(class, bytes));
             local.count(|counters| counters.took(hit, block.map(Block::bytes)));
@@ -295,7 +277,8 @@ pub(super) fn take_scratch(bytes: usize) -> Option<Block> {
         poison::open(block.ptr, bytes);
         Some(block)
     });
-    kept.ok().flatten().or_else(|| take(bytes))
+    // It is kept for long, so not one that is larger than it need be.
+    kept.ok().flatten().or_else(|| take_within(bytes, 0))
 }
 
 /// Gives back a block to work in.
@@ -367,25 +350,6 @@ mod tests {
         let byte = unsafe { block.ptr.as_ptr().add(100).read_volatile() };
         give(block);
         assert_eq!(byte, byte);
-    }
-
-    #[test]
-    fn classes_cover_and_waste_at_most_a_quarter() {
-        let mut last = 0;
-        for class in 0..160 {
-            let bytes = class_bytes(class);
-            assert!(bytes >= last);
-            last = bytes;
-        }
-        for bytes in (1..5000).chain([65536, 65537, 1 << 20, (1 << 20) + 1, 3 << 30, 1 << 40]) {
-            let class = class_of(bytes);
-            assert!(class_bytes(class) >= bytes, "{bytes}");
-            assert!(class < CLASSES);
-            assert!(bytes < 512 || class_bytes(class) * 4 <= bytes * 5 + 256, "{bytes} in {}", class_bytes(class));
-        }
-        for log in 6..40 {
-            assert_eq!(class_bytes(class_of((1 << log) + HEADER)), (1 << log) + HEADER);
-        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! Invariants: the elements are initialised from the first moment (the pool never hands out uninitialised bytes, and bool
 //! storage is cleared); they are written only through `&mut Buffer` while the count is one, and never in memory of others.
 
+use super::classes::HEADER;
 use super::dtype::{DType, Element};
-use super::pool::{self, Block, HEADER};
+use super::pool::{self, Block};
 use super::queue::{Queue, drop_in_turn};
 use super::{Array, Dims, Layout};
 use crate::{Error, Result};

@@ -89,7 +89,7 @@ impl PyTensor {
     fn __dlpack__<'py>(&self, py: Python<'py>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let view = self.numpy(py)?;
         let copy = options.map(|options| options.get_item("copy")).transpose()?.flatten();
-        let forbidden = copy.is_some_and(|copy| !copy.is_none() && !copy.is_truthy().unwrap_or(true));
+        let forbidden = copy.filter(|copy| !copy.is_none()).map_or(Ok(false), |copy| copy.is_truthy().map(|copies| !copies))?;
         // PyTorch takes no memory that runs backwards.
         if forbidden || self.lock().array().layout().strides().iter().all(|&step| step >= 0) {
             match view.call_method("__dlpack__", (), options) {

@@ -282,6 +282,7 @@ def test_modules_are_copied_and_their_outputs_checked() -> None:
     model = ModuleClassifier(module, random_state=0, max_iter=50, **options).fit(x, y)
     assert model.score(x, y) > 0.9
     assert all(np.array_equal(before[name], t.numpy()) for name, t in module.state_dict().items())
+    assert ModuleClassifier(nn.Linear, random_state=0, max_iter=1).fit(x, y).module_.weight.shape == (3, 4)
     with pytest.raises(ValueError, match=r"module: expected outputs of shape \(n_rows, 3\), got \(2, 5\) for 2 rows"):
         ModuleClassifier(models.MLP(4, (16,), 5)).fit(x, y)
     with pytest.raises(TypeError, match=r"module: expected a treadle\.nn\.Module or a callable that makes one, got int"):

@@ -166,12 +166,7 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         targets = self._encode(y, weight, fresh, classes)
         if not weight.all():
             X, targets, weight = X[weight > 0], targets[weight > 0], weight[weight > 0]
-        weight = self._reweigh(targets, weight)
-        with np.errstate(over="ignore"):
-            if not np.isfinite(weight.sum()):
-                raise ValueError(
-                    f"sample_weight: expected weights, those of classes included, of a finite sum, got up to {weight.max()}"
-                )
+        weight = _of_finite_sum(self._reweigh(targets, weight))
         if fresh:
             self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             self._generator = Generator(self._seed)
@@ -315,6 +310,7 @@ def _weights(sample_weight: Any, rows: int) -> Array:
 
 
 def _of_finite_sum(weight: Array) -> Array:
+    """Weights of rows, if they add up to a number."""
     with np.errstate(over="ignore"):
         if not np.isfinite(weight.sum()):
             raise ValueError(

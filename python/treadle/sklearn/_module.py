@@ -30,7 +30,7 @@ class _Wrapped(Network):
         made = self.module
         if isinstance(made, Module):
             made = copy.deepcopy(made)
-        elif callable(made) and not hasattr(made, "state_dict"):
+        elif isinstance(made, type) or (callable(made) and not hasattr(made, "state_dict")):
             made = made(features, outputs)
         if not isinstance(made, Module):
             got = f"{type(made).__module__}.{type(made).__name__}".removeprefix("builtins.")

@@ -19,8 +19,10 @@ settings.load_profile("treadle")
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """The default generator begins anew, whichever tests ran before."""
+    """The default generator begins anew, whichever tests ran before; NumPy's, too, from which an estimator without
+    random_state draws its seed."""
     treadle.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture

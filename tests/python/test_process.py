@@ -130,15 +130,20 @@ assert (pid, status) == (child, 0)
 )
 def test_helpers_keep_off_the_processor_of_their_caller() -> None:
     code = """
-import os, treadle
+import os, time, treadle
 from pathlib import Path
 treadle.set_num_threads(2)
-treadle.rand(2_000_000).exp()
-names = {task: (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
-helpers = [int(task.name) for task, name in names.items() if name.startswith("treadle-")]
-print(len(helpers), *(len(os.sched_getaffinity(0)) - len(os.sched_getaffinity(helper)) for helper in helpers))
+def missing():
+    treadle.rand(2_000_000).exp()
+    names = {task: (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    helpers = [int(task.name) for task, name in names.items() if name.startswith("treadle-")]
+    return [len(os.sched_getaffinity(0)) - len(os.sched_getaffinity(helper)) for helper in helpers]
+tries = iter(range(1000))
+while missing() != [1] and next(tries, None) is not None:
+    time.sleep(0.01)  # on a busy machine a helper begins late
+print(missing())
 """
-    assert run(code).split() == ["1", "1"]
+    assert run(code).strip() == "[1]"
 
 
 def test_a_fork_before_any_work_leaves_both_with_threads_of_their_own() -> None:

@@ -1,7 +1,8 @@
-"""A fit that raises leaves an estimator as it was: fitted, with the same predictions, or not fitted."""
+"""A fit that raises leaves an estimator as it was: fitted, with the same predictions, or not fitted; going on, too."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 
-from treadle import nn
-from treadle.sklearn import MLPClassifier, MLPRegressor, ModuleClassifier
+from treadle import nn, optim
+from treadle.sklearn import MLPClassifier, MLPRegressor, ModuleClassifier, ModuleRegressor
 
 X, CODES = load_iris(return_X_y=True)
 
@@ -83,6 +84,53 @@ def test_a_network_that_goes_on_takes_no_unknown_name_either(name: str) -> None:
         with pytest.raises(ValueError, match=f"^{name}: expected .*, got 'nope'$"):
             go_on(X, CODES)
     np.testing.assert_array_equal(fitted.predict(X), predicted)
+
+
+class FailsLater:
+    """A loss of which the third batch fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error, self.left = error, 3
+
+    def __call__(self, outputs: Any, targets: Any) -> Any:
+        self.left -= 1
+        if not self.left:
+            raise self.error
+        return (outputs - targets) ** 2
+
+
+def tower(n_features: int, n_outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(n_features, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, n_outputs))
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "adam"},
+        {"solver": "sgd", "momentum": 0.9},
+        {"solver": "adam", "schedule": lambda optimizer: optim.CosineAnnealingLR(optimizer, 10)},
+    ],
+    ids=["adam", "sgd", "schedule"],
+)
+def test_a_network_that_goes_on_is_as_it_was_where_that_fails(options: dict[str, Any], error: BaseException) -> None:
+    squared = FailsLater(error)
+    squared.left = -1
+    model = ModuleRegressor(tower, loss=squared, random_state=0, max_iter=3, batch_size=20, **options).fit(X, CODES)
+    twin = copy.deepcopy(model)
+    for go_on in (model.partial_fit, lambda *rows: model.set_params(warm_start=True).fit(*rows), model.partial_fit):
+        model.set_params(loss=FailsLater(error))
+        with pytest.raises(type(error)):
+            go_on(X, CODES)
+        np.testing.assert_array_equal(model.predict(X), twin.predict(X))
+        assert model.loss_curve_ == twin.loss_curve_
+        model.set_params(loss=squared)
+    for both in (model, twin):
+        both.partial_fit(X, CODES).partial_fit(X, CODES)
+    np.testing.assert_array_equal(model.predict(X), twin.predict(X))
+    assert model.history_["lr"] == twin.history_["lr"]
+    assert model.loss_curve_ == twin.loss_curve_
+    assert len(model.loss_curve_) == 5
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """`Network`: what all estimators share, from checked input to a trained module.
 
 Invariants: a fit is decided by the parameters, the data and `random_state`; a row of weight 0 is as good as not there,
-but for its class. One that raises leaves the estimator as it was, but for the weights of a network that went on.
+but for its class. One that raises leaves the estimator as it was, a network that went on with it.
 """
 
 from __future__ import annotations
@@ -143,14 +143,29 @@ class Network(BaseEstimator, ABC):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, None, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool) -> Self:
-        before = self.__dict__.copy()
+        before, go_back = self.__dict__.copy(), self._way_back()
         try:
             self._fit_anew_or_on(X, y, sample_weight, classes, incremental)
         except BaseException:  # Ctrl-C as well
-            # A fresh start makes all it sets anew, so what an earlier fit set is still whole.
             self.__dict__ = before
+            go_back()
             raise
         return self
+
+    def _way_back(self) -> Callable[[], None]:
+        """What makes everything that a network that goes on changes in place what it is now; only what changes is copied."""
+        if not hasattr(self, "module_"):
+            return lambda: None
+        stateful = [held for held in (self.module_, self._scheduler, self._optimizer) if held is not None]
+        states, random, epochs = [held.state_dict() for held in stateful], self._generator.get_state(), len(self.history_)
+
+        def go_back() -> None:
+            for held, state in zip(stateful, states, strict=True):  # the optimizer last, as a schedule sets its rates
+                held.load_state_dict(state)
+            self._generator.set_state(random)
+            del self.history_.rows[epochs:]
+
+        return go_back
 
     def _fit_anew_or_on(self, X: Any, y: Any, sample_weight: Any, classes: Any, incremental: bool) -> None:
         self._check_parameters(incremental)

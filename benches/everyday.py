@@ -63,7 +63,6 @@ def works(name: str) -> dict[str, Work]:
     small, heads, keys = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(1000, 4, 4), (64, 8, 32), (64, 32, 8)])
     long, integers = make(numbers.reshape(10, 100_000)), make(rng.integers(-9, 9, (256, 256)))
     thin = make(numbers.reshape(100_000, 10))
-    few, weight = make(numbers[: 2 * 784].reshape(2, 784)), make(numbers[: 256 * 784].reshape(256, 784))
     planes, points = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(16_384, 2, 2), (50_000, 3)])
     steps, mix, turn = (make(numbers[: np.prod(shape)].reshape(shape)) for shape in [(1000, 4, 32), (32, 32), (3, 8)])
     channels, mixer = make(numbers[: 32 * 128 * 3].reshape(32, 128, 3)), make(numbers[: 64 * 128].reshape(64, 128))
@@ -106,7 +105,6 @@ def works(name: str) -> dict[str, Work]:
         "x ** y, 1e6, float64": lambda: bases**double,
         "x ** 1.7, 1e6, float64": lambda: bases**1.7,
         "x ** 1.7, 1e6": lambda: single**1.7,
-        "(2, 784) @ (256, 784).T": lambda: few @ weight.T,
         "prod, 1e6": lambda: x.prod(),
         "sum of rows, (100000, 10)": lambda: narrow.sum(1),
         "argmax of rows, (100000, 10)": lambda: narrow.argmax(1),
@@ -139,7 +137,7 @@ def works(name: str) -> dict[str, Work]:
         "(50000, 3) @ (3, 8)": lambda: points @ turn,
         "(256, 256) @ (256, 256), int64": lambda: integers @ integers,
     }
-    found |= views(name, make, numbers) | few_columns(name, make, numbers)
+    found |= views(name, make, numbers) | thin_products(name, make, numbers)
     if name == "NumPy":
         return found
     leaf = make(numbers.reshape(1000, 1000))
@@ -167,8 +165,8 @@ def works(name: str) -> dict[str, Work]:
     return found
 
 
-def few_columns(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
-    """Products of many rows and few columns."""
+def thin_products(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
+    """Products of few columns, or few rows."""
 
     def of(*shape: int) -> Any:
         """The numbers in a shape."""
@@ -182,7 +180,11 @@ def few_columns(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str
         of(10, 1),
         of(20_000, 1),
     )
+    two, sixteen, weight, states, hidden = of(2, 784), of(16, 784), of(256, 784), of(8, 256), of(256, 256)
     found: dict[str, Work] = {
+        "(2, 784) @ (256, 784).T": lambda: two @ weight.T,
+        "(16, 784) @ (256, 784).T": lambda: sixteen @ weight.T,
+        "(8, 256) @ (256, 256).T": lambda: states @ hidden.T,
         "x.T @ x, (50000, 3)": lambda: points.T @ points,
         "(100000, 2) @ (2, 2)": lambda: pairs @ square,
         "(20000, 10) @ (10, 1)": lambda: rows @ weights,

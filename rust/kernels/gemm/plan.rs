@@ -18,9 +18,12 @@ const MOST: usize = 1 << 18;
 pub const CLOSE: usize = 1 << 18;
 /// Multiply-adds up to which it does even where the last tile is nearly empty.
 const TINY: usize = 1 << 15;
-/// Rows up to which it costs more to pack b, where that lies transposed, than to add up lanes at the end of an inner product, if that is
-/// so long; the crate does well with one row.
-const ROWS_OF_DOTS: usize = 8;
+/// Rows up to which it costs more to pack b, where that lies transposed, than to add up lanes at the end of inner products, if those
+/// have so many terms for each row; the crate does well with one row.
+const ROWS_OF_DOTS: usize = 16;
+const TERMS_FOR_EACH: usize = 20;
+/// The same where the crate packs, or would not.
+const ROWS_OF_DOTS_ELSEWHERE: usize = 8;
 const LONG: usize = 256;
 /// Rows from which on a copy of b with columns in one piece each, where there are few, is worth its time.
 const FEW_ROWS: usize = 4;
@@ -111,7 +114,9 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     }
     let level = level();
     let plain = level == Level::Baseline;
-    if !plain && side_by_side(a, b) && (2..=ROWS_OF_DOTS).contains(&m) && n > 1 && k >= LONG {
+    let packed_here = T::has_panels() && m * n > FEW;
+    let (rows, terms) = if packed_here { (ROWS_OF_DOTS, m * TERMS_FOR_EACH) } else { (ROWS_OF_DOTS_ELSEWHERE, LONG) };
+    if !plain && side_by_side(a, b) && (2..=rows).contains(&m) && n > 1 && k >= terms {
         return Way::Dots;
     }
     if !plain && a.col_stride == 1 && b.col_stride == 1 && b.row_stride > 0 && m >= FEW_ROWS && (2..=dots::COLUMNS).contains(&n) && k >= 4 * width {

@@ -137,7 +137,7 @@ def works(name: str) -> dict[str, Work]:
         "(50000, 3) @ (3, 8)": lambda: points @ turn,
         "(256, 256) @ (256, 256), int64": lambda: integers @ integers,
     }
-    found |= views(name, make, numbers) | thin_products(name, make, numbers)
+    found |= views(name, make, numbers) | thin_products(name, make, numbers) | far_out(name, make, numbers)
     if name == "NumPy":
         return found
     leaf = make(numbers.reshape(1000, 1000))
@@ -197,6 +197,26 @@ def thin_products(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[s
         found[f"Linear{sizes} of 50,000 rows"] = partial(layer, batch)
         found[f"Linear{sizes} of 50,000 rows, forward and back"] = partial(layer_and_back, layer, batch)
     return found
+
+
+def far_out(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
+    """Numbers whose exponentials are zero, and moments of parameters that have had no gradient for long."""
+    if name == "NumPy":
+        return {}
+    logits = numbers[: 256 * 1024].reshape(256, 1024).copy()
+    logits[:, 1:][np.random.default_rng(0).random((256, 1023)) < 0.9] = -np.inf
+    masked, unused = make(logits), make(numbers[:200_000])
+    unused.requires_grad_()
+    optimizer = {"treadle": treadle, "PyTorch": torch}[name].optim.Adam([unused], **({"fused": True} if name == "PyTorch" else {}))
+    (unused * 1).sum().backward()
+    optimizer.step()
+    unused.grad = unused.grad * 0
+    for _ in range(1000):
+        optimizer.step()
+    return {
+        "softmax of (256, 1024), nine in ten masked": lambda: masked.softmax(-1),
+        "Adam, 200,000 after 1000 steps without gradients": optimizer.step,
+    }
 
 
 def views(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:

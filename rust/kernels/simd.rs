@@ -191,6 +191,8 @@ pub trait Float:
     + std::iter::Sum
 {
     const INFINITY: Self;
+    /// The smallest number above zero that is not subnormal.
+    const SMALLEST: Self;
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
     fn is_finite(self) -> bool;
@@ -212,6 +214,7 @@ macro_rules! float {
         }
         impl Float for $t {
             const INFINITY: Self = $t::INFINITY;
+            const SMALLEST: Self = $t::MIN_POSITIVE;
             #[inline(always)]
             fn sqrt(self) -> Self {
                 $t::sqrt(self)

@@ -1,7 +1,7 @@
 //! Optimizers: one fused sweep per parameter, in place.
 //!
 //! Invariant: everything is checked before the first element changes ([`check_state`]); the element updates themselves
-//! cannot fail. Formulas follow PyTorch's, so that learning rates and results carry over.
+//! cannot fail. Formulas follow PyTorch's, so that learning rates and results carry over, but no moment is ever subnormal.
 
 use crate::array::{Array, DType, Element};
 use crate::kernels::map::{contiguous, dense, writable};
@@ -73,6 +73,13 @@ fn chunks<T>(slice: &mut [T]) -> Chunks<'_, T> {
     Chunks { slice, chunk: BLOCK }
 }
 
+/// A moment, or 0 where it is subnormal. Those of parameters that get no more gradients, as of rows and units out of use, decay until
+/// they are, and then no further: processors would take ten times as long for every step to come.
+#[inline(always)]
+fn moment<T: Float>(x: T) -> T {
+    if x.abs() < T::SMALLEST { T::ZERO } else { x }
+}
+
 simd! {
     fn sgd_run<T: Float>(p: &mut [T], g: &[T], lr: T, decay: T, sign: T) {
         for (p, &g) in p.iter_mut().zip(g) {
@@ -85,7 +92,7 @@ simd! {
         let [lr, decay, sign, momentum, fresh] = k;
         for ((p, buf), &g) in p.iter_mut().zip(buf).zip(g) {
             let g = decay.mul_add_on::<I>(*p, sign * g);
-            *buf = momentum.mul_add_on::<I>(*buf, fresh * g);
+            *buf = moment(momentum.mul_add_on::<I>(*buf, fresh * g));
             let step = if nesterov { momentum.mul_add_on::<I>(*buf, g) } else { *buf };
             *p -= lr * step;
         }
@@ -94,8 +101,8 @@ simd! {
     fn adam_run<T: Float>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], k: AdamFactors<T>) {
         for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
             let g = k.decay.mul_add_on::<I>(*p, k.sign * g);
-            *m = k.beta1.mul_add_on::<I>(*m, k.rest1 * g);
-            *v = k.beta2.mul_add_on::<I>(*v, k.rest2 * g * g);
+            *m = moment(k.beta1.mul_add_on::<I>(*m, k.rest1 * g));
+            *v = moment(k.beta2.mul_add_on::<I>(*v, k.rest2 * g * g));
             *p = *p * k.shrink - k.step * *m / v.sqrt().mul_add_on::<I>(k.root, k.eps);
         }
     }
@@ -104,7 +111,7 @@ simd! {
         let [lr, alpha, rest, eps, decay, sign] = k;
         for ((p, q), &g) in p.iter_mut().zip(square).zip(g) {
             let g = decay.mul_add_on::<I>(*p, sign * g);
-            *q = alpha.mul_add_on::<I>(*q, rest * g * g);
+            *q = moment(alpha.mul_add_on::<I>(*q, rest * g * g));
             *p -= lr * g / (q.sqrt() + eps);
         }
     }
@@ -114,17 +121,17 @@ simd! {
         let [lr, alpha, rest, eps, decay, sign, momentum] = k;
         for i in 0..p.len() {
             let g = decay.mul_add_on::<I>(p[i], sign * g[i]);
-            square[i] = alpha.mul_add_on::<I>(square[i], rest * g * g);
+            square[i] = moment(alpha.mul_add_on::<I>(square[i], rest * g * g));
             let mut spread = square[i];
             if !mean.is_empty() {
-                mean[i] = alpha.mul_add_on::<I>(mean[i], rest * g);
+                mean[i] = moment(alpha.mul_add_on::<I>(mean[i], rest * g));
                 // Rounded, it may come out below zero.
                 let centred = spread - mean[i] * mean[i];
                 spread = if centred < T::ZERO { T::ZERO } else { centred };
             }
             let mut step = g / (spread.sqrt() + eps);
             if !buf.is_empty() {
-                buf[i] = momentum.mul_add_on::<I>(buf[i], step);
+                buf[i] = moment(momentum.mul_add_on::<I>(buf[i], step));
                 step = buf[i];
             }
             p[i] -= lr * step;

@@ -113,6 +113,31 @@ def test_large_parameters_follow_the_same_formula_everywhere(kind: Any) -> None:
     np.testing.assert_array_equal(whole.numpy()[-7:], few.numpy())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kind", "rule", "options"),
+    [
+        (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.4}),
+        (optim.Adam, adam, {"lr": 0.05, "betas": (0.3, 0.3)}),
+        (optim.RMSprop, rmsprop, {"lr": 0.05, "alpha": 0.3}),
+        (optim.RMSprop, rmsprop, {"lr": 0.05, "alpha": 0.3, "centered": True, "momentum": 0.4}),
+    ],
+)
+def test_moments_decay_to_zero_not_to_subnormal_numbers(kind: Any, rule: Any, options: dict[str, Any], dtype: str) -> None:
+    start = np.random.default_rng(0).normal(size=50)
+    p, held, want = leaf(start, dtype), dict[str, Any](), start
+    optimizer, smallest = kind([p], **options), np.finfo(dtype).tiny
+    for step, g in enumerate([start, *[np.zeros(50)] * 900], 1):
+        p.grad = Tensor(g, dtype)
+        optimizer.step()
+        want = rule(want, g, held, step, **options)
+        for moments in optimizer.param_groups[0]["state"].values():
+            far = abs(moments[0].numpy()) if moments[0] is not None else np.zeros(1)
+            assert ((far == 0) | (far >= smallest)).all()
+    assert all(moments[0] is None or not moments[0].numpy().any() for moments in optimizer.param_groups[0]["state"].values())
+    np.testing.assert_allclose(p.numpy(), want, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 def test_parameters_without_a_gradient_stay_and_count_no_step(kind: Any) -> None:
     first, idle, frozen = leaf([1.0, 2.0]), leaf([3.0]), Tensor(np.ones(2))

@@ -59,7 +59,7 @@ fn log2<I: Isa>(x: f64) -> (f64, f64) {
 #[inline(always)]
 fn exp2<I: Isa>(x: f64, low: f64) -> f64 {
     // Beyond, all is 0 or infinite.
-    let held = if x < -1080.0 { -1080.0 } else { x };
+    let held = if x < double::LOWEST { double::LOWEST } else { x };
     let held = if held > 1025.0 { 1025.0 } else { held };
     let low = if held == x { low } else { 0.0 };
     let (lift, lower) = if held < 0.0 { (double::LIFT, 1.0 / double::LIFTED) } else { (-double::LIFT, double::LIFTED) };

@@ -94,7 +94,7 @@ fn polynomial<T: Math, I: Isa>(x: T, series: &[T]) -> T {
 
 macro_rules! math {
     ($t:ident in $module:ident, $bits:ident, $int:ident,
-     mantissa $mantissa:expr, bias $bias:expr, low $low:expr, high $high:expr, round $round:expr,
+     mantissa $mantissa:expr, bias $bias:expr, high $high:expr, round $round:expr,
      expm1 $expm1_len:literal $expm1:expr, artanh $artanh_len:literal $artanh:expr,
      ln2 $ln2_high:expr, $ln2_low:expr, sqrt_half $sqrt_half:expr,
      erf $erf:expr, pow $pow:expr) => {
@@ -111,8 +111,12 @@ macro_rules! math {
             const SERIES_ARTANH: [$t; $artanh_len] = $artanh;
 
             /// How many powers of two a result is held too large or too small by, so that 2ⁿ is normal even where the result is not.
-            pub const LIFT: $t = 64.0;
-            pub const LIFTED: $t = (1u128 << 64) as $t;
+            pub const LIFT: $t = ($mantissa + 1) as $t;
+            pub const LIFTED: $t = (1u64 << ($mantissa + 1)) as $t;
+            /// Where 2ⁿ⁺ˡⁱᶠᵗ is 0, and so are all results from there down. Were it only so small that the result is, a processor would
+            /// take a hundred cycles for each: of a masked softmax most.
+            pub const LOWEST: $t = -($bias as $t) - LIFT;
+            const LOW: $t = LOWEST * std::$t::consts::LN_2;
 
             /// eʳ − 1 for |r| ≤ ½·ln 2.
             #[inline(always)]
@@ -145,7 +149,7 @@ macro_rules! math {
 
             #[inline(always)]
             pub fn exp<I: Isa>(x: $t) -> $t {
-                let held = if x < $low { $low } else { x };
+                let held = if x < LOW { LOW } else { x };
                 let held = if held > $high { $high } else { held };
                 let (lift, lower) = if x < 0.0 { (LIFT, 1.0 / LIFTED) } else { (-LIFT, LIFTED) };
                 let (power, e) = reduced::<I>(held, lift);
@@ -154,7 +158,7 @@ macro_rules! math {
 
             #[inline(always)]
             pub fn exp_down<I: Isa>(x: $t) -> $t {
-                let held = if x < $low { $low } else { x };
+                let held = if x < LOW { LOW } else { x };
                 let (power, e) = reduced::<I>(held, LIFT);
                 e.mul_add_on::<I>(power, power) * (1.0 / LIFTED)
             }
@@ -288,12 +292,12 @@ macro_rules! math {
 }
 
 math!(f32 in single, u32, i32,
-    mantissa 23, bias 127, low -104.0, high 89.0, round 12_582_912.0,
+    mantissa 23, bias 127, high 89.0, round 12_582_912.0,
     expm1 5 super::EXPM1_F32, artanh 4 super::narrow(&super::ARTANH),
     ln2 0.693_359_375, -2.121_944_4e-4, sqrt_half 0x3F35_04F3,
     erf erf::single::<I>, pow power::single::<I>);
 math!(f64 in double, u64, i64,
-    mantissa 52, bias 1023, low -746.0, high 710.0, round 6_755_399_441_055_744.0,
+    mantissa 52, bias 1023, high 710.0, round 6_755_399_441_055_744.0,
     expm1 10 super::EXPM1, artanh 10 super::ARTANH,
     ln2 0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10, sqrt_half 0x3FE6_A09E_667F_3BCD,
     erf erf::double::<I>, pow power::double::<I>);

@@ -37,6 +37,13 @@ def microseconds(work: Work) -> float:
     return best * 1e6
 
 
+def write_and_back(leaf: Any, key: Any, value: Any) -> None:
+    """target[key] = value, on the tape."""
+    target = leaf * 1
+    target[key] = value
+    target.sum().backward()
+
+
 def write(target: Any, key: Any, value: Any) -> None:
     """target[key] = value."""
     target[key] = value
@@ -137,32 +144,38 @@ def works(name: str) -> dict[str, Work]:
         "(50000, 3) @ (3, 8)": lambda: points @ turn,
         "(256, 256) @ (256, 256), int64": lambda: integers @ integers,
     }
-    found |= views(name, make, numbers) | thin_products(name, make, numbers) | far_out(name, make, numbers)
-    if name == "NumPy":
-        return found
-    leaf = make(numbers.reshape(1000, 1000))
-    leaf.requires_grad_()
-    stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
+    found |= views(name, make, numbers) | thin_products(name, make, numbers)
+    return found if name == "NumPy" else found | far_out(name, make, numbers) | and_back(name, make, numbers)
+
+
+def and_back(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
+    """Operations and their gradients."""
+
+    def learned(*shape: int) -> Any:
+        """The numbers in a shape, with gradients."""
+        leaf = make(numbers[: np.prod(shape)].reshape(shape))
+        leaf.requires_grad_()
+        return leaf
+
+    found: dict[str, Work] = {}
     for sizes in [(16, 3, 28, 28), (8, 512, 7, 7), (16, 10, 64, 64)]:
-        images, logits = make(numbers[: np.prod(sizes)].reshape(sizes)), make(numbers[: np.prod(sizes)].reshape(sizes))
-        logits.requires_grad_()
+        images = make(numbers[: np.prod(sizes)].reshape(sizes))
         found[f"softmax of {sizes}, axis 1"] = partial(images.softmax, 1)
-        found[f"softmax of {sizes}, axis 1, forward and back"] = partial(softmax_and_back, logits)
-    flat, boxes = y.reshape(1000, 1000), make(numbers[: 512 * 64].reshape(512, 8, 8))
-    boxes.requires_grad_()
-    found["(512, 8, 8) @ (512, 8, 8), forward and back"] = lambda: (boxes @ boxes).sum().backward()
-    shared = make(numbers[: 32 * 32].reshape(32, 32))
-    shared.requires_grad_()
-    found["(1000, 4, 32) @ (32, 32), forward and back"] = lambda: (steps @ shared).sum().backward()
-    found["stack of 1000 rows, forward and back"] = lambda: stack(list(leaf)).sum().backward()
-    parts = make(numbers[: 4096 * 32].reshape(4096, 32))
-    parts.requires_grad_()
-    found["x[:, :16] + x[:, 16:], (4096, 32), forward and back"] = lambda: (parts[:, :16] + parts[:, 16:]).sum().backward()
-    factors = make(numbers)
-    factors.requires_grad_()
-    found["prod, forward and back, 1e6"] = lambda: factors.prod().backward()
-    found["Huber loss, forward and back, 1e6"] = lambda: huber(leaf, flat).backward()
-    return found
+        found[f"softmax of {sizes}, axis 1, forward and back"] = partial(softmax_and_back, learned(*sizes))
+    stack, huber = (treadle.stack, functional.huber_loss) if name == "treadle" else (torch.stack, torch.nn.functional.huber_loss)
+    steps, other = make(numbers[: 1000 * 4 * 32].reshape(1000, 4, 32)), make(numbers[::-1].copy())
+    leaf, boxes, shared, parts, factors = learned(1000, 1000), learned(512, 8, 8), learned(32, 32), learned(4096, 32), learned(N)
+    flat, mask = other.reshape(1000, 1000), other > 1
+    return found | {
+        "(512, 8, 8) @ (512, 8, 8), forward and back": lambda: (boxes @ boxes).sum().backward(),
+        "(1000, 4, 32) @ (32, 32), forward and back": lambda: (steps @ shared).sum().backward(),
+        "stack of 1000 rows, forward and back": lambda: stack(list(leaf)).sum().backward(),
+        "x[:, :16] + x[:, 16:], (4096, 32), forward and back": lambda: (parts[:, :16] + parts[:, 16:]).sum().backward(),
+        "x[mask] = 0, 1e6, forward and back": partial(write_and_back, factors, mask, 0.0),
+        "x[mask] = values, 1e6, forward and back": partial(write_and_back, factors, mask, other[mask]),
+        "prod, forward and back, 1e6": lambda: factors.prod().backward(),
+        "Huber loss, forward and back, 1e6": lambda: huber(leaf, flat).backward(),
+    }
 
 
 def thin_products(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
@@ -201,8 +214,6 @@ def thin_products(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[s
 
 def far_out(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
     """Numbers whose exponentials are zero, and moments of parameters that have had no gradient for long."""
-    if name == "NumPy":
-        return {}
     logits = numbers[: 256 * 1024].reshape(256, 1024).copy()
     logits[:, 1:][np.random.default_rng(0).random((256, 1023)) < 0.9] = -np.inf
     masked, unused = make(logits), make(numbers[:200_000])

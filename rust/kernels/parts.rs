@@ -14,7 +14,24 @@ pub fn write(base: &mut Array, target: &Layout, x: &Array) {
 /// As [`write()`], for each place along one axis of `x` where `target` says from that place's offset on, in turn.
 pub fn scatter(base: &mut Array, target: &Layout, offsets: &[i64], x: &Array, axis: usize) {
     let (each, step) = (x.layout().remove_axis(axis), x.layout().strides()[axis]);
-    write_from(base, target, x, &each, &mut offsets.iter().zip(0..).map(|(&to, i)| (to as isize, i * step)));
+    let plan = Plan::new([target, &each]);
+    if target.size() == 0 || (target.size() > 1 && plan.inner_stride(0) == 1) {
+        return write_from(base, target, x, &each, &mut offsets.iter().zip(0..).map(|(&to, i)| (to as isize, i * step)));
+    }
+    // Where what lies at a place does not lie side by side, places may: they are gone through for each element.
+    let (down, stride) = (plan.inner_stride(0), plan.inner_stride(1));
+    with_dtype!(base.dtype(), T => {
+        let (y, x) = (base.data_mut::<T>().expect("nobody else holds it"), x.data::<T>());
+        plan.walk(0, target.size(), |[to, from], _, n| {
+            for i in 0..n as isize {
+                let mut from = from + i * stride;
+                for &at in offsets {
+                    y[(to + i * down + at as isize) as usize] = x[from as usize];
+                    from += step;
+                }
+            }
+        });
+    });
 }
 
 /// Writes what `source` says of `x` where `target` says in `base`, both moved on by each pair of `offsets`.

@@ -47,6 +47,12 @@ fn has_arrays(index: &[Index]) -> bool {
     index.iter().any(|entry| matches!(entry, Index::Array(_)))
 }
 
+/// Whether an index may lead to a place more than once: one mask does not.
+fn may_repeat(index: &[Index]) -> bool {
+    let mut arrays = index.iter().filter_map(|entry| if let Index::Array(array) = entry { Some(array.dtype()) } else { None });
+    arrays.next().is_some_and(|first| first != DType::Bool || arrays.next().is_some())
+}
+
 /// Python's slice on an axis of `n` elements.
 fn resolve(start: Option<isize>, stop: Option<isize>, step: isize, n: usize) -> Result<Slice> {
     if step == 0 {
@@ -111,6 +117,15 @@ impl Resolved {
         let mut order: shape::Axes = (0..self.sizes.len()).filter(|a| !axes.contains(a)).collect();
         order.insert_many(at, axes);
         (order, at)
+    }
+
+    /// The shape of what is there.
+    fn shape(&self) -> Result<Dims> {
+        let Some((_, first)) = self.arrays.first() else { return Dims::new(&self.sizes) };
+        let places = self.arrays.iter().try_fold(*first.shape(), |places, (_, array)| places.broadcast(array.shape(), "index"))?;
+        let (order, at) = self.order();
+        let rest = |axes: &[usize]| axes.iter().map(|&axis| self.sizes[axis]).collect::<Vec<_>>();
+        Dims::concat(&[&rest(&order[..at]), &places, &rest(&order[at + self.arrays.len()..])])
     }
 
     /// Where the arrays lead in memory of the given layout, whose axes from `at` on are those that they apply to.
@@ -228,7 +243,7 @@ impl Op for Set {
         dx.give(0, || set(dy, &self.index, &zero))?;
         dx.give(1, || {
             let there = get(dy, &self.index)?;
-            if !has_arrays(&self.index) {
+            if !may_repeat(&self.index) {
                 return Ok(there);
             }
             let turn = Tensor::constant(map::from_index(*there.shape(), |i| i as i64)?);
@@ -241,10 +256,10 @@ impl Op for Set {
 
 /// `x` with `value` (broadcast) at `index`: a new value, `x` itself does not change.
 pub fn set(x: &Tensor, index: &[Index], value: &Tensor) -> Result<Tensor> {
-    let value = fitted(value, x.dtype(), get(&x.detach(), index)?.shape())?;
+    let value = if value.requires_grad() { &fitted(value, x.dtype(), &resolve_all(index, x.shape())?.shape()?)? } else { value };
     let mut y = map::copy(x.array())?;
-    assign(&mut y, index, &value)?;
-    Ok(Tensor::record(y, &[x, &value], || Set { index: index.to_vec() }))
+    assign(&mut y, index, value)?;
+    Ok(Tensor::record(y, &[x, value], || Set { index: index.to_vec() }))
 }
 
 /// Writes `value` (broadcast) at `index` of an array that is off the tape: where it lies if nobody else holds it, so that

@@ -155,7 +155,8 @@ def _array(name: str, value: Any) -> Array:
     if isinstance(value, np.ndarray) and value.dtype.name in _WRITTEN:
         return value.astype(value.dtype.newbyteorder("="), copy=False)
     kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-    raise TypeError(f"save: expected a Tensor or array of {', '.join(_WRITTEN)} for {name!r}, got {kind}")
+    hint = "; save_checkpoint of treadle.training takes nested state" if isinstance(value, dict | list | int | float | str) else ""
+    raise TypeError(f"save: expected a Tensor or array of {', '.join(_WRITTEN)} for {name!r}, got {kind}{hint}")
 
 
 def load(path: str | PathLike[str]) -> dict[str, Tensor]:

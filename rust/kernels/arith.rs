@@ -101,7 +101,7 @@ impl<T: Math> Binary<T, T> for Pow {
     }
 }
 
-/// Floats and two bounds: a float held between them, or whether it is there.
+/// Floats and two bounds: a float held between them, or whether it lies there and at neither, if that is finite.
 #[derive(Clone, Copy)]
 pub struct Within<T> {
     low: T,
@@ -125,7 +125,7 @@ where
 impl<T: Float> Unary<T, bool> for Within<T> {
     #[inline(always)]
     fn apply<I: Isa>(self, x: T) -> bool {
-        (self.low <= x) & (x <= self.high)
+        ((self.low < x) | (self.low == -T::INFINITY)) & ((x < self.high) | (self.high == T::INFINITY))
     }
 }
 

@@ -349,6 +349,9 @@ pub fn choose(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// `x` with `value`, which its element type must hold, wherever `mask` (bool) does.
 pub fn masked_fill(x: &Tensor, mask: &Tensor, value: impl Into<Scalar>) -> Result<Tensor> {
     let (value, dtype) = (value.into(), x.dtype());
+    if mask.dtype() != DType::Bool {
+        bail!(Type, "masked_fill: expected a bool mask, got {}", mask.dtype());
+    }
     let fits = match dtype {
         DType::F32 | DType::F64 => true,
         DType::I64 | DType::U8 => value.whole().is_some() && dtype.holds(value),
@@ -378,7 +381,8 @@ impl Op for Clip {
     }
 }
 
-/// `x` held within `[low, high]`; either bound may be absent. The gradient is 1 inside and at the bounds, 0 outside, and 0 between crossed bounds.
+/// `x` held within `[low, high]`; either bound may be absent. The gradient is 1 inside, and 0 outside and at the bounds, as
+/// ReLU's is at 0.
 pub fn clip(x: &Tensor, low: Option<Scalar>, high: Option<Scalar>) -> Result<Tensor> {
     if x.dtype().is_float() {
         let bounds = [low.unwrap_or(Scalar::Float(f64::NEG_INFINITY)), high.unwrap_or(Scalar::Float(f64::INFINITY))];

@@ -63,6 +63,7 @@ pub fn number(object: &Bound<'_, PyAny>, op: &str) -> PyResult<(Scalar, DType)> 
     }
     match tensor_like(object, None) {
         Ok(t) if t.ndim() == 0 => Ok((t.item_exact()?, t.dtype())),
+        Ok(t) => Err(PyTypeError::new_err(format!("{op}: expected a number, got shape {}", t.shape()))),
         Err(error) if !is_refusal(object.py(), &error) => Err(error),
         _ => match object.extract() {
             Ok(x) => Ok((Scalar::Float(x), DType::F32)),

@@ -227,7 +227,7 @@ shared_methods! {
     fn elu(alpha=1.0) |self, py, alpha: f64| -> PyTensor {
         apply(py, self, |x| ops::elu(x, alpha))
     }
-    /// Held within [low, high]; None leaves a side open.
+    /// Held within [low, high], two numbers; None leaves a side open. The gradient is 0 at a bound, as ReLU's is at 0.
     fn clip(low=None, high=None) |self, py, low: Option<Bound<'_, PyAny>>, high: Option<Bound<'_, PyAny>>| -> PyTensor {
         let bound = |b: Option<Bound<'_, PyAny>>| b.map(|b| super::convert::number(&b, "clip").map(|(bound, _)| bound)).transpose();
         let (low, high) = (bound(low)?, bound(high)?);

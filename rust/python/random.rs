@@ -187,7 +187,8 @@ fn randn(
 
 /// A number that a distribution has.
 fn parameter(object: &Bound<'_, PyAny>) -> PyResult<f64> {
-    object.extract().map_err(|e: PyErr| match e.is_instance_of::<PyTypeError>(object.py()) {
+    let refused = |e: &PyErr| e.is_instance_of::<PyTypeError>(object.py()) || object.is_instance_of::<PyTensor>();
+    object.extract().map_err(|e: PyErr| match refused(&e) {
         true => PyTypeError::new_err(format!("random: expected the shape first and numbers after it, got {}", object.get_type())),
         false => e,
     })

@@ -86,9 +86,14 @@ proptest! {
             if let Some(high) = high {
                 y = ops::minimum(&y, &ops::match_weak(high, dtype)?)?;
             }
-            // What stayed as it was has the slope 1, but between crossed bounds.
-            let crossed = low.zip(high).is_some_and(|(low, high)| low.as_f64() > high.as_f64());
-            let inside = ops::logical_and(&ops::equal(&y, &x[0])?, &Tensor::from_slice(&[], &[!crossed])?)?;
+            // What lies inside has the slope 1.
+            let mut inside = ops::equal(&x[0], &x[0])?;
+            if let Some(low) = low.filter(|low| low.as_f64() > f64::NEG_INFINITY) {
+                inside = ops::logical_and(&inside, &ops::greater(&x[0], &ops::match_weak(low, dtype)?)?)?;
+            }
+            if let Some(high) = high.filter(|high| high.as_f64() < f64::INFINITY) {
+                inside = ops::logical_and(&inside, &ops::less(&x[0], &ops::match_weak(high, dtype)?)?)?;
+            }
             let slope = ops::choose(&inside, &x[0], &constant(0.0, &x[0])?)?;
             ops::add(&y, &ops::sub(&slope, &slope.detach())?)
         };

@@ -199,6 +199,15 @@ def test_nothing_reaches_x_between_crossed_bounds() -> None:
     assert (y.tolist(), x.grad.tolist()) == ([0.5] * 3, [0.0] * 3)
 
 
+def test_a_gradient_at_a_bound_is_zero_as_that_of_relu() -> None:
+    x = treadle.tensor([-INF, -1.0, 0.0, 0.5, 1.0, 2.0, INF], requires_grad=True)
+    wanted = {(0.0, 1.0): [0, 0, 0, 1, 0, 0, 0], (0.0, None): [0, 0, 0, 1, 1, 1, 1], (None, 1.0): [1, 1, 1, 1, 0, 0, 0]}
+    for bounds, slopes in wanted.items():
+        x.grad = None
+        x.clip(*bounds).sum().backward()
+        assert x.grad.tolist() == slopes
+
+
 def test_a_variance_far_from_zero_is_exact() -> None:
     assert treadle.tensor([1e7, 1e7 + 1]).var().item() == 0.25
     x = np.float32(np.random.default_rng(0).normal(0, 0.3, (1, 1, 64)) + 1e7)

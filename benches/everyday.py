@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 import treadle
 from treadle.nn import functional
@@ -275,6 +276,7 @@ def main() -> None:
     """Prints the table."""
     treadle.set_num_threads(1)
     torch.set_num_threads(1)
+    threadpool_limits(1)  # NumPy's products
     libraries = {name: works(name) for name in ("treadle", "PyTorch", "NumPy")}
     print("| operation |" + "".join(f" {name} |" for name in libraries) + "\n|---|" + "---|" * len(libraries))
     for operation in libraries["treadle"]:

@@ -15,7 +15,10 @@ from benches.peers.rows import Row
 # Before each measurement, so that threads of the one before that still spin have gone to sleep.
 PAUSE = 0.05
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-XLA_ONE = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+# XLA makes as many threads as it believes there are processors; its flags for fewer have no effect.
+XLA_ONE = {"NPROC": "1"}
+# Processors that one thread keeps busy, with what a library's others do at the edges.
+BUSIEST = 1.25
 CONTESTANTS: list[tuple[str, str, dict[str, str]]] = [
     ("treadle", "1", {}),
     ("treadle", "default", {}),
@@ -87,6 +90,14 @@ def _key(library: str, threads: str, variant: str) -> str:
     return "/".join(filter(None, (library, threads, variant)))
 
 
+def check_threads(row: Row, busy: dict[str, list[float]]) -> None:
+    """Whether those of one thread kept one processor busy."""
+    for key, processors in busy.items():
+        most = machine.median(processors)
+        if key.split("/")[1] == "1" and most > BUSIEST:
+            raise RuntimeError(f"peers: expected one thread of {key}, got {most:.2f} busy processors in {row.name}")
+
+
 def run_row(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, Any]:
     """Samples and page faults by "library/threads/variant", or why there are none; "machine" is the row's floor."""
     lacking = machine.lacking_memory(4 * HELD * row.size * len(contestants))
@@ -94,6 +105,7 @@ def run_row(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, A
         return {"skipped": lacking}
     samples: dict[str, list[float]] = {}
     faults: dict[str, list[float]] = {}
+    busy: dict[str, list[float]] = {}
     for variant in dict.fromkeys(variant for c in contestants for variant in _variants(c.library, row.work)):
         scales = [(c, c.prepare(row, variant)) for c in contestants]
         active = [(c, scale) for c, scale in scales if scale is not None]
@@ -103,8 +115,10 @@ def run_row(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, A
                 key, answer = _key(c.library, c.threads, variant), c.ask({"go": True})
                 samples.setdefault(key, []).append(answer["seconds"] * scale)
                 faults.setdefault(key, []).append(answer["faults"])
+                busy.setdefault(key, []).append(answer["busy"])
     for c in contestants:
         c.ask({"drop": True})
+    check_threads(row, busy)
     return {"samples": samples, "faults": {key: machine.median(values) for key, values in faults.items()}}
 
 

@@ -17,7 +17,7 @@ Params = list[dict[str, Any]]
 
 
 def threads(n: int | None) -> None:
-    """Threads are set by XLA_FLAGS before the process starts."""
+    """Threads are set by NPROC before the process starts."""
 
 
 def tensor(shape: tuple[int, ...], seed: int = 0) -> jax.Array:
@@ -137,6 +137,8 @@ def batch_norm(shape: tuple[int, ...], mode: str) -> Work:
 
 def sibling(kind: str, shape: tuple[int, ...]) -> Work:
     """Forward and backward of another normalising layer."""
+    if kind == "BatchNorm2d":
+        return batch_norm(shape, "backward")
     shape, c = tuple(shape), shape[1]
     x, dy, width = tensor(shape), tensor(shape, 1), shape[-1]
     channels = (1, c) + (1,) * (len(shape) - 2)
@@ -148,7 +150,6 @@ def sibling(kind: str, shape: tuple[int, ...]) -> Work:
         return normal(x.reshape(shape[0], 4, -1), -1).reshape(shape)
 
     layers: dict[str, Callable[..., jax.Array]] = {
-        "BatchNorm2d": lambda x, g, s: normal(x, (0, 2, 3)) * g.reshape(channels) + s.reshape(channels),
         "LayerNorm": lambda x, g, s: normal(x, -1) * g + s,
         "GroupNorm": lambda x, g, s: grouped(x) * g.reshape(channels) + s.reshape(channels),
         "InstanceNorm1d": lambda x, g, s: normal(x, -1) * g.reshape(channels) + s.reshape(channels),
@@ -169,9 +170,11 @@ def array(kind: str, size: int) -> Work:
     x = tensor((rows, 100)) if kind in ("sum columns", "softmax", "layer norm", "cross entropy") else tensor((size,))
     y, labels = tensor((size,), 1) if x.ndim == 1 else x, jnp.arange(rows) % 100
 
-    def normalised(x: jax.Array) -> jax.Array:
-        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    def normalised(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5) * w + b
 
+    if kind == "layer norm":
+        return waited(normalised, x, jnp.ones(100), jnp.ones(100))
     functions: dict[str, Callable[[Any], Any]] = {
         "add": lambda x: x + y,
         "exp": jnp.exp,
@@ -181,7 +184,6 @@ def array(kind: str, size: int) -> Work:
         "sum": jnp.sum,
         "sum columns": lambda x: x.sum(0),
         "softmax": jax.nn.softmax,
-        "layer norm": normalised,
         "cross entropy": lambda x: -jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], 1).mean(),
     }
     return waited(functions[kind], x)

@@ -30,17 +30,18 @@ def calibrate(work: Callable[[], Any]) -> int:
 
 
 def measure(work: Callable[[], Any], count: int) -> dict[str, float]:
-    """Seconds and page faults of one run, as the mean of `count` in a row, after half as many that are not counted.
+    """Seconds, page faults and busy processors of one run: the mean of `count` in a row, after half as many not counted.
 
     Those wake the library's threads and the processor from the pause before: every library is measured in its steady state.
     """
     for _ in range(count // 2):
         work()
-    faults, started = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
+    faults, worked, started = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.process_time(), time.perf_counter()
     for _ in range(count):
         work()
-    seconds = (time.perf_counter() - started) / count
-    return {"seconds": seconds, "faults": (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / count}
+    seconds, worked = time.perf_counter() - started, time.process_time() - worked
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    return {"seconds": seconds / count, "faults": faults / count, "busy": worked / seconds}
 
 
 class Worker:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot as plt
 
-from benches.peers import chart, footprint, treadle_work, worker
+from benches.peers import chart, contest, footprint, treadle_work, worker
 from benches.peers.rows import Row, rows
 
 LARGEST = 1_000_000  # elements of an array
@@ -31,6 +31,14 @@ def test_rows_run(group: str) -> None:
 def test_what_takes_long_at_its_first_run_alone_is_run_often() -> None:
     pauses = iter([0.1])
     assert worker.calibrate(lambda: time.sleep(next(pauses, 0.0))) > 20
+
+
+def test_a_library_that_takes_more_threads_than_it_was_given_is_found() -> None:
+    assert worker.measure(lambda: time.sleep(0.01), 3)["busy"] < 0.5
+    row = next(iter(rows()))
+    contest.check_threads(row, {"jax/1": [1.0, 1.9, 1.1], "jax/default": [1.9], "torch/1/plain": [0.9]})
+    with pytest.raises(RuntimeError, match=r"peers: expected one thread of jax/1, got 1.90 busy processors in"):
+        contest.check_threads(row, {"jax/1": [1.0, 1.9, 1.9]})
 
 
 def test_names_are_distinct() -> None:

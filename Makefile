@@ -56,6 +56,7 @@ lint: .venv/installed ## Formatting, clippy, documentation, types and stubs
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --features python -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet --features python
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

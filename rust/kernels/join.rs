@@ -51,22 +51,22 @@ pub fn join<'a>(xs: impl Iterator<Item = &'a Array>, axis: usize, dtype: DType, 
     }
     let mut held = room(xs.size_hint().0)?;
     for x in xs.filter(|x| x.size() > 0) {
+        let width: usize = x.shape()[axis..].iter().product();
         held.push(match row_step(x.layout(), axis) {
-            Some(_) if x.dtype() == dtype => Cow::Borrowed(x),
-            _ => map::dense(x, dtype)?,
+            Some(step) if x.dtype() == dtype => (Cow::Borrowed(x), step, width),
+            _ => (map::dense(x, dtype)?, width as isize, width),
         });
     }
-    let (columns, width) = (columns(&held, axis)?, shape[axis..].iter().product());
+    let (columns, width) = (columns(&held)?, shape[axis..].iter().product());
     with_dtype!(dtype, T => write::<T>(&columns, out.fresh(), width));
     Ok(out)
 }
 
-fn columns<'a>(xs: &'a [Cow<Array>], axis: usize) -> Result<Vec<Columns<'a>>> {
+/// The columns of arrays whose rows are so far apart and so long.
+fn columns<'a>(xs: &'a [(Cow<Array>, isize, usize)]) -> Result<Vec<Columns<'a>>> {
     let (mut columns, mut to) = (room(xs.len())?, 0);
-    for x in xs {
-        let (layout, width) = (x.layout(), x.shape()[axis..].iter().product());
-        let step = row_step(layout, axis).expect("dense, or seen to lie so");
-        columns.push(Columns { x, at: layout.offset, step, width, to });
+    for &(ref x, step, width) in xs {
+        columns.push(Columns { x, at: x.layout().offset, step, width, to });
         to += width;
     }
     Ok(columns)
@@ -86,10 +86,28 @@ fn write<T: Element>(columns: &[Columns], y: &mut [T], width: usize) {
         });
     }
     let each = (BLOCK / width).max(1);
-    parallel::for_chunks(y, each * width, work, |i, y| {
-        for x in columns {
-            let from = Rows { at: x.at as isize + (i * each) as isize * x.step, step: x.step };
-            copy_rows(x.x.data::<T>(), from, 1, y, Rows { at: x.to as isize, step: width as isize }, (y.len() / width, x.width));
+    let single = width == columns.len() && columns.iter().all(|x| x.step == 1);
+    parallel::for_chunks(y, each * width, work, |i, y| match columns {
+        [a, b] if single => weave(i * each, [a, b], y),
+        [a, b, c] if single => weave(i * each, [a, b, c], y),
+        [a, b, c, d] if single => weave(i * each, [a, b, c, d], y),
+        _ => {
+            for x in columns {
+                let from = Rows { at: x.at as isize + (i * each) as isize * x.step, step: x.step };
+                copy_rows(x.x.data::<T>(), from, 1, y, Rows { at: x.to as isize, step: width as isize }, (y.len() / width, x.width));
+            }
         }
     });
+}
+
+/// Writes rows of one element of each array, from row `first` on, where each array's elements lie side by side.
+#[inline(never)]
+fn weave<T: Element, const K: usize>(first: usize, xs: [&Columns; K], y: &mut [T]) {
+    let (rows, _) = y.as_chunks_mut::<K>();
+    let xs = xs.map(|x| &x.x.data::<T>()[x.at + first..][..rows.len()]);
+    for i in 0..rows.len() {
+        for k in 0..K {
+            rows[i][k] = xs[k][i];
+        }
+    }
 }

@@ -55,6 +55,23 @@ proptest! {
         }
     }
 
+    /// Elements of a few arrays in turn, as they lie from anywhere on, and others between them.
+    #[test]
+    fn stacks_of_few_along_the_last_axis(n in prop_oneof![1usize..70, 1000usize..9000], count in 2usize..6, dtype in dtypes(), (first, odd) in (0usize..5, 0usize..9), seed in 0u64..1 << 40) {
+        let parts: Vec<Tensor> = (0..count)
+            .map(|i| {
+                let step = if i == odd { 2 } else { 1 };
+                let whole = ops::cast(&ops::floor(&uniform(&[first + n * step], 0.0, 9.0, seed + i as u64)).unwrap(), dtype).unwrap();
+                ops::slice(&whole, &[Slice { start: first, len: n, step: step as isize }]).unwrap()
+            })
+            .collect();
+        let all: Vec<Vec<f64>> = parts.iter().map(|x| elements(x.array())).collect();
+        let want: Vec<f64> = (0..n).flat_map(|i| all.iter().map(move |x| x[i])).collect();
+        prop_assert_eq!(elements(ops::stack(&parts, -1).unwrap().array()), want.clone());
+        let columns: Vec<Tensor> = parts.iter().map(|x| ops::reshape(x, &[-1, 1]).unwrap()).collect();
+        prop_assert_eq!(elements(ops::concatenate(&columns, 1).unwrap().array()), want);
+    }
+
     #[test]
     fn concatenates_along_any_axis(shape in shape(), lengths in prop::collection::vec(0usize..40, 1..12), types in (dtypes(), dtypes()), seed in 0u64..1 << 40) {
         for axis in 0..shape.len() {

@@ -1,4 +1,5 @@
-//! The linear recurrence yᵢ₊₁ = aᵢ·yᵢ + bᵢ₊₁ down the rows of matrices, of which running products are a case.
+//! The linear recurrence yᵢ₊₁ = aᵢ·yᵢ + bᵢ₊₁ down the rows of matrices, of which running products are a case; and running products along
+//! rows, both ways at once.
 //!
 //! Invariant: an element takes as many roundings as there are rows before it, in their order, whatever threads there are.
 
@@ -9,6 +10,8 @@ use super::simd::Float;
 use crate::array::{Array, Dims};
 use crate::{Result, simd, with_float};
 
+/// Elements of rows that are one unit of work.
+const BLOCK: usize = 4096;
 /// Columns that go by the rows together.
 const TILE: usize = 256;
 /// Rows between two questions whether to stop.
@@ -60,6 +63,39 @@ fn tiles<T: Float, const TILE: usize>(a: &[T], b: Option<&[T]>, k: usize, first:
             if i % UNASKED == UNASKED - 1 && interrupt::stops() {
                 return;
             }
+        }
+    }
+}
+
+/// For each element of x, (k, n), the product of the others in its row: the running product of those before it times that of those after
+/// it, with the bits that [`recurrence`] gives them.
+pub fn others(x: &Array) -> Result<Array> {
+    let mut out = Array::unfilled(x.dtype(), *x.shape())?;
+    let n = x.shape()[1];
+    let x = dense(x, x.dtype())?;
+    with_float!(x.dtype(), T => {
+        let (x, y) = (x.as_slice::<T>().expect("dense"), out.fresh::<T>());
+        let (each, work) = (n * (BLOCK / n).max(1), y.len().saturating_mul(2));
+        parallel::for_chunks(y, each, work, |i, y| {
+            x[i * each..].chunks(n).zip(y.chunks_mut(n)).for_each(|(x, y)| others_in_row(x, y));
+        });
+    }, else unreachable!("only floats are recorded"));
+    Ok(out)
+}
+
+/// Goes from both ends at once, since each product waits for the one before it: the way that comes by an element first leaves its product
+/// there, the other multiplies it by its own.
+fn others_in_row<T: Float>(x: &[T], y: &mut [T]) {
+    let (mut before, mut after) = (T::from_f64(1.0), T::from_f64(1.0));
+    for first in (0..x.len()).step_by(UNASKED) {
+        if first > 0 && interrupt::stops() {
+            return;
+        }
+        for i in first..x.len().min(first + UNASKED) {
+            let j = x.len() - 1 - i;
+            y[i] = if i > j { before * y[i] } else { before };
+            y[j] = if i >= j { y[j] * after } else { after };
+            (before, after) = (before * x[i], after * x[j]);
         }
     }
 }

@@ -19,10 +19,10 @@ impl Op for Prod {
         "prod"
     }
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let x = dx.input(0, &self.x);
+        let (x, recorded) = (dx.input(0, &self.x), dx.recording());
         dx.give(0, || {
             let dy = restore(dy, x.shape(), &self.axes)?;
-            mul(&dy, &product_of_others(&x, &self.axes)?)
+            mul(&dy, &product_of_others(&x, &self.axes, recorded)?)
         })
     }
 }
@@ -35,18 +35,24 @@ pub fn prod(x: &Tensor, axes: Option<&[isize]>, keepdims: bool) -> Result<Tensor
 }
 
 /// For each element the product of the others along `axes`: of those before it and those after it, so zeros need no special case.
-fn product_of_others(x: &Tensor, axes: &[usize]) -> Result<Tensor> {
+fn product_of_others(x: &Tensor, axes: &[usize], is_recorded: bool) -> Result<Tensor> {
     if x.array().size() == 0 {
         return Ok(x.clone());
     }
-    let order: Axes = axes.iter().copied().chain((0..x.ndim()).filter(|a| !axes.contains(a))).collect();
-    let moved = shape::ordered(x, order.clone());
+    let kept = (0..x.ndim()).filter(|a| !axes.contains(a));
     let n = axes.iter().map(|&a| x.shape()[a]).product::<usize>();
-    let rows = shape::to_shape(&moved, Dims::new(&[n, x.array().size() / n])?)?;
-    let before = recurrence(&narrow(&rows, 0, 0, n - 1)?, None, false)?;
-    let after = recurrence(&narrow(&rows, 0, 1, n - 1)?, None, true)?;
-    let others = shape::to_shape(&mul(&before, &after)?, *moved.shape())?;
-    Ok(shape::ordered(&others, shape::inverse(&order)))
+    // What is recorded is, and so has derivatives; besides, columns beside each other are faster together.
+    let by_columns = is_recorded || axes.iter().all(|a| a + 1 != x.ndim()) && n < x.size();
+    let order: Axes = if by_columns { axes.iter().copied().chain(kept).collect() } else { kept.chain(axes.iter().copied()).collect() };
+    let moved = shape::ordered(x, order.clone());
+    let others = if by_columns {
+        let rows = shape::to_shape(&moved, Dims::new(&[n, x.size() / n])?)?;
+        let before = recurrence(&narrow(&rows, 0, 0, n - 1)?, None, false)?;
+        mul(&before, &recurrence(&narrow(&rows, 0, 1, n - 1)?, None, true)?)?
+    } else {
+        Tensor::constant(running::others(shape::to_shape(&moved, Dims::new(&[x.size() / n, n])?)?.array())?)
+    };
+    Ok(shape::ordered(&shape::to_shape(&others, *moved.shape())?, shape::inverse(&order)))
 }
 
 /// yᵢ₊₁ = aᵢ·yᵢ + bᵢ₊₁ down the rows from y₀ = b₀ on; `upwards`, yᵢ = aᵢ·yᵢ₊₁ + bᵢ. With w, the same of dy the other way: db = w and

@@ -4,7 +4,7 @@
 //! a few forwards whatever the size and no expected gradient is zero by construction.
 
 use crate::gradient_table::{Row, ints, table};
-use crate::support::{Noise, assert_close, directions, elements, indices, moved, relaid, uniform};
+use crate::support::{Noise, assert_close, bits, directions, elements, indices, moved, relaid, uniform};
 use treadle::array::DType;
 use treadle::autograd;
 use treadle::ops;
@@ -125,9 +125,17 @@ fn every_op_has_a_row() {
 #[test]
 fn gradients_of_products_are_those_of_the_others() {
     // Rows and columns, within tiles and beyond, with one zero in some, several in others.
-    for (shape, axes) in
-        [([7, 5, 3], vec![1]), ([2, 40, 300], vec![1]), ([1, 9, 600], vec![1]), ([50, 1, 4], vec![1]), ([6, 30, 5], vec![0, 2]), ([3, 2, 9], vec![])]
-    {
+    for (shape, axes) in [
+        ([7, 5, 3], vec![1]),
+        ([2, 40, 300], vec![1]),
+        ([1, 9, 600], vec![1]),
+        ([50, 1, 4], vec![1]),
+        ([6, 30, 5], vec![0, 2]),
+        ([3, 2, 9], vec![]),
+        ([40, 2, 70], vec![2]),
+        ([3, 5, 1], vec![0, 1, 2]),
+        ([2, 30, 1], vec![1, 2]),
+    ] {
         for dtype in [DType::F32, DType::F64] {
             let x = ops::mul(
                 &uniform(&shape, 0.5, 1.5, 3),
@@ -144,6 +152,29 @@ fn gradients_of_products_are_those_of_the_others() {
             let want: Vec<f64> = (0..at.len()).step_by(step).map(others).collect();
             let got: Vec<f64> = elements(grads[0].as_ref().unwrap().array()).into_iter().step_by(step).collect();
             assert_close("prod", &got, &want, if dtype == DType::F32 { 1e-5 } else { 1e-13 });
+        }
+    }
+}
+
+/// What goes along rows at once has the bits of recurrences, which are recorded: beyond pieces, with zeros and without.
+#[test]
+fn gradients_of_products_are_those_that_are_recorded() {
+    for (shape, axes) in
+        [(vec![140_001], vec![0]), (vec![3, 70_000], vec![1]), (vec![9, 41, 6], vec![1, 2]), (vec![5, 8, 3], vec![0, 2]), (vec![7, 1], vec![1])]
+    {
+        for (dtype, zeros) in [(DType::F32, 0), (DType::F64, 0), (DType::F32, 1), (DType::F32, 2)] {
+            let x = ops::cast(&uniform(&shape, 0.98, 1.02, 7), dtype).unwrap();
+            let mut values = elements(x.array());
+            (0..zeros).for_each(|i| values[(i + 1) * shape.iter().product::<usize>() / 3] = 0.0);
+            let x = ops::cast(&Tensor::from_slice(&shape, &values).unwrap(), dtype).unwrap();
+            for x in [x.clone(), relaid(&x, 5)] {
+                let x = x.requiring_grad().unwrap();
+                let gradient = |recorded| {
+                    let y = ops::sum(&ops::prod(&x, Some(&axes), false).unwrap(), None, false).unwrap();
+                    bits(autograd::grad(&[y], std::slice::from_ref(&x), None, false, recorded).unwrap()[0].as_ref().unwrap())
+                };
+                assert!(gradient(false) == gradient(true), "{shape:?} along {axes:?} of {dtype:?} with {zeros} zeros");
+            }
         }
     }
 }

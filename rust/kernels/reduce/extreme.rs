@@ -73,6 +73,8 @@ const NEAR: usize = 32;
 const UNASKED: usize = 1 << 14;
 /// Elements of which the extreme is found before it is asked whether it is that of the row.
 const BLOCK: usize = 1 << 14;
+/// Elements among which the extreme is looked for without a branch.
+const PANEL: usize = 256;
 /// Elements that are compared at once with the largest or smallest so far in their places.
 const MANY: usize = 64;
 
@@ -108,37 +110,65 @@ fn fill<T: Element, F: Extreme<T>>(f: F, x: &Array, axis: usize, y: &mut [i64]) 
     let group = (SPAN / n).max(1);
     parallel::for_chunks(y, group, work, |g, y| {
         let rows = Rows { data, from: g * group * n, stride: n, rows: y.len(), cols: n };
-        match n <= SHORT && y.len() > 1 {
-            true => in_short_rows(f, rows, y),
-            false => y.iter_mut().zip(data[rows.from..].chunks(n)).for_each(|(y, row)| *y = in_row(f, row) as i64),
+        if n < MANY && y.len() == 1 {
+            y[0] = in_short_row(f, &data[rows.from..][..n]);
+        } else if n <= SHORT {
+            in_short_rows(f, rows, y);
+        } else if n <= BLOCK {
+            in_rows(f, &data[rows.from..][..n * y.len()], n, y);
+        } else {
+            y.iter_mut().zip(data[rows.from..].chunks(n)).for_each(|(y, row)| *y = in_row(f, row));
         }
     });
     Ok(())
 }
 
-/// The place in one row: of the blocks of it, the first with the extreme is looked through.
-fn in_row<T: Element, F: Extreme<T>>(f: F, row: &[T]) -> usize {
-    let (mut best, mut at) = (row[0], 0);
-    for (i, block) in row.chunks(BLOCK).enumerate() {
-        // Windows of bytes are no faster than folds of them.
-        let (most, nan) = if const { size_of::<T>() == 1 } || block.len() < MANY {
-            let most = fold_row(f, block);
-            (most, is_nan(most))
-        } else {
-            top(f, block)
-        };
-        if nan {
-            return i * BLOCK + first(block, T::from_f64(f64::NAN));
-        }
-        if F::beyond(best, most) {
-            (best, at) = (most, i * BLOCK);
+/// Writes the places in rows of `n` elements, from [`MANY`] to [`BLOCK`].
+fn in_rows<T: Element, F: Extreme<T>>(f: F, x: &[T], n: usize, y: &mut [i64]) {
+    let mut most = [T::default(); W];
+    for (x, y) in x.chunks(W * n).zip(y.chunks_mut(W)) {
+        let most = &mut most[..y.len()];
+        tops(f, x, n, most);
+        first(x, n, most, y);
+    }
+}
+
+/// Writes the largest or smallest of rows of `n` elements, at least [`MANY`]; NaN where there is one.
+fn tops<T: Element, F: Extreme<T>>(f: F, x: &[T], n: usize, y: &mut [T]) {
+    // Windows of bytes are no faster than folds of them.
+    if const { size_of::<T>() == 1 } {
+        return y.iter_mut().zip(x.chunks(n)).for_each(|(y, row)| *y = fold_row(f, row));
+    }
+    long_tops(f, x, n, y);
+}
+
+/// The place in a row that is too short for windows, and alone.
+fn in_short_row<T: Element, F: Extreme<T>>(_: F, row: &[T]) -> i64 {
+    let mut best = 0;
+    for i in 1..row.len() {
+        best = if F::takes(row[best], row[i]) { i } else { best };
+    }
+    best as i64
+}
+
+/// The place in a row of more than [`BLOCK`] elements: of its blocks, the first with the extreme is looked through.
+fn in_row<T: Element, F: Extreme<T>>(f: F, row: &[T]) -> i64 {
+    let (mut best, mut at, mut place) = (row[0], 0, [0]);
+    // The last block ends where the row does; what is looked at twice changes nothing.
+    for start in (0..row.len()).step_by(BLOCK).map(|start| start.min(row.len() - BLOCK)) {
+        let block = &row[start..][..BLOCK];
+        let mut most = [best];
+        tops(f, block, BLOCK, &mut most);
+        if is_nan(most[0]) | F::beyond(best, most[0]) {
+            (best, at) = (most[0], start);
         }
         // A NaN may come after an infinity.
-        if !T::DTYPE.is_float() && best == F::utmost() {
+        if is_nan(best) || !T::DTYPE.is_float() && best == F::utmost() {
             break;
         }
     }
-    at + first(&row[at..], best)
+    first(&row[at..][..BLOCK], BLOCK, &[best], &mut place);
+    at as i64 + place[0]
 }
 
 /// The larger or smaller of each element of one half and its like in the other.
@@ -164,29 +194,49 @@ fn is_nan<T: Element>(x: T) -> bool {
 }
 
 simd! {
-    /// The largest or smallest of at least [`MANY`] elements but for NaN, and whether one is NaN.
-    fn top<T: Element, F: Extreme<T>>(f: F, x: &[T]) -> (T, bool) {
+    /// [`tops`] of elements of several bytes.
+    fn long_tops<T: Element, F: Extreme<T>>(f: F, x: &[T], n: usize, y: &mut [T]) {
         let _ = f;
-        let (chunks, _) = x.as_chunks::<MANY>();
-        let (mut most, mut nan) = (chunks[0], false);
-        let mut take = |window: &[T; MANY]| {
-            for l in 0..MANY {
-                most[l] = if F::beyond(most[l], window[l]) { window[l] } else { most[l] };
-                nan |= is_nan(window[l]);
-            }
-        };
-        chunks.iter().for_each(&mut take);
-        // The last window ends where the elements do; what is looked at twice changes nothing.
-        take(x.last_chunk().expect("as many"));
-        let [most] = half::<T, F, 1>(&half::<T, F, 2>(&half::<T, F, 4>(&half::<T, F, 8>(&half::<T, F, 16>(&half::<T, F, 32>(&most))))));
-        (most, nan)
+        for (row, y) in x.chunks_exact(n).zip(y) {
+            let (chunks, _) = row.as_chunks::<MANY>();
+            let (mut most, mut nan) = (chunks[0], false);
+            let mut take = |window: &[T; MANY]| {
+                for l in 0..MANY {
+                    most[l] = if F::beyond(most[l], window[l]) { window[l] } else { most[l] };
+                    nan |= is_nan(window[l]);
+                }
+            };
+            chunks.iter().for_each(&mut take);
+            // The last window ends where the elements do; what is looked at twice changes nothing.
+            take(row.last_chunk().expect("as many"));
+            let [most] = half::<T, F, 1>(&half::<T, F, 2>(&half::<T, F, 4>(&half::<T, F, 8>(&half::<T, F, 16>(&half::<T, F, 32>(&most))))));
+            *y = if nan { T::from_f64(f64::NAN) } else { most };
+        }
     }
 
-    /// Where the first element lies that is `best`.
-    fn first<T: Element>(row: &[T], best: T) -> usize {
-        let (chunks, _) = row.as_chunks::<W>();
-        let before = chunks.iter().take_while(|chunk| !chunk.iter().fold(false, |found, &x| found | is(x, best))).count() * W;
-        before + row[before..].iter().position(|&x| is(x, best)).expect("one of the elements")
+    /// Writes where the first element lies in rows of `n`, from [`MANY`] to [`BLOCK`], that is what is `best` in each. Panels are looked through
+    /// without a branch, since none would be foreseen.
+    fn first<T: Element>(x: &[T], n: usize, best: &[T], y: &mut [i64]) {
+        const NONE: i32 = i32::MAX;
+        for ((row, &best), y) in x.chunks_exact(n).zip(best).zip(y) {
+            for panel in (0..n).step_by(PANEL) {
+                let mut found = [NONE; W];
+                for at in (panel..n.min(panel + PANEL)).step_by(W) {
+                    // The last window ends where the elements do.
+                    let at = at.min(n - W);
+                    let window = row[at..].first_chunk::<W>().expect("a window");
+                    for l in 0..W {
+                        found[l] = found[l].min(if is(window[l], best) { (at + l) as i32 } else { NONE });
+                    }
+                    lanes_only();
+                }
+                let place = found.into_iter().fold(NONE, i32::min);
+                if place != NONE {
+                    *y = i64::from(place);
+                    break;
+                }
+            }
+        }
     }
 
     /// Writes the place in each of the rows of `x`, of 1 to [`SHORT`] elements.

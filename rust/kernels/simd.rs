@@ -38,12 +38,17 @@ pub trait Isa: Copy + 'static {
     const FMA: bool;
     /// How many vectors stay at hand at once.
     const REGISTERS: usize;
+    /// Whether formulas of more elements are wanted where they take longer than those of most.
+    const FAR: bool = false;
 }
 #[derive(Clone, Copy)]
 pub struct Baseline;
 /// One element at a time, without fused multiply-adds, whatever the processor: for what loops leave out.
 #[derive(Clone, Copy)]
 pub struct Plain;
+/// An instruction set for elements that are rare.
+#[derive(Clone, Copy)]
+pub struct Far<I>(I);
 #[derive(Clone, Copy)]
 pub struct Avx2;
 #[derive(Clone, Copy)]
@@ -57,6 +62,12 @@ impl Isa for Plain {
     const LEVEL: Level = Level::Baseline;
     const FMA: bool = false;
     const REGISTERS: usize = 16;
+}
+impl<I: Isa> Isa for Far<I> {
+    const LEVEL: Level = I::LEVEL;
+    const FMA: bool = I::FMA;
+    const REGISTERS: usize = I::REGISTERS;
+    const FAR: bool = true;
 }
 impl Isa for Avx2 {
     const LEVEL: Level = Level::Avx2;

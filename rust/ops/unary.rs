@@ -25,9 +25,9 @@ pub trait Function: Copy + Send + Sync + 'static {
     const SAVE: Save;
     /// Rough cost in tenths of a nanosecond per element.
     const COST: usize;
-    /// Whether this element, saved or not, is rare (`kernels/loops.rs`).
+    /// Whether this element, saved or not, is rare for an instruction set (`kernels/loops.rs`).
     #[inline(always)]
-    fn is_rare<T: Math>(_x: T) -> bool {
+    fn is_rare<T: Math, I: Isa>(_x: T) -> bool {
         false
     }
     fn f<V: Value>(self, x: V) -> V;
@@ -39,13 +39,15 @@ pub trait Function: Copy + Send + Sync + 'static {
 struct Forward<F>(F);
 impl<T: Math, F: Function> Unary<T, T> for Forward<F> {
     const COST: usize = F::COST;
+    // float32 by way of float64.
+    const FAR: bool = size_of::<T>() == size_of::<f32>();
     #[inline(always)]
     fn apply<I: Isa>(self, x: T) -> T {
         self.0.f(Lane::<T, I>::new(x)).0
     }
     #[inline(always)]
-    fn is_rare(self, x: T) -> bool {
-        F::is_rare(x)
+    fn is_rare<I: Isa>(self, x: T) -> bool {
+        F::is_rare::<T, I>(x)
     }
 }
 
@@ -59,8 +61,8 @@ impl<T: Math, F: Function> Binary<T, T> for Backward<F> {
         dy * self.0.df(Lane::<T, I>::new(s)).0
     }
     #[inline(always)]
-    fn is_rare(self, _dy: T, s: T) -> bool {
-        F::is_rare(s)
+    fn is_rare<I: Isa>(self, _dy: T, s: T) -> bool {
+        F::is_rare::<T, I>(s)
     }
 }
 
@@ -109,8 +111,8 @@ macro_rules! unary {
             const SAVE: Save = Save::$save;
             const COST: usize = $cost;
             $(#[inline(always)]
-            fn is_rare<T: Math>(x: T) -> bool {
-                x.$rare()
+            fn is_rare<T: Math, I: Isa>(x: T) -> bool {
+                x.$rare::<I>()
             })?
             #[inline(always)]
             fn f<V: Value>(self, $x: V) -> V {

@@ -2,18 +2,26 @@
 //! digits for float64. `TREADLE_ALL_FLOATS=1` sweeps every float32.
 
 use treadle::kernels::math::{Math, power};
-use treadle::kernels::simd::{Avx2, Baseline, Isa, Plain};
+use treadle::kernels::simd::{Avx2, Baseline, Far, Isa, Plain};
 
 type F32 = fn(f32) -> f32;
 type F64 = fn(f64) -> f64;
 
 /// The sine of any argument, as loops over elements come to it.
 fn sin<T: Math, I: Isa>(x: T) -> T {
-    if x.is_far() { x.sin_on::<Plain>() } else { x.sin_on::<I>() }
+    match (x.is_far::<I>(), x.is_far::<Far<I>>()) {
+        (true, true) => x.sin_on::<Plain>(),
+        (true, false) => x.sin_on::<Far<I>>(),
+        _ => x.sin_on::<I>(),
+    }
 }
 
 fn cos<T: Math, I: Isa>(x: T) -> T {
-    if x.is_far() { x.cos_on::<Plain>() } else { x.cos_on::<I>() }
+    match (x.is_far::<I>(), x.is_far::<Far<I>>()) {
+        (true, true) => x.cos_on::<Plain>(),
+        (true, false) => x.cos_on::<Far<I>>(),
+        _ => x.cos_on::<I>(),
+    }
 }
 
 /// Name, function, reference, largest error in units of the last place.

@@ -32,8 +32,8 @@ pub trait Math: Float {
     fn sigmoid_on<I: Isa>(self) -> Self;
     /// Error function, within 3 ulp.
     fn erf_on<I: Isa>(self) -> Self;
-    /// Whether an argument of sine or cosine is too far from zero for an instruction set with fused multiply-adds.
-    fn is_far(self) -> bool;
+    /// Whether an argument of sine or cosine is too far from zero for the formula for `I`; none is where multiply-adds are not fused.
+    fn is_far<I: Isa>(self) -> bool;
     /// Sine, within 1 ulp, of arguments that are not far; of all where multiply-adds are not fused, by the standard library.
     fn sin_on<I: Isa>(self) -> Self;
     /// Cosine, likewise.
@@ -272,8 +272,8 @@ macro_rules! math {
                 $erf(self)
             }
             #[inline(always)]
-            fn is_far(self) -> bool {
-                trig::$module::is_far(self)
+            fn is_far<I: Isa>(self) -> bool {
+                trig::$module::is_far::<I>(self)
             }
             #[inline(always)]
             fn sin_on<I: Isa>(self) -> Self {

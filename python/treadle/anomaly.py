@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from types import TracebackType
 
@@ -10,18 +11,35 @@ from treadle.nn import Module, calls
 
 __all__ = ["detect_anomaly"]
 
+# A handler of a signal may look for anomalies in the middle of what holds it.
+_lock = threading.RLock()
+#: The threads that are inside blocks, once for each block: only while there are any do modules tell their names.
+_inside: list[int] = []
 
-class _Blocks:
-    """How many blocks there are in all threads: only then do modules tell their names."""
 
-    count = 0
-    lock = threading.Lock()
+def _enter() -> None:
+    with _lock:
+        _inside.append(threading.get_ident())
+        calls.named = _call_layer
 
-    @classmethod
-    def change(cls, by: int) -> None:
-        with cls.lock:
-            cls.count += by
-            calls.named = _call_layer if cls.count else None
+
+def _leave() -> None:
+    with _lock:
+        me = threading.get_ident()
+        if _inside:
+            _inside.remove(me if me in _inside else _inside[0])  # a generator may be closed by another thread
+        calls.named = _call_layer if _inside else None
+
+
+def _renew() -> None:
+    """In a forked child: a lock that nobody holds, and the blocks of the thread that is there."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    _inside[:] = [thread for thread in _inside if thread == threading.get_ident()]
+    calls.named = _call_layer if _inside else None
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 class detect_anomaly:
@@ -51,14 +69,14 @@ class detect_anomaly:
 
     def __enter__(self) -> None:
         before = self._before.setdefault(threading.get_ident(), [])
-        _Blocks.change(1)
+        _enter()
         before.append(_set_watching(self._mode))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         before = self._before.get(threading.get_ident())
         if before:  # a generator may be closed by a thread that did not enter the block
             _set_watching(before.pop())
-        _Blocks.change(-1)
+        _leave()
 
 
 def _label(root: Module, module: Module) -> str:

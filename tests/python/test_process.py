@@ -199,6 +199,17 @@ BUSY = {
         "x[many] = 1.0",
         "x[0] = 2.0; assert x[0] == 2",
     ),
+    "predicting": (
+        "from treadle import nn; from treadle.training import predict\n"
+        "x, model = treadle.ones(2, 2), nn.Sequential(*[nn.Identity() for _ in range(300)])",
+        "predict(model, x)",
+        "predict(nn.Linear(2, 2), x); assert all(inner.training for inner in model.modules())",
+    ),
+    "looking for anomalies": (
+        "from treadle.nn import calls",
+        "with treadle.detect_anomaly(): time.sleep(0.001)",
+        "assert calls.named is None\n        with treadle.detect_anomaly(): assert calls.named is not None",
+    ),
 }
 
 
@@ -222,13 +233,38 @@ for i in range(8):
         {child}
         os._exit(0)
     deadline = time.monotonic() + 20
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
         if time.monotonic() > deadline:
             os.kill(child, 9)
             os._exit(1)
         time.sleep(0.005)
+    if ended[1]:
+        os._exit(2)
 stop.set()
 thread.join()
+"""
+    run(code)
+
+
+def test_a_child_forked_inside_a_block_is_inside_it() -> None:
+    code = """
+import os, treadle
+from treadle import nn
+from treadle.nn import calls
+from treadle.training import predict
+class Forking(nn.Module):
+    def forward(self, x):
+        global child
+        child = os.fork()
+        assert not self.training
+        return x
+model = Forking()
+with treadle.detect_anomaly():
+    predict(model, treadle.ones(2, 2))
+    assert model.training and calls.named is not None
+assert calls.named is None
+if child:
+    assert os.waitpid(child, 0)[1] == 0
 """
     run(code)
 

@@ -2,15 +2,17 @@
 
 Invariant: a module is in evaluation mode as long as anyone evaluates it, in whatever thread, and afterwards in the mode it was in
 before the first of them. Flags alone change: a `train` of a module's own is not called, so nothing else it does is left to undo. An
-explicit `train()` or `eval()` ends that: the mode is the caller's from then on.
+explicit `train()` or `eval()` ends that: the mode is the caller's from then on. In a forked child only the thread that forked
+goes on, and what others evaluated is in the mode it was in.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from treadle.nn.module import Module
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["evaluating", "set_mode"]
 
 
-class _Hold:
-    """A module's mode before the first of the blocks that evaluate it, and which they are."""
+#: The thread that evaluates, and what tells its blocks apart.
+_Block: TypeAlias = tuple[int, object]
 
-    def __init__(self, before: bool) -> None:
-        self.before = before
-        self.blocks: set[object] = set()
+
+class _Hold:
+    """A module, its mode before the first of the blocks that evaluate it, and which they are."""
+
+    def __init__(self, module: Module) -> None:
+        self.module, self.before = module, module.training
+        self.blocks: set[_Block] = set()
 
 
 # A handler of a signal may evaluate a model in the middle of what holds it.
@@ -42,17 +48,18 @@ def set_mode(module: Module, training: bool) -> None:
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
     """Evaluation mode inside, for the model and what it is made of."""
-    block = object()
+    block = threading.get_ident(), object()
     held: list[tuple[Module, _Hold]] = []
     try:
         with _lock:
             for module in model.modules():
                 hold = _holds.get(id(module))
                 if hold is None or module.training:
-                    # Nobody evaluates it: such a hold is what two signals left of a block, perhaps of a module that is gone.
-                    hold = _holds[id(module)] = _Hold(module.training)
+                    # Nobody evaluates it: such a hold is what two signals left of a block.
+                    hold = _Hold(module)
                 held.append((module, hold))
                 hold.blocks.add(block)
+                _holds[id(module)] = hold
                 module.training = False
         yield
     finally:
@@ -63,11 +70,23 @@ def evaluating(model: Module) -> Iterator[None]:
             raise
 
 
-def _leave(held: list[tuple[Module, _Hold]], block: object) -> None:
+def _leave(held: list[tuple[Module, _Hold]], block: _Block | None) -> None:
     """Takes the block out of all holds, and ends those that are empty."""
     with _lock:
         for module, hold in held:
             hold.blocks.discard(block)
             if not hold.blocks and _holds.get(id(module)) is hold:
                 module.training = hold.before
-                del _holds[id(module)]
+                _holds.pop(id(module), None)
+
+
+def _renew() -> None:
+    """In a forked child: a lock that nobody holds, and no block of a thread that is not there."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    for hold in _holds.values():
+        hold.blocks = {block for block in hold.blocks if block[0] == threading.get_ident()}
+    _leave([(hold.module, hold) for hold in _holds.values()], None)
+
+
+os.register_at_fork(after_in_child=_renew)

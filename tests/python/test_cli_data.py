@@ -9,6 +9,7 @@ import pytest
 
 from treadle import Generator
 from treadle.cli.data import _moments, loader, prepare
+from treadle.cli.main import main
 
 
 def test_the_scale_of_images_is_that_of_all_pixels() -> None:
@@ -34,10 +35,30 @@ def test_no_batch_to_train_on_is_a_single_row(size: int) -> None:
     assert sum(len(x) for x, _ in loader(rows, size)) == len(rows)
 
 
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """A file of bytes, or of 32-bit integers."""
+    kind = {"uint8": 8, "int32": 12}[array.dtype.name]
+    head = bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(head + array.astype(array.dtype.newbyteorder(">")).tobytes())
+
+
 def test_a_folder_without_images_to_test_on_says_so(tmp_path: Path) -> None:
     for part, rows in (("train", 4), ("t10k", 0)):
-        for name, shape in (("images-idx3", (rows, 2, 3)), ("labels-idx1", (rows,))):
-            head = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
-            (tmp_path / f"{part}-{name}-ubyte").write_bytes(head + np.arange(np.prod(shape), dtype=np.uint8).tobytes())
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.arange(rows * 6, dtype=np.uint8).reshape(rows, 2, 3))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(rows, dtype=np.uint8))
     with pytest.raises(ValueError, match="expected at least 2 rows to train on and 1 to test, got 4 and 0"):
         prepare(str(tmp_path), None, 0)
+
+
+@pytest.mark.parametrize("part", ["train", "t10k"])
+def test_a_wild_label_is_refused_before_anything_is_written(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, labels in (("train", [0, 1, 999, 2]), ("t10k", [0, 1])):
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte", np.arange(len(labels) * 6, dtype=np.uint8).reshape(-1, 2, 3))
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte", np.array(labels, np.int32))
+    assert len(prepare(str(tmp_path), None, 0).recipe["classes"]) == 1000
+    write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.array({"train": [0, 1, 1000, 2], "t10k": [0, 2**30]}[part], np.int32))
+    assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--quiet"]) == 2
+    got = {"train": 1000, "t10k": 2**30}[part]
+    said = f"treadle: error: {tmp_path}: expected labels below 1000, got {got} in {part}-labels-idx1-ubyte\n"
+    assert capsys.readouterr().err == said
+    assert not (tmp_path / "run").exists()

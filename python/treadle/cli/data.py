@@ -28,6 +28,8 @@ Recipe: TypeAlias = dict[str, Any]
 Array: TypeAlias = npt.NDArray[Any]
 
 _IMAGES = ("digits", "idx")
+# Each number up to the largest label is a class of the model's: one of more is damage, as in a column of a CSV.
+_MOST_CLASSES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def prepare(source: str, target: str | None, seed: int, begun: Recipe | None = N
 
     Raises:
         FileNotFoundError: There is no such source.
-        ValueError: The source is damaged, too small, or needs a target, or it is not what the run began with.
+        ValueError: The source is damaged, too small, has too many classes, or needs a target, or it is not what the run began with.
     """
     kind = _kind(source)
     if begun is not None and begun["kind"] != kind:
@@ -105,7 +107,7 @@ def prepare(source: str, target: str | None, seed: int, begun: Recipe | None = N
     recipe: Recipe = {
         "kind": kind,
         "dim": train_x.shape[1],
-        "classes": [str(digit) for digit in range(int(max(train_y.max(), test_y.max())) + 1)],
+        "classes": _classes(source, {"train": train_y, "t10k": test_y}),
         "scale": 1.0 / std,
         "offset": -mean / std,
         "sha256": _digest("", train_x, train_y, test_x, test_y),
@@ -166,6 +168,14 @@ def _part(rows: int, part: str, seed: int) -> Array:
 def _varied(source: str, place: str, values: list[Any]) -> None:
     if len(values) < 2:
         raise ValueError(f"{source}: expected at least 2 different values in {place}, got only {values[0]!r}")
+
+
+def _classes(source: str, labels: dict[str, Array]) -> list[str]:
+    """The classes that labels, by part of the source, are the numbers of."""
+    for part, numbers in labels.items():
+        if numbers.max() >= _MOST_CLASSES:
+            raise ValueError(f"{source}: expected labels below {_MOST_CLASSES}, got {numbers.max()} in {part}-labels-idx1-ubyte")
+    return [str(number) for number in range(int(max(map(np.max, labels.values()))) + 1)]
 
 
 def _enough(source: str, train: int, test: int) -> None:

@@ -304,32 +304,6 @@ def test_one_line_and_exit_code_2(
     assert message in said.err
 
 
-@pytest.mark.parametrize(
-    ("section", "changes", "message"),
-    [
-        ("data", {"classes": ...}, "expected data.classes, got only kind, dim, scale, offset"),
-        ("data", {"scale": "1"}, "expected data.scale as int or float, got '1'"),
-        ("options", {"seed": ...}, "expected options.seed"),
-        ("model", None, "expected model as an object, got None"),
-        ("model", {"hidden_dim": "100"}, "expected model.hidden_dim as int, got '100'"),
-        ("model", {"extra": 1}, "expected a model of dim, hidden_dim, num_blocks, num_classes, drop_prob, got"),
-    ],
-)
-def test_a_changed_config_is_one_line(
-    section: str, changes: Any, message: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = json.loads((finished / "config.json").read_text())
-    for name, value in (changes or {}).items():
-        config[section] = {k: v for k, v in config[section].items() if k != name} | ({} if value is ... else {name: value})
-    config[section] = config[section] if changes else None
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.safetensors").write_bytes((finished / "model.safetensors").read_bytes())
-    assert main(["predict", "--model", str(tmp_path), "--data", "digits"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"treadle: error: {tmp_path / 'config.json'}: {message}")
-    assert said.count("\n") == 1
-
-
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_that_diverges_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--optimizer", "sgd", "--schedule", "none", "--lr", "1e30", "--blocks", "0", "--quiet"]

@@ -163,3 +163,82 @@ def test_a_run_that_ends_in_its_first_epoch_leaves_the_earlier_one(
     assert {path.name for path in run.iterdir()} == FILES - {"curves.png", "confusion.png"}
     for name in ("model.safetensors", "config.json"):
         assert contents(run)[name] == contents(other)[name]
+
+
+def change(run: Path, section: str, changes: dict[str, Any] | None) -> None:
+    """Edits the config of a run: None takes a section's place, ... takes an entry away."""
+    config = json.loads((run / "config.json").read_text())
+    entries = config[section] | (changes or {})
+    config[section] = {name: value for name, value in entries.items() if value is not ...} if changes else None
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def expect_refused(run: Path, data: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither is a run resumed nor a model used; the error is one line, and the folder is as it was."""
+    before = contents(run)
+    for command in (["train", "--resume", "--out", str(run)], ["predict", "--model", str(run), "--data", data]):
+        assert main([*command, "--quiet"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"treadle: error: {run / 'config.json'}: {message}")
+        assert said.count("\n") == 1
+        assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("data", {"classes": ...}, "expected data.classes, got only kind, dim, scale, offset"),
+        ("data", {"scale": "1"}, "expected data.scale as int or float, got '1'"),
+        ("options", {"seed": ...}, "expected options.seed"),
+        ("options", {"seed": True}, "expected options.seed as int, got True"),
+        ("options", {"batch_size": "32"}, "expected options.batch_size as int, got '32'"),
+        ("options", {"batch_size": 0}, "expected options.batch_size of at least 2, got 0"),
+        (
+            "options",
+            {"optimizer": "adagrad"},
+            "expected options.optimizer as 'sgd' or 'adam' or 'adamw' or 'rmsprop', got 'adagrad'",
+        ),
+        (
+            "options",
+            {"schedule": "linear"},
+            "expected options.schedule as 'none' or 'cosine' or 'step' or 'onecycle', got 'linear'",
+        ),
+        ("options", {"schedule": ...}, "expected options.schedule, got only data, "),
+        ("options", {"out": "elsewhere"}, "expected options of data, target, "),
+        ("data", {"kind": "png"}, "expected data.kind as 'digits' or 'idx' or 'csv', got 'png'"),
+        ("data", {"classes": []}, "expected data.classes as 10 strings, got []"),
+        ("data", {"classes": list(range(10))}, "expected data.classes as 10 strings, got [0, 1, 2"),
+        ("model", None, "expected model as an object, got None"),
+        ("model", {"hidden_dim": "100"}, "expected model.hidden_dim as int, got '100'"),
+        ("model", {"extra": 1}, "expected model of dim, hidden_dim, num_blocks, num_classes, drop_prob, got"),
+    ],
+)
+def test_a_changed_config_is_one_line(
+    section: str, changes: Any, message: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    change(run, section, changes)
+    expect_refused(run, "digits", message, capsys)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": ["a", 0, 0, 0]}, "expected data.mean as 4 numbers, got ['a', 0, 0, 0]"),
+        ({"std": [1.0]}, "expected data.std as 4 numbers, got [1.0]"),
+        ({"schema": {"columns": 5}}, "expected data.schema as of a table, got another (read_csv: "),
+        (
+            {"schema": {"columns": [], "target": "kind", "classes": list("abc")}},
+            "expected a schema of 4 features and classes ['a', ",
+        ),
+        ({"schema": {"columns": [], "target": 5, "classes": None}}, "expected data.schema as of a table, got another (read_csv: "),
+    ],
+)
+def test_a_changed_config_of_a_table_is_one_line(
+    changes: Any, message: str, flowers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", *QUICK, "--quiet", "--data", str(flowers), "--target", "kind", "--out", str(run)]) == 0
+    change(run, "data", changes)
+    expect_refused(run, str(flowers), message, capsys)

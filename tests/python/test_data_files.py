@@ -170,6 +170,22 @@ def test_columns_become_features_and_classes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        ({"columns": [{"name": 1}]}, "names are strings, got 1"),
+        ({"target": None}, "names are strings, got None"),
+        ({"classes": "ab"}, "lists of strings, got 'ab'"),
+        ({"columns": [{"name": "c", "categories": 5}]}, "lists of strings, got 5"),
+        ({"columns": [{"name": "c", "categories": ["a", 5]}]}, r"lists of strings, got \['a', 5\]"),
+        ({"columns": 5}, "got another object"),
+    ],
+)
+def test_a_schema_of_another_form_is_refused(change: dict[str, Any], got: str) -> None:
+    with pytest.raises(ValueError, match=rf"^read_csv: expected a schema .*{got}"):
+        Schema.from_json({"columns": [{"name": "n", "categories": None}], "target": "t", "classes": None} | change)
+
+
 def test_a_schema_reads_other_files_alike(tmp_path: Path) -> None:
     schema = read_csv(written(tmp_path, "n,c,t\n1,a,5\n2,b,7\n"), "t").schema
     again = Schema.from_json(json.loads(json.dumps(schema.to_json())))

@@ -11,9 +11,12 @@ import json
 import os
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from treadle._core import __version__
+from treadle.cli.options import LEAST, OPTIMIZERS, SCHEDULES
+from treadle.data.table import Schema
 from treadle.models import MLPResNet
 from treadle.serialization import load, write_atomic
 from treadle.training.saved import Checkpoints
@@ -39,12 +42,26 @@ MODEL, CONFIG, HISTORY, PREDICTIONS = "model.safetensors", "config.json", "histo
 CURVES, CONFUSION, CHECKPOINT = "curves.png", "confusion.png", "checkpoint.safetensors"
 _LEFT = (MODEL, HISTORY, CURVES, CONFUSION, PREDICTIONS, CHECKPOINT)
 
-# What `config.json` must have, by section; of the data, by its kind.
+# What `config.json` must have, by section; of the data, by its kind. A string is a choice, all others are types.
 _NUMBER = (int, float)
-_OPTIONS: dict[str, Any] = {"seed": int}
+_OPTIONS: dict[str, Any] = {
+    "data": str,
+    "target": (str, NoneType),
+    "epochs": int,
+    "batch_size": int,
+    "optimizer": OPTIMIZERS,
+    "lr": _NUMBER,
+    "schedule": SCHEDULES,
+    "weight_decay": _NUMBER,
+    "hidden": int,
+    "blocks": int,
+    "dropout": _NUMBER,
+    "seed": int,
+}
 _MODEL: dict[str, Any] = {"dim": int, "hidden_dim": int, "num_blocks": int, "num_classes": int, "drop_prob": _NUMBER}
-_IMAGES: dict[str, Any] = {"kind": str, "dim": int, "classes": list, "scale": _NUMBER, "offset": _NUMBER}
-_TABLE: dict[str, Any] = {"kind": str, "dim": int, "classes": (list, type(None)), "schema": dict, "mean": list, "std": list}
+_KINDS: dict[str, Any] = {"kind": ("digits", "idx", "csv"), "dim": int}
+_IMAGES: dict[str, Any] = {"classes": list, "scale": _NUMBER, "offset": _NUMBER}
+_TABLE: dict[str, Any] = {"classes": (list, NoneType), "schema": dict, "mean": list, "std": list}
 _TARGET: dict[str, Any] = {"target_mean": _NUMBER, "target_std": _NUMBER}
 
 
@@ -112,14 +129,21 @@ def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path}: expected JSON, got {error}") from None
     if not isinstance(config, dict) or not {"options", "data", "model"} <= config.keys():
         raise ValueError(f"{path}: expected options, data and model, got another file")
-    _expect(path, "options", config["options"], _OPTIONS)
-    _expect(path, "model", config["model"], _MODEL)
-    if config["model"].keys() != _MODEL.keys():
-        raise ValueError(f"{path}: expected a model of {', '.join(_MODEL)}, got {', '.join(config['model'])}")
-    _expect(path, "data", config["data"], {"kind": str})
+    for section, wanted in (("options", _OPTIONS), ("model", _MODEL)):
+        _expect(path, section, config[section], wanted)
+        if config[section].keys() != wanted.keys():
+            raise ValueError(f"{path}: expected {section} of {', '.join(wanted)}, got {', '.join(config[section])}")
+    for name, least in LEAST.items():
+        if config["options"][name] < least:
+            raise ValueError(f"{path}: expected options.{name} of at least {least}, got {config['options'][name]}")
+    _expect(path, "data", config["data"], _KINDS)
     recipe: dict[str, Any] = config["data"]
     table = _TABLE | (_TARGET if recipe.get("classes", []) is None else {})
     _expect(path, "data", recipe, table if recipe["kind"] == "csv" else _IMAGES)
+    if recipe["classes"] is not None:
+        _expect_list(path, "classes", recipe, max(config["model"]["num_classes"], 1), (str,))
+    if recipe["kind"] == "csv":
+        _expect_table(path, recipe)
     return config
 
 
@@ -130,9 +154,38 @@ def _expect(path: Path, section: str, value: Any, wanted: dict[str, Any]) -> Non
     for name, kind in wanted.items():
         if name not in value:
             raise ValueError(f"{path}: expected {section}.{name}, got only {', '.join(value) or 'nothing'}")
-        if not isinstance(value[name], kind):
-            names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not _fits(value[name], kinds):
+            names = " or ".join(repr(one) if isinstance(one, str) else one.__name__ for one in kinds)
             raise ValueError(f"{path}: expected {section}.{name} as {names}, got {value[name]!r:.100}")
+
+
+def _fits(value: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether a value is one of the choices, or of one of the types."""
+    return any(
+        value == kind if isinstance(kind, str) else isinstance(value, kind) and not isinstance(value, bool) for kind in kinds
+    )
+
+
+def _expect_list(path: Path, name: str, recipe: dict[str, Any], length: int, kinds: tuple[Any, ...]) -> None:
+    values = recipe[name]
+    if len(values) != length or not all(_fits(value, kinds) for value in values):
+        what = "strings" if kinds == (str,) else "numbers"
+        raise ValueError(f"{path}: expected data.{name} as {length} {what}, got {values!r:.100}")
+
+
+def _expect_table(path: Path, recipe: dict[str, Any]) -> None:
+    """The columns of a table become as many features as there are means and deviations."""
+    try:
+        schema = Schema.from_json(recipe["schema"])
+    except ValueError as error:
+        raise ValueError(f"{path}: expected data.schema as of a table, got another ({error})") from None
+    width = sum(column.width() for column in schema.columns)
+    if width != recipe["dim"] or schema.classes != recipe["classes"]:
+        got = f"{width} features and classes {schema.classes!r:.100}"
+        raise ValueError(f"{path}: expected a schema of {recipe['dim']} features and classes {recipe['classes']!r:.100}, got {got}")
+    for name in ("mean", "std"):
+        _expect_list(path, name, recipe, width, _NUMBER)
 
 
 def load_model(folder: str | PathLike[str], config: dict[str, Any]) -> MLPResNet:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from treadle._core import __version__
-from treadle.cli.options import DEFAULTS, OPTIMIZERS, SCHEDULES
+from treadle.cli.options import DEFAULTS, LEAST, OPTIMIZERS, SCHEDULES
 
 __all__ = ["main"]
 
@@ -109,16 +109,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
     add("--data", _path, "'digits', a folder of MNIST-format IDX files, or a CSV file")
     add("--target", str, "the column of the CSV to predict")
-    add("--epochs", _whole(1), "how often to go through the data")
-    add("--batch-size", _whole(2), "rows per step")
+    add("--epochs", _whole(LEAST["epochs"]), "how often to go through the data")
+    add("--batch-size", _whole(LEAST["batch_size"]), "rows per step")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help=f"(default: {DEFAULTS['optimizer']})")
     add("--lr", _real(0.0, exclusive=True), "the learning rate, with a schedule its peak (default: by optimizer)")
     parser.add_argument("--schedule", choices=SCHEDULES, help=f"(default: {DEFAULTS['schedule']})")
     add("--weight-decay", _real(0.0), "weight decay (default: 0.01 for adamw, otherwise 0)")
-    add("--hidden", _whole(2), "width of the network")
-    add("--blocks", _whole(0), "number of residual blocks")
+    add("--hidden", _whole(LEAST["hidden"]), "width of the network")
+    add("--blocks", _whole(LEAST["blocks"]), "number of residual blocks")
     add("--dropout", _real(0.0, 1.0), "dropout probability")
-    add("--seed", _whole(0, 2**64 - 1), "seed of weights, dropout, shuffling and the held-out fifth")
+    add("--seed", _whole(LEAST["seed"], 2**64 - 1), "seed of weights, dropout, shuffling and the held-out fifth")
     add("--threads", _whole(1), "threads to use; the result does not depend on it (default: all)")
     add("--out", _path, "folder for the results; an earlier run in it stays until this one's first epoch has ended")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder --out, on the same data")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["DECAYS", "DEFAULTS", "FREE", "OPTIMIZERS", "RATES", "SCHEDULES"]
+__all__ = ["DECAYS", "DEFAULTS", "FREE", "LEAST", "OPTIMIZERS", "RATES", "SCHEDULES"]
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("none", "cosine", "step", "onecycle")
@@ -25,6 +25,9 @@ DEFAULTS: dict[str, Any] = {
     "threads": None,
     "out": "treadle-run",
 }
+
+# The least that whole numbers may be.
+LEAST = {"epochs": 1, "batch_size": 2, "hidden": 2, "blocks": 0, "seed": 0}
 
 # Peak learning rates when --lr is not given.
 RATES = {"sgd": 0.1, "adam": 5e-3, "adamw": 5e-3, "rmsprop": 1e-3}

@@ -62,9 +62,18 @@ class Schema:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The inverse of `to_json`; ValueError when it did not make the data."""
         try:
-            return cls([Column(**column) for column in data["columns"]], data["target"], data["classes"])
+            schema = cls([Column(**column) for column in data["columns"]], data["target"], data["classes"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"read_csv: expected a schema of columns, target and classes, got another object ({error})") from None
+        for name in (schema.target, *_names(schema)):
+            if not isinstance(name, str):
+                raise ValueError(f"read_csv: expected a schema whose names are strings, got {name!r:.100}")
+        for texts in (schema.classes, *(column.categories for column in schema.columns)):
+            if texts is not None and not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+                raise ValueError(
+                    f"read_csv: expected a schema whose classes and categories are lists of strings, got {texts!r:.100}"
+                )
+        return schema
 
 
 @dataclass

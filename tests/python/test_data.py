@@ -98,6 +98,14 @@ def test_a_split_is_a_partition(total: int, cuts: list[float], seed: int) -> Non
         assert [part.indices.tolist() for part in twin] == [part.indices.tolist() for part in parts]
 
 
+@pytest.mark.parametrize("total", [100, 30_000])
+def test_a_share_of_whole_examples_is_that_many(total: int) -> None:
+    for percent in range(101):
+        sizes = [total * percent // 100, total * (100 - percent) // 100]
+        assert list(map(len, random_split(range(total), [percent / 100, (100 - percent) / 100]))) == sizes
+    assert list(map(len, random_split(range(total + 1), [0.29, 0.71]))) == [total * 29 // 100 + 1, total * 71 // 100]
+
+
 @pytest.mark.parametrize("lengths", [[3, 3], [0.5, 0.6], [6, -1], [2.5, 2.5], []])
 def test_lengths_that_do_not_add_up_are_refused(lengths: list[float]) -> None:
     with pytest.raises(ValueError, match=r"^random_split: expected lengths that add up to 5 \(or shares to 1\), got"):

@@ -128,7 +128,8 @@ def random_split(dataset: Any, lengths: Iterable[float], generator: Generator | 
 
     Args:
         dataset: Any dataset.
-        lengths: Sizes that add up to the dataset's, or shares that add up to 1.
+        lengths: Sizes that add up to the dataset's, or shares that add up to 1, rounded down; what is left goes to the first parts,
+            one each.
         generator: What is drawn from; None is the default generator.
 
     Returns:
@@ -148,7 +149,7 @@ def random_split(dataset: Any, lengths: Iterable[float], generator: Generator | 
         number("random_split", "a length", length)
     sizes = lengths
     if abs(sum(sizes) - 1) < 1e-9:
-        sizes = [int(total * share) for share in lengths]
+        sizes = [int(total * share * (1 + 1e-12)) for share in lengths]  # 0.29 of 100 is 28.999999999999996
         for i in range(total - int(sum(sizes))):
             sizes[i % len(sizes)] += 1
     if sum(sizes) != total or any(n < 0 or n != int(n) for n in sizes):

@@ -58,9 +58,12 @@ def test_history_takes_numbers_alone() -> None:
     assert len(history) == 1
 
 
-def test_a_packed_history_comes_back_to_the_last_bit() -> None:
+def test_a_packed_history_comes_back_to_the_last_bit_and_type() -> None:
     history = History(
-        [{"epoch": 2**53 + 1, "a": 0.1 + 0.2, "b": None, "c": -0.0}, {"epoch": 2, "a": math.nan, "b": None, "c": None}]
+        [
+            {"epoch": 2**53 + 1, "a": 0.1 + 0.2, "b": None, "c": -0.0, "d": 3},
+            {"epoch": 2, "a": math.nan, "b": None, "c": None, "d": None},
+        ]
     )
     back = unpacked({name: [treadle.tensor(part) for part in parts] for name, parts in packed(history).items()})
     assert list(map(repr, back)) == list(map(repr, history))

@@ -150,9 +150,9 @@ def packed(history: History) -> dict[str, list[Any]]:
 
 
 def _packed(values: list[Value]) -> list[Any]:
-    kinds = set(map(type, values))
-    array = np.array(values, np.int64 if kinds == {int} else np.float64)  # where None is NaN
-    return [array, np.array([value is None for value in values])] if type(None) in kinds else [array]
+    gaps, kinds = [value is None for value in values], {type(value) for value in values if value is not None}
+    array = np.array([0 if value is None else value for value in values], np.int64 if kinds == {int} else np.float64)
+    return [array, np.array(gaps)] if any(gaps) else [array]
 
 
 def unpacked(columns: Mapping[str, list[Tensor]]) -> History:

@@ -50,6 +50,8 @@ def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
         "a": {1: treadle.tensor([1.5, -0.0]), "1": treadle.tensor(7)},
         "b": [None, True, 3, 0.1, "x", (1, [2])],
         "c": {"inf": math.inf, "empty": {}, "none": []},
+        "__metadata__": treadle.tensor(8),
+        "__metadata__'": treadle.tensor(9),
     }
     save_checkpoint(tmp_path / "c.safetensors", state)
     back = load_checkpoint(tmp_path / "c.safetensors")
@@ -58,6 +60,7 @@ def test_nested_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert back["a"][1].numpy().tobytes() == state["a"][1].numpy().tobytes()
     assert back["a"]["1"].item() == 7
     assert list(back["a"]) == [1, "1"]
+    assert [back[name].item() for name in ("__metadata__", "__metadata__'")] == [8, 9]
 
 
 def test_a_checkpoint_says_what_it_cannot_hold(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def _checksum(run: str, tree: str, tensors: Mapping[str, Tensor]) -> str:
 def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON: a dict and a tuple become lists that name themselves, a tensor becomes its path."""
     if isinstance(value, Tensor | np.ndarray):
-        while path in tensors:  # as the keys 1 and "1" would have it
+        while path in tensors or path == "__metadata__":  # 1 and "1" share a path; save takes no such name
             path += "'"
         tensors[path] = value if isinstance(value, Tensor) else Tensor(value)
         return {"tensor": path}

@@ -35,13 +35,18 @@ def stand_in(place: Path) -> tuple[Path, int]:
 @contextmanager
 def aside(folder: Path) -> Iterator[Path]:
     """A new folder inside another, held until the end and then taken away."""
-    with TemporaryDirectory(prefix=ASIDE, dir=folder) as path:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            _hold(handle)
-            yield Path(path)
-        finally:
-            os.close(handle)
+    while True:
+        with TemporaryDirectory(prefix=ASIDE, dir=folder) as path:
+            try:
+                handle = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:  # somebody took it away before
+                continue
+            try:
+                if _hold(handle):
+                    yield Path(path)
+                    return
+            finally:
+                os.close(handle)
 
 
 def sweep(folder: Path, prefix: str) -> None:

@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 import treadle
 from treadle import Tensor, nn
 from treadle.serialization import SerializationError, load, load_metadata, save, write_atomic
-from treadle.temporary import stand_in
+from treadle.temporary import ASIDE, aside, stand_in, sweep
 
 Array = npt.NDArray[Any]
 
@@ -238,6 +238,29 @@ def test_what_a_killed_write_left_is_taken_away(tmp_path: Path) -> None:
     os.close(handle)
     save(path, {"x": treadle.ones(2)})
     assert set(tmp_path.iterdir()) == {path, other}
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_folder_that_is_taken_away_before_it_is_held_is_made_anew(
+    opened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, taken = os.open, []
+
+    def meddling(path: Any, *more: Any, **options: Any) -> int:
+        first = not taken and Path(path).name.startswith(ASIDE)
+        handle = plain(path, *more, **options) if opened or not first else -1
+        if first:  # as another process does
+            taken.append(path)
+            sweep(tmp_path, ASIDE)
+        return handle if handle >= 0 else plain(path, *more, **options)
+
+    monkeypatch.setattr("os.open", meddling)
+    with aside(tmp_path) as place:
+        assert taken != [str(place)]
+        sweep(tmp_path, ASIDE)
+        assert list(tmp_path.iterdir()) == [place]
+    assert len(taken) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:

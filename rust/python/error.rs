@@ -106,14 +106,19 @@ pub fn call_back<R>(call: impl FnOnce(Python<'_>) -> PyResult<R>) -> crate::Resu
 /// Runs core work that keeps the GIL.
 #[inline]
 pub fn run_short<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
+    let result = run_locked(work)?;
+    if anomaly::is_watching() {
+        anomaly::check()?;
+    }
+    Ok(result)
+}
+
+/// As [`run_short`], for work that records nothing and runs under locks of tensors: no anomaly is looked for, since code of Python
+/// puts it into words.
+#[inline]
+pub fn run_locked<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => {
-            let result = result?;
-            if anomaly::is_watching() {
-                anomaly::check()?;
-            }
-            Ok(result)
-        }
+        Ok(result) => Ok(result?),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             let text = text.unwrap_or("no message");

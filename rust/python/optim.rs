@@ -5,7 +5,7 @@
 //! in place, since a copy may find no memory. States live in lists that run parallel to the parameters; where one is None it starts
 //! at zero and is put into the list.
 
-use super::error::{run, run_short};
+use super::error::{run, run_locked};
 use super::tensor::{Guards, PyTensor};
 use crate::array::Array;
 use crate::kernels::map::{contiguous, make_writable};
@@ -40,7 +40,7 @@ impl Ready<'_> {
         _before = guards.iter().chain([&param]).filter_map(|held| held.array().if_shared()).collect();
         let mut states: SmallVec<[&mut Array; 3]> = guards.iter_mut().map(|g| g.array_mut()).collect();
         let (param, edge) = param.parts_mut();
-        run_short(|| match edge.grad().as_deref() {
+        run_locked(|| match edge.grad().as_deref() {
             Some(Some(gradient)) => f(param, gradient.array(), &mut states),
             _ => Ok(()),
         })
@@ -309,7 +309,7 @@ fn change_gradients(params: &Params<'_>, f: impl Fn(&mut Array) -> Result<()>) -
             let _before;
             let cell = p.get().hold();
             if let Some(Some(grad)) = cell.edge().grad().as_deref_mut() {
-                _before = run_short(|| f(grad.array_mut()))?;
+                _before = run_locked(|| f(grad.array_mut()))?;
             }
             Ok(())
         })

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 import treadle
-from treadle import Tensor, nn
+from treadle import Tensor, nn, optim
 from treadle.nn import calls
 
 
@@ -126,3 +128,63 @@ def test_other_threads_are_left_alone() -> None:
         thread.start()
         thread.join()
     assert len(said) == 1
+
+
+def unnoticed() -> None:
+    """Looks at a number that is not finite, and lets the error go by, if there is one."""
+    with suppress(FloatingPointError):
+        treadle.tensor([math.nan], requires_grad=True).clone()
+
+
+CHANGES: dict[str, Callable[[list[nn.Parameter]], object]] = {
+    "sgd": lambda params: optim.SGD(params, lr=0.1, momentum=0.9).step(),
+    "adam": lambda params: optim.Adam(params, lr=0.1).step(),
+    "rmsprop": lambda params: optim.RMSprop(params, lr=0.1).step(),
+    "norm": lambda params: optim.clip_grad_norm_(params, 0.1),
+    "value": lambda params: optim.clip_grad_value_(params, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_step_and_a_clip_change_all_parameters_or_none(name: str) -> None:
+    params = [nn.Parameter(treadle.ones(2)) for _ in range(3)]
+    for p in params:
+        p.grad = treadle.ones(2)
+    with treadle.detect_anomaly():
+        unnoticed()
+        with suppress(FloatingPointError):
+            CHANGES[name](params)
+    assert len({(*p.tolist(), *p.grad.tolist()) for p in params if p.grad is not None}) == 1
+
+
+class Watchful(nn.Module):
+    """A module that looks at its parameters where it is asked for its modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(treadle.ones(2))
+        self.shapes: list[object] = []
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Any:
+        self.shapes.append(self.weight.shape)
+        return super().named_modules(*args, **kwargs)
+
+    def forward(self) -> None:
+        self.weight.grad = treadle.ones(2)
+        unnoticed()
+        optim.SGD([self.weight], lr=0.5).step()
+
+
+def test_no_code_of_python_runs_as_parameters_are_changed() -> None:
+    model = Watchful()
+
+    def work() -> None:
+        with treadle.detect_anomaly():
+            model()
+
+    # A thread that waits for itself is left behind.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert model.weight.tolist() == [0.5, 0.5]

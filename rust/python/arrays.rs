@@ -1,6 +1,7 @@
 //! Arrays of NumPy, and all that it makes arrays of, in and out.
 
 use super::convert::{is_list, kind, natural, numpy, scalar, text};
+use super::error::run;
 use super::interop::shared;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims, Element};
@@ -129,7 +130,7 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
     if let Ok(t) = object.cast::<PyTensor>() {
         let t = t.get().tensor();
         return Ok(match wanted {
-            Some(d) => ops::cast(&t, d)?,
+            Some(d) => run(object.py(), t.size(), || ops::cast(&t, d))?,
             None => t,
         });
     }

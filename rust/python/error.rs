@@ -91,8 +91,7 @@ fn interruptible<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
     match outcome {
         (result, false) => result,
         (_, true) => {
-            // Numbers of unfinished work are no anomaly.
-            _ = anomaly::check();
+            anomaly::forget();
             Err(RAISED.take().unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
         }
     }
@@ -106,11 +105,14 @@ pub fn call_back<R>(call: impl FnOnce(Python<'_>) -> PyResult<R>) -> crate::Resu
 /// Runs core work that keeps the GIL.
 #[inline]
 pub fn run_short<R>(work: impl FnOnce() -> crate::Result<R>) -> PyResult<R> {
-    let result = run_locked(work)?;
+    let result = run_locked(work);
     if anomaly::is_watching() {
-        anomaly::check()?;
+        match &result {
+            Ok(_) => anomaly::check()?,
+            Err(_) => anomaly::forget(),
+        }
     }
-    Ok(result)
+    result
 }
 
 /// As [`run_short`], for work that records nothing and runs under locks of tensors: no anomaly is looked for, since code of Python

@@ -5,7 +5,7 @@
 
 use super::convert::{Axes, Indices};
 use super::operand::{Operand, Other};
-use super::tensor::{PyTensor, apply, apply_both, apply_weighed, apply2, work};
+use super::tensor::{PyTensor, apply, apply_both, apply_view, apply_weighed, apply2, work};
 use crate::array::{DType, Scalar};
 use crate::ops;
 use pyo3::basic::CompareOp;
@@ -165,11 +165,10 @@ impl PyTensor {
         apply(py, self, ops::neg)
     }
     fn __pos__(&self) -> PyResult<PyTensor> {
-        let x = self.tensor();
-        if x.dtype() == DType::Bool {
+        if self.lock().dtype() == DType::Bool {
             return Err(pyo3::exceptions::PyTypeError::new_err("pos: expected numbers, got bool; a mask has no sign"));
         }
-        Ok(PyTensor::new(ops::unchanged(&x)))
+        apply_view(self, |x| Ok(ops::unchanged(x)))
     }
     fn __abs__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         apply(py, self, ops::abs)

@@ -273,7 +273,7 @@ fn dropout(py: Python<'_>, x: &Bound<'_, PyAny>, p: f64, training: bool, generat
     let x = only_tensor(x, "dropout")?;
     check_probability("dropout", p)?;
     if !training || p == 0.0 {
-        return Ok(PyTensor::new(ops::unchanged(&x)));
+        return run_short(|| Ok(ops::unchanged(&x))).map(PyTensor::new);
     }
     let generator = given_or_default(py, generator)?;
     let mut start = run_short(|| {

@@ -95,8 +95,8 @@ impl PyTensor {
 
     /// The axes in reversed order, as a view.
     #[getter(T)]
-    fn transposed(&self) -> PyTensor {
-        PyTensor::new(ops::transpose(&self.tensor()))
+    fn transposed(&self) -> PyResult<PyTensor> {
+        apply_view(self, |x| Ok(ops::transpose(x)))
     }
     /// `reshape`, under PyTorch's name.
     #[pyo3(signature = (*shape))]
@@ -134,7 +134,7 @@ shared_methods! {
     /// The axes in the given order; reversed if none is given.
     fn permute(*axes) |self, _py, axes: &Bound<'_, PyTuple>| -> PyTensor {
         if axes.is_empty() {
-            return Ok(self.transposed());
+            return self.transposed();
         }
         let axes = convert::signed_shape_of(axes)?;
         apply_view(self, |x| ops::permute(x, &axes))

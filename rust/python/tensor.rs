@@ -323,8 +323,8 @@ impl PyTensor {
         PyTensor::new(self.lock().detach())
     }
     /// The same value as a recorded operation; since tensors are values no memory is copied.
-    fn clone(&self) -> PyTensor {
-        PyTensor::new(crate::autograd::linear::identity(&self.tensor()))
+    fn clone(&self) -> PyResult<PyTensor> {
+        apply_view(self, |x| Ok(crate::autograd::linear::identity(x)))
     }
     /// Accumulates gradients into `.grad` of the leaves this tensor was computed from.
     ///

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 
 import treadle
@@ -188,3 +190,68 @@ def test_no_code_of_python_runs_as_parameters_are_changed() -> None:
     thread.join(20)
     assert not thread.is_alive()
     assert model.weight.tolist() == [0.5, 0.5]
+
+
+def calls_of_names() -> dict[str, Callable[[Tensor], object]]:
+    """Every attribute, method and function of one tensor, and what else records or may."""
+    found: dict[str, Callable[[Tensor], object]] = {}
+    for name in dir(Tensor):
+        if not name.startswith("_") and name != "backward":
+            found[name] = lambda x, name=name: y() if callable(y := getattr(x, name)) else y
+    for room in (treadle.ops, nn.functional):
+        found |= {f"{room.__name__}.{name}": getattr(room, name) for name in room.__all__}
+    return found | {
+        "plus": operator.pos,
+        "minus": operator.neg,
+        "dropout off": lambda x: nn.functional.dropout(x, training=False),
+        "dropout of 0": lambda x: nn.functional.dropout(x, 0.0),
+        "astype": lambda x: x.astype("float32"),
+        "slice": lambda x: x[:],
+        "where": lambda x: treadle.where(treadle.ones(3, dtype="bool"), x, 0.0),
+        "checkpoint": lambda x: nn.checkpoint(Tensor.clone, x),
+    }
+
+
+NAMES = calls_of_names()
+
+
+def recorded(call: Callable[[Tensor], object]) -> bool:
+    """Whether it gives a tensor on the tape with a number that is not finite."""
+    try:
+        y = call(treadle.full((3,), math.nan, requires_grad=True))
+    except (IndexError, RuntimeError, TypeError, ValueError):
+        return False
+    return isinstance(y, Tensor) and y.grad_fn is not None and not np.isfinite(y.numpy()).all()
+
+
+# What runs backwards is a view that is not looked at.
+RECORDED = [name for name, call in NAMES.items() if not name.endswith("flip") and recorded(call)]
+
+
+def test_names_that_record_are_found() -> None:
+    assert {"clone", "T", "exp", "plus", "dropout off", "dropout of 0", "treadle.ops.exp"} <= set(RECORDED)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_an_anomaly_is_told_by_the_call_that_meets_it(name: str) -> None:
+    x = treadle.full((3,), math.nan, requires_grad=True)
+    with treadle.detect_anomaly():
+        with pytest.raises(FloatingPointError):
+            NAMES[name](x)
+        assert (treadle.ones(3) + 1.0).tolist() == [2.0] * 3
+
+
+def test_an_anomaly_on_the_way_in_is_told_there() -> None:
+    x = treadle.full((3,), math.nan, requires_grad=True)
+    with treadle.detect_anomaly():
+        with pytest.raises(FloatingPointError, match=r"^astype: expected a finite input"):
+            treadle.tensor(x, dtype="float64")
+        treadle.ones(3).exp()
+
+
+def test_numbers_of_a_call_that_fails_are_no_anomaly() -> None:
+    bn, x = nn.BatchNorm1d(2).double(), treadle.full((1, 2), math.nan)
+    with treadle.detect_anomaly():
+        with pytest.raises(ValueError, match="more than one value"):
+            bn(x)
+        treadle.ones(3).exp()

@@ -16,7 +16,7 @@ mod storage;
 
 pub use dtype::{DType, Element, Scalar};
 pub use limit::memory_limit;
-pub use pool::{empty_cache, memory_stats, set_cache_cap};
+pub use pool::{after_fork, before_fork, empty_cache, memory_stats, set_cache_cap};
 pub use scratch::Scratch;
 pub use shape::{Dims, Layout, MAX_DIMS, Slice, normalize_axis};
 pub use stats::MemoryStats;

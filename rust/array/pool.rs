@@ -1,18 +1,18 @@
 //! The caching pool: blocks of memory by size class, reused instead of returned to the system.
 //!
 //! Invariants: every block handed out is 64-byte aligned, at least as large as asked, and every byte of it is initialised
-//! (fresh memory is zeroed, reused memory holds old values). No call here ever waits for a lock, so a forked child
-//! cannot hang on one that another thread held.
+//! (fresh memory is zeroed, reused memory holds old values). Whoever takes or gives memory never waits for a lock. Only what users
+//! call does, and a fork, so that no child finds the lock taken.
 
 use super::classes::{ALIGN, CLASSES, HEADER, class_bytes, class_of};
 use super::limit::memory_limit;
 use super::poison;
 use super::stats::{Counted, Counters, MemoryStats};
 use std::alloc::Layout as Memory;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Blocks of up to this many bytes are kept by the thread that freed them.
 const SMALL: usize = (256 << 10) + HEADER;
@@ -181,6 +181,26 @@ fn shared() -> Option<MutexGuard<'static, Shared>> {
     None
 }
 
+/// The shared lists, as soon as no other thread holds them.
+fn shared_at_last() -> MutexGuard<'static, Shared> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    /// The shared lists, of a thread that forks.
+    static FORKING: Cell<Option<MutexGuard<'static, Shared>>> = const { Cell::new(None) };
+}
+
+/// Before a fork: takes the shared lists, so that the child, which has no other thread, finds them whole and free.
+pub fn before_fork() {
+    _ = FORKING.try_with(|held| held.set(Some(shared_at_last())));
+}
+
+/// After a fork, in parent and child.
+pub fn after_fork() {
+    _ = FORKING.try_with(Cell::take);
+}
+
 fn cap() -> usize {
     match CAP.load(Relaxed) {
         0 => memory_limit() / 4,
@@ -222,7 +242,7 @@ fn take_within(bytes: usize, reach: usize) -> Option<Block> {
         return None;
     }
     cached_or_new(bytes, reach).or_else(|| {
-        empty_cache();
+        give_up_cached(shared());
         cached_or_new(bytes, reach)
     })
 }
@@ -300,23 +320,26 @@ pub(super) fn give_scratch(block: Block) {
 
 /// Reads the pool's counters, summed over threads.
 pub fn memory_stats() -> MemoryStats {
-    let Some(all) = shared() else {
-        return MemoryStats::default();
-    };
+    let all = shared_at_last();
     MemoryStats { cached_bytes: all.cached as i64, cap_bytes: cap() as i64, ..all.counted.sums() }
 }
 
 /// Returns the cached blocks of this thread and the shared lists to the system.
 pub fn empty_cache() {
+    give_up_cached(Some(shared_at_last()));
+}
+
+/// Returns what this thread has cached to the system, and what the shared lists have if they are given.
+fn give_up_cached(all: Option<MutexGuard<'_, Shared>>) {
+    let others = all.map(|mut all| {
+        all.cached = 0;
+        std::mem::take(&mut all.lists)
+    });
     let mine = LOCAL.try_with(|local| {
         let mut local = local.borrow_mut();
         (std::mem::take(&mut local.lists), local.scratch.take())
     });
     let (mine, scratch) = mine.unwrap_or_default();
-    let others = shared().map(|mut all| {
-        all.cached = 0;
-        std::mem::take(&mut all.lists)
-    });
     mine.into_iter().chain(others.unwrap_or_default()).flatten().chain(scratch).for_each(Block::to_system);
 }
 
@@ -324,7 +347,7 @@ pub fn empty_cache() {
 /// default, a quarter of the memory there is.
 pub fn set_cache_cap(bytes: usize) {
     CAP.store(bytes, Relaxed);
-    let Some(mut all) = shared() else { return };
+    let mut all = shared_at_last();
     let Shared { lists, cached, .. } = &mut *all;
     for list in lists.iter_mut().rev() {
         while *cached > cap()

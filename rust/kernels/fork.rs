@@ -1,6 +1,7 @@
 //! Which process this is: a forked child has one thread, which may have been another than its parent's main one, and inherits what
 //! the others of its parent were in the middle of.
 
+use crate::array;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
@@ -13,11 +14,17 @@ extern "C" fn before_fork() {
     while WHOLE.load(Acquire) > 0 {
         std::thread::yield_now();
     }
+    array::before_fork();
+}
+
+extern "C" fn after_fork_in_parent() {
+    array::after_fork();
 }
 
 extern "C" fn after_fork_in_child() {
     FORKS.fetch_add(1, Relaxed);
     WHOLE.store(0, Relaxed);
+    array::after_fork();
 }
 
 /// Work under a lock that goes on while Python runs other threads: a fork waits for its end, so that no child finds the lock taken.
@@ -41,9 +48,9 @@ impl Drop for Whole {
 
 /// The same as long as this is the same process, another in a child forked after the first call.
 pub fn generation() -> usize {
-    // SAFETY: the handlers only read and write atomics, which is async-signal-safe.
+    // SAFETY: the handlers read and write atomics, and take and let go of a lock on the thread that forks.
     WATCH.call_once(|| unsafe {
-        libc::pthread_atfork(Some(before_fork), None, Some(after_fork_in_child));
+        libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child));
     });
     FORKS.load(Relaxed)
 }

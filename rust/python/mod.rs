@@ -54,6 +54,8 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     error::silence_panics();
+    // From here on children are known as such.
+    crate::kernels::fork::generation();
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<tensor::PyTensor>()?;
     m.add_class::<PyDType>()?;

@@ -4,6 +4,8 @@ use crate::support::alone;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use treadle::array;
+use treadle::kernels::fork;
 use treadle::kernels::interrupt::watched;
 use treadle::kernels::parallel::{Count, drive, for_chunks, set_num_threads};
 
@@ -82,4 +84,31 @@ fn a_panic_reaches_the_caller_and_leaves_the_threads_at_work() {
         assert_eq!(panic.downcast_ref::<String>(), Some(&format!("block {bad}")));
         assert_eq!(counts(100), (1..=100).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_fork_waits_for_who_holds_the_pools_lists() {
+    fork::generation();
+    array::memory_stats();
+    let (tell, told) = std::sync::mpsc::channel();
+    let holder = std::thread::spawn(move || {
+        array::before_fork();
+        tell.send(()).expect("somebody waits");
+        std::thread::sleep(Duration::from_millis(100));
+        array::after_fork();
+    });
+    told.recv().expect("the lists are held");
+    let mut status = 0;
+    // SAFETY: the child reads counters and ends; if it waits for ever, the alarm ends it.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::alarm(20);
+            array::memory_stats();
+            libc::_exit(0);
+        }
+        libc::waitpid(child, &mut status, 0);
+    }
+    assert_eq!(status, 0);
+    holder.join().expect("ends");
 }

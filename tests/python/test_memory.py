@@ -125,6 +125,31 @@ assert treadle.memory_stats()["live_blocks"] == live
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_counters_are_read_while_other_threads_work() -> None:
+    code = """
+import threading, treadle
+treadle.set_num_threads(1)
+stop = threading.Event()
+def work():
+    y = treadle.ones(70_000, requires_grad=True)
+    for _ in range(300):
+        y = -y
+    y = y.sum()
+    while not stop.is_set():
+        y.backward(retain_graph=True)
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads:
+    thread.start()
+caps = {treadle.memory_stats()["cap_bytes"] for _ in range(400_000)}
+stop.set()
+for thread in threads:
+    thread.join()
+assert len(caps) == 1, caps
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_memory_handed_on_a_hundred_thousand_times_is_freed() -> None:
     code = """
 import treadle

@@ -236,6 +236,9 @@ pub fn batch_norm(
     check_config(&config)?;
     check(x, &arrays, mask)?;
     running.as_ref().map_or(Ok(()), check_types)?;
+    if config.training && config.momentum.is_none() && running.as_ref().is_some_and(|r| r.batches.is_none()) {
+        bail!(Value, "batch_norm: expected a momentum where batches are not counted, got None; pass 1 / n with the n-th batch");
+    }
     let mut dtype = x.dtype();
     for t in [w, b].into_iter().flatten() {
         dtype = dtype.promote(t.dtype());
@@ -313,7 +316,7 @@ fn update<T: Float>(running: Running<'_>, stats: &Stats<T>, config: BatchNormCon
         count[0] = count[0].wrapping_add(1);
         momentum = momentum.or(Some(1.0 / count[0] as f64));
     }
-    let factor = momentum.unwrap_or(1.0);
+    let factor = momentum.expect("checked where batches are not counted");
     let n = stats.count as f64;
     let spread = if config.unbiased { n / (n - 1.0) } else { 1.0 };
     let dtype = running.mean.dtype();

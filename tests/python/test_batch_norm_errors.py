@@ -199,6 +199,26 @@ def said(call: Any) -> str:
     return ""
 
 
+def uncounted(x: treadle.Tensor, *, training: bool = True) -> treadle.Tensor:
+    """Statistics as a mean over all batches, which nobody counts."""
+    return nn.functional.batch_norm(x, treadle.zeros(4), treadle.ones(4), training=training, momentum=None)
+
+
+def test_error_all_batches_alike_without_their_count() -> None:
+    mean, var = treadle.zeros(4), treadle.ones(4)
+    message = "^batch_norm: expected a momentum where batches are not counted, got None; pass 1 / n with the n-th batch$"
+    with pytest.raises(ValueError, match=message):
+        nn.functional.batch_norm(treadle.ones(8, 4), mean, var, training=True, momentum=None)
+    assert (mean.tolist(), var.tolist()) == ([0.0] * 4, [1.0] * 4)
+    # What the message says gives the mean.
+    for n in range(1, 4):
+        nn.functional.batch_norm(treadle.full((8, 4), 10.0 * (n - 1)), mean, var, training=True, momentum=1 / n)
+    np.testing.assert_allclose(mean.numpy(), 10.0, rtol=1e-6)
+    # Where nothing moves there is nothing to weigh.
+    assert uncounted(treadle.ones(8, 4), training=False).shape == (8, 4)
+    assert nn.functional.batch_norm(treadle.ones(8, 4), training=True, momentum=None).shape == (8, 4)
+
+
 def test_the_page_has_every_error_word_for_word() -> None:
     bn, x, spoilt = nn.BatchNorm1d(4), treadle.ones(8, 4), draw(8, 4)
     spoilt[2, 1], spoilt[3, 3] = np.nan, np.inf
@@ -212,6 +232,7 @@ def test_the_page_has_every_error_word_for_word() -> None:
             for options in ({"dim": 4, "eps": 0}, {"dim": 4, "momentum": 1.5}, {"dim": 0})
         ),
         *(lambda name=name, value=value: with_buffer(name, value)(x) for name, value, _ in list(BUFFERS.values())[:2]),
+        lambda: uncounted(x),
         lambda: bn(treadle.tensor(spoilt)),
     ]
     page = (Path(__file__).parents[2] / "docs" / "batchnorm.md").read_text(encoding="utf-8")

@@ -67,10 +67,11 @@ def batch_norm(
     """See `treadle.nn.BatchNorm1d`; running statistics that are given move in place when training.
 
     Args:
+        momentum: Weight of this batch in the running statistics. Batches are not counted here, so None is for none that move.
         activation: None, or "relu" to apply max(y, 0) in the same sweep.
 
     Raises:
-        ValueError: Another activation; and as the layer.
+        ValueError: Another activation, or None as momentum of statistics that move; and as the layer.
     """
     if activation not in (None, "relu"):
         raise ValueError(f"batch_norm: expected activation None or 'relu', got {activation!r}")

@@ -34,9 +34,9 @@ names! {
     /// 1 where a is larger (or one of them NaN), ½ where both are equal, 0 where b is larger. By comparison, since infinities
     /// have no difference.
     Share,
-    /// `a // b` as Python rounds it: towards minus infinity. Integers divided by zero give zero, as in NumPy.
+    /// `a // b` as Python rounds it: towards minus infinity; a zero has the sign of `a / b`. Integers divided by zero give zero, as in NumPy.
     FloorDivide,
-    /// `a % b` with the sign of `b`, as in Python.
+    /// `a % b` with the sign of `b`, that of a zero too, as in Python.
     Remainder,
     /// `a ** b`.
     Pow,
@@ -64,11 +64,12 @@ binary!(FloorDivide for f32, f64: |a, b| {
     // The remainder is exact, so this is exact where a rounded quotient would not be.
     let r = a % b;
     let q = ((a - r) / b).round();
-    if b == 0.0 { a / b } else if r != 0.0 && (r < 0.0) != (b < 0.0) { q - 1.0 } else { q }
+    let q = if r != 0.0 && (r < 0.0) != (b < 0.0) { q - 1.0 } else { q };
+    if b == 0.0 { a / b } else if q == 0.0 { q.copysign(a / b) } else { q }
 });
 binary!(Remainder for f32, f64: |a, b| {
     let r = a % b;
-    if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
+    if r == 0.0 { r.copysign(b) } else if (r < 0.0) != (b < 0.0) { r + b } else { r }
 });
 binary!(FloorDivide for i64: |a, b| {
     let q = a.wrapping_div(if b == 0 { 1 } else { b });

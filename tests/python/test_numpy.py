@@ -209,3 +209,22 @@ def test_integer_products(sizes: tuple[int, int, int]) -> None:
     for left in (treadle.tensor(a), view(a), treadle.tensor(a[::-1].copy())[::-1]):
         for right in (treadle.tensor(b), view(b), treadle.tensor(np.repeat(b, 2, axis=1))[:, ::2]):
             assert np.array_equal((left @ right).numpy(), a @ b)
+
+
+EDGES = [0.0, 1.0, 2.0, 0.5, 4.0, 3.0, 1e-30, 1e30, 7.25, np.inf]
+QUOTIENTS = {"remainder": np.remainder, "floor_divide": np.floor_divide}
+
+
+@pytest.mark.parametrize("name", QUOTIENTS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@given(seed=st.integers(0, 2**32))
+def test_quotients_and_remainders_have_numpy_s_signs(name: str, dtype: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (np.where(rng.random(64) < 0.7, rng.choice(EDGES, 64), rng.integers(0, 9, 64)) for _ in range(2))
+    a, b = (np.asarray(x * rng.choice([-1.0, 1.0], 64), dtype) for x in (a, b))
+    with np.errstate(all="ignore"):
+        wanted = QUOTIENTS[name](a, b)
+    given = getattr(ops, name)(treadle.tensor(a), treadle.tensor(b)).numpy()
+    np.testing.assert_array_equal(given, wanted)
+    numbers = ~np.isnan(wanted)
+    np.testing.assert_array_equal(np.signbit(given[numbers]), np.signbit(wanted[numbers]))

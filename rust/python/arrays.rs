@@ -6,6 +6,7 @@ use super::interop::shared;
 use super::tensor::PyTensor;
 use crate::array::{Array, DType, Dims, Element};
 use crate::autograd::is_recording;
+use crate::kernels::map;
 use crate::{Tensor, ops, with_dtype};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -25,7 +26,8 @@ fn copy_buffer<T: pyo3::buffer::Element + Element>(array: &Bound<'_, PyAny>, sha
     if !buffer.is_c_contiguous()
         && let Some(there) = shared(array)?
     {
-        return Ok(crate::kernels::map::copy(there.tensor().array())?);
+        let there = there.tensor();
+        return run(array.py(), there.size(), || map::copy(there.array()));
     }
     buffer.copy_to_slice(array.py(), out.fresh::<T>())?;
     Ok(out)
@@ -63,7 +65,10 @@ fn from_ndarray(array: &Bound<'_, PyAny>) -> PyResult<Array> {
         DType::F64 => copy_buffer::<f64>(&plain, &shape),
         DType::I64 => copy_buffer::<i64>(&plain, &shape),
         DType::U8 => copy_buffer::<u8>(&plain, &shape),
-        DType::Bool => Ok(crate::kernels::map::cast(&copy_buffer::<u8>(&plain, &shape)?, DType::Bool)?),
+        DType::Bool => {
+            let bytes = copy_buffer::<u8>(&plain, &shape)?;
+            run(py, bytes.size(), || map::cast(&bytes, DType::Bool))
+        }
     }
 }
 
@@ -159,7 +164,7 @@ pub fn tensor_like(object: &Bound<'_, PyAny>, wanted: Option<DType>) -> PyResult
         check_range(&array, dtype)?;
     }
     let natural = if python && array.dtype() == DType::F64 { DType::F32 } else { array.dtype() };
-    Ok(Tensor::constant(crate::kernels::map::cast(&array, wanted.unwrap_or(natural))?))
+    run(py, array.size(), || map::cast(&array, wanted.unwrap_or(natural))).map(Tensor::constant)
 }
 
 /// Keeps an array's storage alive for NumPy and describes it. Because it shares the storage, an in-place update of the

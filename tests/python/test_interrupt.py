@@ -100,6 +100,36 @@ assert set(seen) == {200_000 * 200_001 // 2}, seen
         run(HEAD + code, threads, "inside")
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        "treadle.tensor(one.broadcast_to(2 * 10**8), dtype='uint8')",
+        "treadle.tensor(np.broadcast_to(np.float32(1), 10**8))",
+        "treadle.tensor(np.broadcast_to(np.uint8(1), 10**8), dtype='float32')",
+    ],
+    ids=["a tensor", "an array with gaps", "an array of another type"],
+)
+def test_a_handler_runs_as_arrays_are_copied_and_cast(made: str) -> None:
+    code = f"""
+import numpy as np
+treadle.arange(10**6).sum()
+calls, one = 0, treadle.ones(1)
+def handler(number, frame):
+    global calls
+    calls += 1
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+before = calls
+x = {made}
+after = calls
+signal.setitimer(signal.ITIMER_REAL, 0)
+# One may come just before the call, and one as it ends.
+assert after - before > 2, after - before
+assert x.sum().item() == x.size
+"""
+    run(HEAD + code, "1", "inside")
+
+
 def test_other_threads_go_on() -> None:
     code = """
 results = []

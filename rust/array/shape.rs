@@ -47,7 +47,7 @@ impl Dims {
         self.iter()
             .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
             .filter(|&n| n <= isize::MAX as usize / 8)
-            .ok_or_else(|| Error::Memory(format!("shape: {self} has more elements than memory can address")))
+            .ok_or_else(|| Error::Memory(format!("shape: expected no more elements than memory can address, got {self}")))
     }
 
     pub fn push(&mut self, size: usize) -> Result<()> {

@@ -165,7 +165,8 @@ fn sgd_step<'py>(py: Python<'py>, groups: Vec<SgdGroup<'py>>) -> PyResult<()> {
     let checked = all_ready(&groups, |group, made| {
         check_options("sgd_step", &[group.lr, group.momentum, group.dampening.abs(), group.weight_decay], &[])?;
         if group.nesterov && (group.momentum == 0.0 || group.dampening != 0.0) {
-            return Err(PyValueError::new_err("sgd_step: expected momentum above 0 and no dampening with nesterov"));
+            let got = format!("momentum {} and dampening {}", group.momentum, group.dampening);
+            return Err(PyValueError::new_err(format!("sgd_step: expected momentum above 0 and no dampening with nesterov, got {got}")));
         }
         let slots = [Slot("momentum buffer", &group.state.momentum_buffer)];
         ready(py, "sgd_step", &group.params, if group.momentum == 0.0 { &[] } else { &slots }, made)

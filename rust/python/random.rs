@@ -1,6 +1,6 @@
 //! Random tensors, and the generators they are drawn from.
 
-use super::convert::{check_device, one_shape_of, only_tensor, repr, shape_of};
+use super::convert::{check_device, kind, one_shape_of, only_tensor, repr, shape_of};
 use super::dtype::optional_dtype;
 use super::error::{is_refusal, run_short, run_whole};
 use super::functions::{Object, finish};
@@ -186,12 +186,23 @@ fn randn(
 }
 
 /// A number that a distribution has.
-fn parameter(object: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let refused = |e: &PyErr| e.is_instance_of::<PyTypeError>(object.py()) || object.is_instance_of::<PyTensor>();
-    object.extract().map_err(|e: PyErr| match refused(&e) {
-        true => PyTypeError::new_err(format!("random: expected the shape first and numbers after it, got {}", object.get_type())),
-        false => e,
+fn parameter(op: &str, object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    object.extract().or_else(|error: PyErr| match error.is_instance_of::<PyTypeError>(object.py()) || object.is_instance_of::<PyTensor>() {
+        true => Err(PyTypeError::new_err(format!("{op}: expected the shape first and numbers after it, got {}", kind(object)?))),
+        false => Err(error),
     })
+}
+
+fn of_uniform(object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    parameter("uniform", object)
+}
+
+fn of_normal(object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    parameter("normal", object)
+}
+
+fn of_bernoulli(object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    parameter("bernoulli", object)
 }
 
 /// Uniform in [low, high).
@@ -201,8 +212,8 @@ fn parameter(object: &Bound<'_, PyAny>) -> PyResult<f64> {
 fn uniform(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
-    #[pyo3(from_py_with = parameter)] low: f64,
-    #[pyo3(from_py_with = parameter)] high: f64,
+    #[pyo3(from_py_with = of_uniform)] low: f64,
+    #[pyo3(from_py_with = of_uniform)] high: f64,
     generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
@@ -218,8 +229,8 @@ fn uniform(
 fn normal(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
-    #[pyo3(from_py_with = parameter)] mean: f64,
-    #[pyo3(from_py_with = parameter)] std: f64,
+    #[pyo3(from_py_with = of_normal)] mean: f64,
+    #[pyo3(from_py_with = of_normal)] std: f64,
     generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     requires_grad: bool,
@@ -250,7 +261,7 @@ fn randint(
 fn bernoulli(
     py: Python<'_>,
     shape: &Bound<'_, PyAny>,
-    #[pyo3(from_py_with = parameter)] p: f64,
+    #[pyo3(from_py_with = of_bernoulli)] p: f64,
     generator: Object<'_, '_>,
     dtype: Object<'_, '_>,
     device: Object<'_, '_>,

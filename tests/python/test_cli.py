@@ -246,7 +246,7 @@ def test_a_new_run_takes_away_what_an_old_one_left(tmp_path: Path, monkeypatch: 
             ["train", "--threads", "99999999999999999999"],
             "argument --threads: expected a whole number of at most 9223372036854775807",
         ),
-        (["train", "--hidden", "100000000000"], "has more elements than memory can address"),
+        (["train", "--hidden", "100000000000"], "expected no more elements than memory can address, got ("),
         (["train", "--data", "nowhere"], "nowhere: expected 'digits', a folder of IDX files or a CSV file, got nothing there"),
         (["train", "--data", "empty"], "expected train-images-idx3-ubyte or train-images-idx3-ubyte.gz in empty"),
         (["train", "--data", "flowers.csv"], "flowers.csv: expected the column to predict as --target, got none"),

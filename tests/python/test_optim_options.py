@@ -13,7 +13,7 @@ import pytest
 from test_optim import leaf
 
 import treadle
-from treadle import Tensor, ones_like, optim
+from treadle import Tensor, _core, ones_like, optim
 
 
 @pytest.mark.parametrize(
@@ -161,3 +161,11 @@ def test_what_is_no_parameter_is_refused() -> None:
 
 
 # state ------------------------------------------------------------------------
+
+
+def test_the_core_says_what_it_got_for_nesterov() -> None:
+    rates = {"lr": 0.1, "momentum": 0.5, "dampening": 0.25, "weight_decay": 0.0}
+    group = {"params": [], "state": {"momentum_buffer": []}, **rates, "nesterov": True, "maximize": False}
+    message = "^sgd_step: expected momentum above 0 and no dampening with nesterov, got momentum 0.5 and dampening 0.25$"
+    with pytest.raises(ValueError, match=message):
+        _core.sgd_step([group])

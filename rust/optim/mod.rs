@@ -3,7 +3,7 @@
 //! Invariant: everything is checked before the first element changes ([`check_state`]); the element updates themselves
 //! cannot fail. Formulas follow PyTorch's, so that learning rates and results carry over, but no moment is ever subnormal.
 
-use crate::array::{Array, DType, Element};
+use crate::array::{Array, Element};
 use crate::kernels::map::{contiguous, dense, writable};
 use crate::kernels::parallel::{self, Blocks, Chunks};
 use crate::kernels::simd::{Float, Ring};
@@ -269,7 +269,7 @@ pub fn total_norm(grads: &[Array], p: f64) -> Result<f64> {
     let mut total = 0.0f64;
     for g in grads {
         let g = contiguous(g)?;
-        let part = with_float!(g.dtype(), T => norm_part(g.as_slice::<T>().expect("made contiguous"), p), else 0.0);
+        let part = with_float!(g.dtype(), T => norm_part(g.as_slice::<T>().expect("made contiguous"), p), else unreachable!("gradients are floats"));
         // `max` would drop a NaN, which the caller must see.
         total = if p.is_infinite() { if part > total || part.is_nan() { part } else { total } } else { total + part };
     }
@@ -316,16 +316,12 @@ simd! {
 
 /// Multiplies a gradient by `factor`, in place where nobody else holds it.
 pub fn scale(g: &mut Array, factor: f64) -> Result<()> {
-    with_float!(g.dtype(), T => scale_run(writable::<T>(g)?, T::from_f64(factor)), else bail_type(g.dtype())?);
+    with_float!(g.dtype(), T => scale_run(writable::<T>(g)?, T::from_f64(factor)), else unreachable!("gradients are floats"));
     Ok(())
 }
 
 /// Holds every element of a gradient within ±`limit`.
 pub fn clamp(g: &mut Array, limit: f64) -> Result<()> {
-    with_float!(g.dtype(), T => clamp_run(writable::<T>(g)?, T::from_f64(limit)), else bail_type(g.dtype())?);
+    with_float!(g.dtype(), T => clamp_run(writable::<T>(g)?, T::from_f64(limit)), else unreachable!("gradients are floats"));
     Ok(())
-}
-
-fn bail_type(dtype: DType) -> Result<()> {
-    bail!(Type, "clip: expected float gradients, got {dtype}")
 }

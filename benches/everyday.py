@@ -82,7 +82,7 @@ def works(name: str) -> dict[str, Work]:
         "PyTorch": lambda: tall.gather(1, places),
         "NumPy": lambda: np.take_along_axis(tall, places, 1),
     }[name]
-    double, little = make(numbers.astype(np.float64)), x[:10_000]
+    double, little, afar = make(numbers.astype(np.float64)), x[:10_000], make(numbers * np.float32(2e5))
     little_double, bases = double[:10_000], make(np.abs(numbers.astype(np.float64)) + 0.1)
     single = make(np.abs(numbers) + np.float32(0.1))
     zeros, extreme = make(np.zeros(N, np.uint8)), torch.amax if name == "PyTorch" else type(x).max
@@ -106,6 +106,7 @@ def works(name: str) -> dict[str, Work]:
         "sin, 1e4": lambda: sin(little),
         "sin, 1e6": lambda: sin(x),
         "cos, 1e6": lambda: cos(x),
+        "sin of up to 1e6, 1e6": lambda: sin(afar),
         "sin, 1e4, float64": lambda: sin(little_double),
         "sin, 1e6, float64": lambda: sin(double),
         "cos, 1e6, float64": lambda: cos(double),
@@ -244,7 +245,7 @@ def views(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work
     heads, images, mask = of(32, 64, 8, 8), of(32, 28, 28), make(numbers[:16384].reshape(16384, 1) > 0)
     narrow, blocks, wide = [of(1024, 8) for _ in range(4)], [of(32, 12, 12, 8) for _ in range(9)], of(16384, 4)
     rows, states, gates = [of(16, 32) for _ in range(50)], [of(32, 64) for _ in range(20)], [of(64, 128), of(64, 64)]
-    attended = of(32, 4, 50, 16)
+    attended, sheets = of(32, 4, 50, 16), [of(1000, 100) for _ in range(3)]
     concatenate = torch.cat if name == "PyTorch" else {"treadle": treadle, "NumPy": np}[name].concatenate
     stack = {"treadle": treadle, "PyTorch": torch, "NumPy": np}[name].stack
     where = {"treadle": treadle.ops, "PyTorch": torch, "NumPy": np}[name].where
@@ -267,6 +268,8 @@ def views(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work
         "stack 50 of (16, 32), axis 1": lambda: stack(rows, 1),
         "stack 20 of (32, 64), last axis": lambda: stack(states, -1),
         "stack 100 of (32, 64)": lambda: stack(states * 5, 0),
+        "stack 2 of (1000, 100), last axis": lambda: stack(sheets[:2], -1),
+        "stack 3 of (1000, 100), last axis": lambda: stack(sheets, -1),
         "concatenate (64, 128) and (64, 64), axis 1": lambda: concatenate(gates, 1),
         "heads (32, 4, 50, 16) back to (32, 50, 64)": lambda: attended.swapaxes(1, 2).reshape(32, 50, 64),
     }

@@ -181,12 +181,13 @@ def and_back(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, W
 
 
 def thin_products(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[str, Work]:
-    """Products of few columns, or few rows."""
+    """Products of few rows or few columns."""
 
     def of(*shape: int) -> Any:
         """The numbers in a shape."""
         return make(numbers[: np.prod(shape)].reshape(shape))
 
+    few, table, lines = of(3, 8), of(50_000, 8), of(8, 50_000)
     points, pairs, rows, square, weights, targets = (
         of(50_000, 3),
         of(100_000, 2),
@@ -205,6 +206,10 @@ def thin_products(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[s
         "(20000, 10) @ (10, 1)": lambda: rows @ weights,
         "(20000, 10).T @ (20000, 1)": lambda: rows.T @ targets,
         "(20000, 1) @ (1, 10)": lambda: targets @ weights.T,
+        "(8,) @ (50000, 8).T": lambda: few[0] @ table.T,
+        "(3, 8) @ (50000, 8).T": lambda: few @ table.T,
+        "(8, 50000) @ (50000, 3)": lambda: lines @ points,
+        "(50000, 3).T @ (8, 50000).T": lambda: points.T @ lines.T,
     }
     for sizes in [(3, 8), (8, 3), (8, 1)] if name != "NumPy" else []:
         layer: Any = (treadle if name == "treadle" else torch).nn.Linear(*sizes)

@@ -272,7 +272,7 @@ fn large_results_are_the_small_ones_side_by_side() {
 #[test]
 fn matrices_are_turned_and_nothing_else_is_written() {
     fn check<T: Element + PartialEq + std::fmt::Debug>() {
-        for (rows, cols) in [(1, 1), (3, 5), (4, 16), (10, 64), (16, 16), (17, 33), (32, 20), (50, 100), (64, 7)] {
+        for (rows, cols) in [(1, 1), (50, 1), (2, 3), (31, 8), (7, 30), (3, 5), (4, 16), (10, 64), (16, 16), (17, 33), (32, 20), (50, 100), (64, 7)] {
             for (gap, free, width) in [(0, 0, rows), (3, 5, rows), (3, 40, rows + 20)] {
                 let (stride, from) = (cols + gap, 2);
                 let data: Vec<T> = (0..from + rows * stride).map(|i| T::from_f64((i % 251) as f64)).collect();

@@ -73,6 +73,22 @@ fn of_few_rows_by_long_columns() {
 }
 
 #[test]
+fn of_few_rows_are_right_whatever_lies_transposed() {
+    let _alone = alone();
+    let shapes = [(1, 3, 700), (1, 16, 33), (2, 40, 100), (3, 33, 9), (3, 100, 70), (5, 1100, 31), (8, 17, 33), (8, 5000, 3), (8, 64, 2)];
+    for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
+        limit_level(level);
+        for (m, k, n) in shapes {
+            for turned in [[false, true], [true, true], [false, false], [true, false]] {
+                let (single, double) = (worst::<f32>((m, k, n), turned, 7), worst::<f64>((m, k, n), turned, 8));
+                assert!(single < f32::EPSILON as f64, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {single}");
+                assert!(double < f64::EPSILON, "({m}, {k}) @ ({k}, {n}), transposed {turned:?}: {double}");
+            }
+        }
+    }
+}
+
+#[test]
 fn of_operands_cut_along_any_side() {
     let inside = [(3, 17_000, 5), (1, 70_000, 1), (20, 9000, 30), (5, 3000, 3)];
     for (m, k, n) in [(512, 3, 512), (515, 37, 600), (640, 2, 513), (100, 500, 101), (110, 530, 1041), (13, 1030, 47)].into_iter().chain(inside) {

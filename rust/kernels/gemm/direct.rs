@@ -91,13 +91,18 @@ pub unsafe fn copied<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, width: 
     unsafe { T::tiles(c, a, Matrix { cols: b.cols, ..Matrix::row_major(copy, b.rows, width) }, width) }
 }
 
-/// The same as cᵀ = bᵀ·aᵀ, turned over at the end; there must be room for it.
+/// The same as cᵀ = bᵀ·aᵀ, turned over at the end; there must be room for it, unless there is a single row, which is a column as it lies.
 ///
 /// # Safety
 /// `c` must be valid for reads and writes at every element of its rows; `a` and `b` must have passed `check`; the elements of a's
-/// columns must lie side by side.
+/// columns must lie side by side, if there are several rows.
 pub unsafe fn transposed<T: Tiles>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, scratch: &mut [T]) {
     let (m, n) = (a.rows, b.cols);
+    if m == 1 {
+        let column = Target { start: c.start, stride: 1, onto: c.onto.map(|onto| Onto { stride: 1, ..onto }) };
+        // SAFETY: the caller vouches for it.
+        return unsafe { T::tiles(column, b.transposed(), a.transposed(), 1) };
+    }
     let turned = &mut scratch[..m * n];
     // SAFETY: the target is a whole row-major (n, m) matrix; the caller vouches for the rest.
     unsafe { T::tiles(Target::fresh(turned.as_mut_ptr(), m), b.transposed(), a.transposed(), m) }
@@ -275,7 +280,7 @@ unsafe fn windows<I: Isa, T: Tiles, const R: usize, const W: usize>(c: Target<T>
 }
 
 /// All of the product: wide windows, then narrow ones, the last of which ends where b does and writes what is new, or is masked; where no
-/// narrow one can be read, parts of registers. One row, or two, need wider ones, `MOST` or `MORE`, to have enough sums that do not wait
+/// narrow one can be read, parts of registers. Up to three rows need wider ones, `MOST` or `MORE`, to have enough sums that do not wait
 /// for each other.
 ///
 /// # Safety
@@ -297,7 +302,8 @@ unsafe fn tiles<I: Isa, T: Tiles, const R: usize, const WIDE: usize, const NARRO
         }
         let mut at = match a.rows {
             1 => windows::<I, T, 1, MORE>(c, a, b, windows::<I, T, 1, MOST>(c, a, b, 0)),
-            2 | 3 => windows::<I, T, 2, MORE>(c, a, b, 0),
+            2 => windows::<I, T, 2, MORE>(c, a, b, 0),
+            3 => windows::<I, T, 3, MORE>(c, a, b, 0),
             _ => 0,
         };
         if WIDE > NARROW {

@@ -18,14 +18,15 @@ const MOST: usize = 1 << 18;
 pub const CLOSE: usize = 1 << 18;
 /// Multiply-adds up to which it does even where the last tile is nearly empty.
 const TINY: usize = 1 << 15;
-/// Rows up to which it costs more to pack b, where that lies transposed, than to add up lanes at the end of inner products, if those
-/// have so many terms for each row; the crate does well with one row.
-const ROWS_OF_DOTS: usize = 16;
-const TERMS_FOR_EACH: usize = 20;
-/// The same where the crate packs, or would not.
-const ROWS_OF_DOTS_ELSEWHERE: usize = 8;
+/// Rows up to which it costs more to pack b, where that lies transposed, than to add up lanes at the end of an inner product, if that is
+/// so long, for two or three rows where there are no panels; the crate does well with one row.
+const ROWS_OF_DOTS: usize = 8;
 const LONG: usize = 256;
-/// Rows from which on a copy of b with columns in one piece each, where there are few, is worth its time.
+const LONG_FOR_FEWER: usize = 32;
+/// The same where it would be packed here, if inner products have so many terms for each row.
+const ROWS_UNPACKED: usize = 16;
+const TERMS_FOR_EACH: usize = 20;
+/// Rows from which on a copy of b with columns in one piece each, where there are few, is worth its time, unless they can be masked.
 const FEW_ROWS: usize = 4;
 /// Elements of an output that has few tiles, so that b is read about once, however long it is: it is not packed.
 const FEW: usize = 256;
@@ -99,6 +100,7 @@ impl Plan {
         match self.way {
             Way::Dots if b.row_stride != 1 => self.depth * b.cols,
             Way::Dots | Way::Rows | Way::Crate => 0,
+            Way::Transposed if a.rows == 1 => 0,
             Way::Transposed => largest().0 * largest().1,
             Way::Copied(least) => self.depth * largest().1.max(least),
             Way::Panels => panels::scratch(a, b, self.depth, largest()),
@@ -113,13 +115,20 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         return of_integers(a, b);
     }
     let level = level();
-    let plain = level == Level::Baseline;
-    let packed_here = T::has_panels() && m * n > FEW;
-    let (rows, terms) = if packed_here { (ROWS_OF_DOTS, m * TERMS_FOR_EACH) } else { (ROWS_OF_DOTS_ELSEWHERE, LONG) };
+    let (plain, masks) = (level == Level::Baseline, level == Level::Avx512);
+    let (rows, terms) = match () {
+        _ if T::has_panels() && m * n > FEW => (ROWS_UNPACKED, m.saturating_mul(TERMS_FOR_EACH)),
+        _ if m < FEW_ROWS && !T::has_panels() => (ROWS_OF_DOTS, LONG_FOR_FEWER),
+        _ => (ROWS_OF_DOTS, LONG),
+    };
     if !plain && side_by_side(a, b) && (2..=rows).contains(&m) && n > 1 && k >= terms {
         return Way::Dots;
     }
-    if !plain && a.col_stride == 1 && b.col_stride == 1 && b.row_stride > 0 && m >= FEW_ROWS && (2..=dots::COLUMNS).contains(&n) && k >= 4 * width {
+    if masks && turned(b) && is_quick_transposed(a, b) {
+        return Way::Transposed;
+    }
+    let least = if masks { ROWS_OF_DOTS + 1 } else { FEW_ROWS };
+    if !plain && a.col_stride == 1 && b.col_stride == 1 && b.row_stride > 0 && m >= least && (2..=dots::COLUMNS).contains(&n) && k >= 4 * width {
         return Way::Dots;
     }
     if n == 1 && m.saturating_mul(k) <= FEW {
@@ -156,6 +165,16 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         _ if work <= TINY || (filled && work <= most) => Way::Rows,
         _ if panels => Way::Panels,
         _ => Way::Crate,
+    }
+}
+
+/// Whether bᵀ, which lies in order, has few enough rows, or aᵀ few enough terms, to be read as it lies instead of turned for a few rows.
+fn is_quick_transposed<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    match m {
+        1 => k <= BRIEF && k * size_of::<T>() <= NEAR,
+        2..=ROWS_OF_DOTS => a.row_stride == 1 && k > BRIEF && (n <= 2 * T::NARROW || !T::has_panels()),
+        _ => false,
     }
 }
 

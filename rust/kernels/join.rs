@@ -89,8 +89,9 @@ fn write<T: Element>(columns: &[Columns], y: &mut [T], width: usize) {
     let single = width == columns.len() && columns.iter().all(|x| x.step == 1);
     parallel::for_chunks(y, each * width, work, |i, y| match columns {
         [a, b] if single => weave(i * each, [a, b], y),
-        [a, b, c] if single => weave(i * each, [a, b, c], y),
-        [a, b, c, d] if single => weave(i * each, [a, b, c, d], y),
+        // Bytes are woven by registers in pairs only.
+        [a, b, c] if const { size_of::<T>() > 1 } && single => weave(i * each, [a, b, c], y),
+        [a, b, c, d] if const { size_of::<T>() > 1 } && single => weave(i * each, [a, b, c, d], y),
         _ => {
             for x in columns {
                 let from = Rows { at: x.at as isize + (i * each) as isize * x.step, step: x.step };

@@ -148,6 +148,10 @@ simd! {
 
     /// What [`Far`] fits among what is rare, by windows that hold something so. Returns whether more is rare there, too.
     fn far_run<T: Element, R: Element, F: Unary<T, R>>(f: F, x: &[T], out: &mut [R]) -> bool {
+        if !I::FMA {
+            // The loop itself had the library's.
+            return false;
+        }
         let mut beyond = false;
         for (x, out) in x.chunks(WINDOW).zip(out.chunks_mut(WINDOW)) {
             let (mut window, mut y, mut rare) = ([T::default(); WINDOW], [R::default(); WINDOW], false);

@@ -32,7 +32,7 @@ pub trait Math: Float {
     fn sigmoid_on<I: Isa>(self) -> Self;
     /// Error function, within 3 ulp.
     fn erf_on<I: Isa>(self) -> Self;
-    /// Whether an argument of sine or cosine is too far from zero for the formula for `I`; none is where multiply-adds are not fused.
+    /// Whether an argument of sine or cosine is too far from zero for the formula for `I`, which is one for fused multiply-adds.
     fn is_far<I: Isa>(self) -> bool;
     /// Sine, within 1 ulp, of arguments that are not far; of all where multiply-adds are not fused, by the standard library.
     fn sin_on<I: Isa>(self) -> Self;

@@ -8,13 +8,15 @@
 use super::super::simd::{Isa, Ring};
 
 macro_rules! trig {
-    ($t:ident in $module:ident, $bits:ident, sign $sign:literal, round $round:expr, far $far:expr $(, farther $farther:expr, by $wide:ident)?, half_pi $second:expr, $third:expr, sin $sin:expr, cos $cos:expr) => {
+    ($t:ident in $module:ident, $bits:ident, sign $sign:literal, round $round:expr, far $far:expr, farther $farther:expr $(, by $wide:ident)?, half_pi $second:expr, $third:expr, sin $sin:expr, cos $cos:expr) => {
         pub mod $module {
             use super::super::super::simd::{Isa, Ring};
             use super::super::polynomial;
 
             /// Arguments above it are far, and those below minus it.
             const FAR: $t = $far;
+            /// The same for [`Isa::FAR`].
+            const FARTHER: $t = $farther;
             /// 1.5·2^mantissa: adding it rounds to an integer, which then stands in the low bits.
             pub const ROUND: $t = $round;
             const HALF_PI: [$t; 3] = [std::$t::consts::FRAC_PI_2, $second, $third];
@@ -25,10 +27,7 @@ macro_rules! trig {
 
             #[inline(always)]
             pub fn is_far<I: Isa>(x: $t) -> bool {
-                $(if I::FAR {
-                    return I::FMA & (x.abs() > $farther);
-                })?
-                I::FMA & (x.abs() > FAR)
+                x.abs() > if I::FAR { FARTHER } else { FAR }
             }
 
             /// (q, r, low) with x = (4k + q)·π/2 + r + low, |r| ≤ π/4 and low small beside r.
@@ -96,7 +95,7 @@ trig!(f32 in single, u32, sign 31, round 12_582_912.0, far 8192.0, farther 17_59
     half_pi -4.371_395_334_601_402e-8, 2.563_344_068_257_089_6e-12,
     sin [-0.166_666_54, 0.008_332_151, -0.000_195_139_57],
     cos [0.041_666_646, -0.001_388_730_4, 2.443_164e-5]);
-trig!(f64 in double, u64, sign 63, round 6_755_399_441_055_744.0, far 4_194_304.0,
+trig!(f64 in double, u64, sign 63, round 6_755_399_441_055_744.0, far 4_194_304.0, farther 4_194_304.0,
 half_pi 6.123_233_994_092_14e-17, 1.644_625_693_632_425_8e-26,
 sin [
     -0.166_666_666_666_666_3,

@@ -20,7 +20,7 @@ fn totals<T: Tiles, const L: usize, const Q: usize>(lanes: [[T; L]; COLUMNS]) ->
     let lanes = std::hint::black_box(lanes);
     #[cfg(target_arch = "x86_64")]
     if T::DTYPE == DType::F32 {
-        // SAFETY: the types are the same.
+        // SAFETY: the types are the same; tiles of float32 have 16 lanes.
         return unsafe { std::mem::transmute_copy(&totals_of_float32(&*lanes.as_ptr().cast())) };
     }
     let mut sums = [T::ZERO; COLUMNS];

@@ -1,11 +1,12 @@
 """Runs every row in every library, interleaved, and writes the table.
 
-    python -m benches.peers [--only TEXT] [--rounds N] [--out FOLDER]
+    python -m benches.peers [--only TEXT] [--passes N] [--rounds N] [--out FOLDER]
     python -m benches.peers --report runs/peers/peers.json
 
 Every library runs in a process of its own. In each round every process measures the row once, in turn, so that whatever else the
-machine does hits all of them alike; the table shows medians over the rounds. A row is shown whoever wins it. With --report nothing
-is measured: the table, the checks and the chart are made again from what was.
+machine does hits all of them alike. What it does lasts for seconds, so all rows are gone through several times, and the table shows
+medians over the rounds of all passes. A row is shown whoever wins it. With --report nothing is measured: the table, the checks and
+the chart are made again from what was.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def main(groups: tuple[str, ...] = (), table: Any = report.table) -> None:
     """Measures and reports; `groups` limits it to some."""
     parser = argparse.ArgumentParser(prog="python -m benches.peers", description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="only rows whose group or name contains this text")
-    parser.add_argument("--rounds", type=int, default=9, help="measurements of each row and library (default: 9)")
+    parser.add_argument("--passes", type=int, default=3, help="how often to go through all rows (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each row and library in a pass (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("runs/peers"), help="folder for the table (default: runs/peers)")
     parser.add_argument("--report", type=Path, help="a peers.json: makes the table, the checks and the chart of it again")
     options = parser.parse_args()
@@ -51,14 +53,16 @@ def _measured(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str,
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     chosen = [row for row in rows.rows() if options.only in row.group or options.only in row.name]
     chosen = [row for row in chosen if not groups or row.group in groups]
-    # Rows in fresh processes come first, while no other process of a library is there.
-    contestants: list[contest.Contestant] = []
-    results = {}
-    for row in sorted(chosen, key=lambda row: not row.fresh):
-        if not row.fresh and not contestants:
-            contestants = [contest.Contestant(*c) for c in contest.CONTESTANTS]
-        results[row] = contest.run(row, contestants, options.rounds)
-        print(report.line(results[row]), flush=True)
+    # Rows in fresh processes come first, and all their rounds at once, while no other process of a library is there.
+    results = {row: contest.run(row, [], options.passes * options.rounds) for row in chosen if row.fresh}
+    print("\n".join(map(report.line, results.values())), flush=True)
+    steady = [row for row in chosen if not row.fresh]
+    contestants = [contest.Contestant(*c) for c in contest.CONTESTANTS] if steady else []
+    for number in range(options.passes):
+        print(f"pass {number + 1} of {options.passes}", flush=True)
+        for row in steady:
+            results[row] = contest.run(row, contestants, options.rounds, results.get(row))
+            print(report.line(results[row]), flush=True)
     return {"machine": facts, "rows": [results[row] for row in chosen]}
 
 

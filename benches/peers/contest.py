@@ -142,8 +142,11 @@ def run_fresh(row: Row, rounds: int) -> dict[str, Any]:
     return {"samples": samples, "notes": notes}
 
 
-def run(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, Any]:
-    """A row's result: the row, its samples, and their medians."""
+def run(row: Row, contestants: list[Contestant], rounds: int, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A row's result: the row, its samples behind those of the passes before, and their medians."""
     found = run_fresh(row, rounds) if row.fresh else run_row(row, contestants, rounds)
-    medians = {key: machine.median(values) for key, values in found.get("samples", {}).items()}
-    return row.to_json() | found | {"median": medians}
+    if before and "skipped" in found:
+        return before
+    earlier = before["samples"] if before and "samples" in before else {}
+    found |= {"samples": {key: earlier.get(key, []) + values for key, values in found.get("samples", {}).items()}}
+    return row.to_json() | found | {"median": {key: machine.median(values) for key, values in found["samples"].items()}}

@@ -41,6 +41,17 @@ def test_a_library_that_takes_more_threads_than_it_was_given_is_found() -> None:
         contest.check_threads(row, {"jax/1": [1.0, 1.9, 1.9]})
 
 
+def test_passes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = next(row for row in rows() if not row.fresh)
+    found = iter([{"samples": {"treadle/1": [1.0, 5.0]}}, {"samples": {"treadle/1": [2.0]}}, {"skipped": "no memory"}])
+    monkeypatch.setattr(contest, "run_row", lambda *_: next(found))
+    first = contest.run(row, [], 2)
+    both = contest.run(row, [], 1, first)
+    assert (first["median"], both["median"]) == ({"treadle/1": 3.0}, {"treadle/1": 2.0})
+    assert both["samples"] == {"treadle/1": [1.0, 5.0, 2.0]}
+    assert contest.run(row, [], 1, both) == both
+
+
 def test_names_are_distinct() -> None:
     def key(row: Row) -> tuple[str, str]:
         return row.group, row.name

@@ -109,46 +109,65 @@ impl Plan {
 }
 
 fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
-    let (m, k, n, width) = (a.rows, a.cols, b.cols, T::NARROW);
-    let work = m.saturating_mul(k).saturating_mul(n);
-    if !T::DTYPE.is_float() {
-        return of_integers(a, b);
+    let (n, width, level) = (b.cols, T::NARROW, level());
+    match () {
+        _ if !T::DTYPE.is_float() => of_integers(a, b),
+        _ if level > Level::Baseline && (is_quick_by_dots(a, b) || is_quick_by_turned_dots(a, b)) => Way::Dots,
+        _ if level == Level::Avx512 && turned(b) && is_quick_transposed(a, b) => Way::Transposed,
+        _ => match of_few_elements(a, b) {
+            Some(way) => way,
+            None if n < width && level == Level::Avx512 => of_few_columns(a, b),
+            None if level == Level::Baseline || n == 1 => Way::Crate,
+            None if n < width => of_padded_columns(a, b),
+            None => of_wide_rows(a, b),
+        },
     }
-    let level = level();
-    let (plain, masks) = (level == Level::Baseline, level == Level::Avx512);
+}
+
+/// Whether rows of a and columns of b lie side by side, of few enough rows for packing b to cost more than adding up lanes.
+fn is_quick_by_dots<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
     let (rows, terms) = match () {
         _ if T::has_panels() && m * n > FEW => (ROWS_UNPACKED, m.saturating_mul(TERMS_FOR_EACH)),
         _ if m < FEW_ROWS && !T::has_panels() => (ROWS_OF_DOTS, LONG_FOR_FEWER),
         _ => (ROWS_OF_DOTS, LONG),
     };
-    if !plain && side_by_side(a, b) && (2..=rows).contains(&m) && n > 1 && k >= terms {
-        return Way::Dots;
+    side_by_side(a, b) && (2..=rows).contains(&m) && n > 1 && k >= terms
+}
+
+/// Whether b, whose rows lie in order, is so narrow that a copy with columns in one piece each is worth its time.
+fn is_quick_by_turned_dots<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
+    let least = if level() == Level::Avx512 { ROWS_OF_DOTS + 1 } else { FEW_ROWS };
+    let ordered = a.col_stride == 1 && b.col_stride == 1 && b.row_stride > 0;
+    ordered && a.rows >= least && (2..=dots::COLUMNS).contains(&b.cols) && a.cols >= 4 * T::NARROW
+}
+
+/// How an output is made that has few elements, if that decides.
+fn of_few_elements<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Option<Way> {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    match () {
+        _ if n == 1 => (m.saturating_mul(k) <= FEW).then_some(Way::Rows),
+        _ if m * n > FEW => None,
+        _ if b.col_stride == 1 && ((m * n).saturating_mul(k) <= TINY || level() > Level::Baseline) => Some(Way::Rows),
+        _ => (m > 1 && k <= BRIEF).then_some(Way::Copied(1)),
     }
-    if masks && turned(b) && is_quick_transposed(a, b) {
-        return Way::Transposed;
+}
+
+/// Fewer columns than a tile has, which cannot be masked.
+fn of_padded_columns<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
+    match () {
+        _ if a.row_stride == 1 && a.rows >= T::NARROW => Way::Transposed,
+        _ if a.rows * b.cols > FEW => Way::Copied(T::NARROW),
+        _ => Way::Crate,
     }
-    let least = if masks { ROWS_OF_DOTS + 1 } else { FEW_ROWS };
-    if !plain && a.col_stride == 1 && b.col_stride == 1 && b.row_stride > 0 && m >= least && (2..=dots::COLUMNS).contains(&n) && k >= 4 * width {
-        return Way::Dots;
-    }
-    if n == 1 && m.saturating_mul(k) <= FEW {
-        return Way::Rows;
-    }
-    if n > 1 && m * n <= FEW && b.col_stride == 1 && (work <= TINY || !plain) {
-        return Way::Rows;
-    }
-    if n > 1 && m > 1 && m * n <= FEW && k <= BRIEF {
-        return Way::Copied(1);
-    }
-    if n < width && level == Level::Avx512 {
-        return of_few_columns(a, b);
-    }
-    if plain || n == 1 {
-        return Way::Crate;
-    }
-    let turned = turned(b);
+}
+
+/// As many columns as a tile has, and more.
+fn of_wide_rows<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
+    let (m, k, n, width) = (a.rows, a.cols, b.cols, T::NARROW);
+    let work = m.saturating_mul(k).saturating_mul(n);
     let has_panels = T::has_panels() && (a.col_stride == 1 || a.row_stride == 1);
-    let panels = has_panels && (m >= panels::TALL || (turned && m > 1)) && m * n > FEW;
+    let panels = has_panels && (m >= panels::TALL || (turned(b) && m > 1)) && m * n > FEW;
     let filled = n.next_multiple_of(width) * 8 <= n * 9;
     let most = match () {
         _ if has_panels && m < panels::TALL => usize::MAX,
@@ -156,10 +175,7 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         _ => MOST,
     };
     match () {
-        _ if n < width && a.row_stride == 1 && m >= width => Way::Transposed,
-        _ if panels && turned => Way::Panels,
-        _ if n < width && m * n > FEW => Way::Copied(width),
-        _ if n < width => Way::Crate,
+        _ if panels && turned(b) => Way::Panels,
         _ if b.col_stride != 1 && k <= SHORT && m >= 4 * width => Way::Copied(1),
         _ if b.col_stride != 1 => Way::Crate,
         _ if work <= TINY || (filled && work <= most) => Way::Rows,

@@ -36,19 +36,25 @@ const TALL: usize = 64;
 const SPAN: usize = 1 << 13;
 type Lanes<T> = [T; W];
 
-/// Which lanes of a window belong to the row and have not been seen.
+/// Which lanes of a window belong to the row and have not been seen. As wide as the elements, so that a vector compares them all.
 #[derive(Clone, Copy)]
 struct Live {
-    from: usize,
-    to: usize,
+    from: u32,
+    to: u32,
 }
 
 impl Live {
-    const ALL: Live = Live { from: 0, to: W };
+    const ALL: Live = Live { from: 0, to: W as u32 };
 
     #[inline(always)]
     fn has(self, lane: usize) -> bool {
-        self.from <= lane && lane < self.to
+        (lane as u32).wrapping_sub(self.from) < self.to - self.from
+    }
+
+    /// Lanes that belong to the row.
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.to as usize
     }
 }
 
@@ -98,7 +104,7 @@ use totals;
 #[inline(always)]
 fn last(c: usize) -> (usize, Live) {
     let at = c.saturating_sub(W);
-    (at, Live { from: c - c % W - at, to: c - at })
+    (at, Live { from: (c - c % W - at) as u32, to: (c - at) as u32 })
 }
 
 /// The whole windows of the row of `c` elements with which each of `x` begins.
@@ -141,21 +147,21 @@ fn last_windows<T: Float, const K: usize>(x: &[&[T]; K], at: usize, live: Live) 
 /// The window of `x` that begins at `at`; zeros beyond the end of `x`.
 #[inline(always)]
 fn window<T: Float>(x: &[T], at: usize, live: Live) -> Lanes<T> {
-    if live.to == W || at + W <= x.len() {
+    if live.len() == W || at + W <= x.len() {
         return x[at..at + W].as_chunks().0[0];
     }
     let mut window = [T::ZERO; W];
-    window[..live.to].copy_from_slice(&x[at..at + live.to]);
+    window[..live.len()].copy_from_slice(&x[at..at + live.len()]);
     window
 }
 
 /// Writes a window of `y`: all of it if `y` is so long, else the lanes of the row.
 #[inline(always)]
 fn put<T: Float>(y: &mut [T], at: usize, live: Live, lanes: Lanes<T>) {
-    if live.to == W || at + W <= y.len() {
+    if live.len() == W || at + W <= y.len() {
         y[at..at + W].as_chunks_mut().0[0] = lanes;
     } else {
-        y[at..at + live.to].copy_from_slice(&lanes[..live.to]);
+        y[at..at + live.len()].copy_from_slice(&lanes[..live.len()]);
     }
 }
 
@@ -172,13 +178,24 @@ fn lane<T: Float, const K: usize>(windows: &[Lanes<T>; K], l: usize) -> [T; K] {
 /// y = f(x) for every element of a row; K rows x lie behind one another's places.
 #[inline(always)]
 fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn([T; K]) -> T) {
-    windows!(c, x, |at, live, x| {
-        let mut out = [T::ZERO; W];
-        for (l, out) in out.iter_mut().enumerate() {
-            *out = f(lane(&x, l));
-        }
-        put(y, at, live, out);
-    });
+    let whole = whole_windows(&x, c);
+    for (i, y) in y[..c].as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        *y = map_lanes(&each(&whole, i), &f);
+        lanes_only();
+    }
+    if !c.is_multiple_of(W) {
+        let (at, live) = last(c);
+        put(y, at, live, map_lanes(&last_windows(&x, at, live), &f));
+    }
+}
+
+#[inline(always)]
+fn map_lanes<T: Float, const K: usize>(x: &[Lanes<T>; K], f: impl Fn([T; K]) -> T) -> Lanes<T> {
+    let mut out = [T::ZERO; W];
+    for (l, out) in out.iter_mut().enumerate() {
+        *out = f(lane(x, l));
+    }
+    out
 }
 
 /// The R sums of `term(x)` over a row. Windows take turns between two accumulators, so that one addition need not wait for the

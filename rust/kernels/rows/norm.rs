@@ -49,6 +49,12 @@ pub struct Sums {
 }
 
 impl<T: Float> Norm<'_, T> {
+    /// Where row `r` of `c` elements finds its weights among those of all groups.
+    #[inline(always)]
+    fn weights_of(&self, r: usize, c: usize) -> usize {
+        if self.groups == 1 { 0 } else { r % self.groups * c }
+    }
+
     /// Elements of weight and bias.
     fn parameters(&self) -> usize {
         self.weight.or(self.bias).map_or(0, <[T]>::len)
@@ -136,7 +142,7 @@ simd! {
                 }
             },
             {
-                let ([pivot, rest, scale], at) = (stats[r], (first + r) % norm.groups * c);
+                let ([pivot, rest, scale], at) = (stats[r], norm.weights_of(first + r, c));
                 let x = [&x[r * c..], &w[at..], &b[at..]];
                 map(c, x, &mut y[r * c..], |[x, w, b]| ((x - pivot - rest) * scale).mul_add_on::<I>(w, b));
             }
@@ -148,7 +154,7 @@ simd! {
     ) {
         let mut gathered = Gathered::new(norm.groups * c, norm.l);
         for (r, &stats) in stats.iter().enumerate() {
-            let (x, dy, dx, at) = (&x[r * c..], &dy[r * c..], &mut dx[r * c..], (first + r) % norm.groups * c);
+            let (x, dy, dx, at) = (&x[r * c..], &dy[r * c..], &mut dx[r * c..], norm.weights_of(first + r, c));
             O::ask(x, c);
             O::ask(dy, c);
             O::claim(dx, c);

@@ -15,25 +15,28 @@ const COST: usize = 6;
 
 simd! {
     fn softmax_part<T: Math, O: Order>(c: usize, x: &[T], y: &mut [T]) {
-        let (mut peaks, mut scales) = ([T::ZERO; GROUP], [T::ZERO; GROUP]);
+        let (rows, together) = (x.len() / c, O::together(c));
+        let (mut peaks, mut totals, mut scales) = ([T::ZERO; GROUP], [1.0; GROUP], [T::ZERO; GROUP]);
         stages!(
             O,
             c,
-            x.len() / c,
+            rows,
             |r| {
                 O::ask(&x[r * c..], c);
                 peaks[r % GROUP] = peak(c, &x[r * c..]);
             },
             {
                 O::claim(&y[r * c..], c);
-                scales[r % GROUP] = T::from_f64(1.0 / exponentials::<I, T>(c, &x[r * c..], peaks[r % GROUP], &mut y[r * c..]));
-            },
-            {
-                let scale = scales[r % GROUP];
-                for y in &mut y[r * c..][..c] {
-                    *y *= scale;
+                totals[r % GROUP] = exponentials::<I, T>(c, &x[r * c..], peaks[r % GROUP], &mut y[r * c..]);
+                // Some divisions at once, in as many lanes.
+                if ends(r, rows, together) {
+                    let first = (r % GROUP) & !(together - 1);
+                    for (scale, total) in scales[first..][..together].iter_mut().zip(&totals[first..]) {
+                        *scale = T::from_f64(1.0 / total);
+                    }
                 }
-            }
+            },
+            scale(c, &mut y[r * c..], scales[r % GROUP])
         );
     }
 
@@ -166,6 +169,20 @@ fn exponentials<I: Isa, T: Math>(c: usize, x: &[T], peak: T, y: &mut [T]) -> f64
         }
     });
     total
+}
+
+/// Multiplies a row.
+#[inline(always)]
+fn scale<T: Float>(c: usize, y: &mut [T], by: T) {
+    for y in y[..c].as_chunks_mut::<W>().0 {
+        for y in y {
+            *y *= by;
+        }
+        lanes_only();
+    }
+    for y in &mut y[c - c % W..c] {
+        *y *= by;
+    }
 }
 
 /// The instance for rows of `$c` elements, `$n` in all.

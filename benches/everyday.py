@@ -197,10 +197,12 @@ def thin_products(name: str, make: Callable[[Any], Any], numbers: Any) -> dict[s
         of(20_000, 1),
     )
     two, sixteen, weight, states, hidden = of(2, 784), of(16, 784), of(256, 784), of(8, 256), of(256, 256)
+    four, hundred = of(4, 100), of(256, 100)
     found: dict[str, Work] = {
         "(2, 784) @ (256, 784).T": lambda: two @ weight.T,
         "(16, 784) @ (256, 784).T": lambda: sixteen @ weight.T,
         "(8, 256) @ (256, 256).T": lambda: states @ hidden.T,
+        "(4, 100) @ (256, 100).T": lambda: four @ hundred.T,
         "x.T @ x, (50000, 3)": lambda: points.T @ points,
         "(100000, 2) @ (2, 2)": lambda: pairs @ square,
         "(20000, 10) @ (10, 1)": lambda: rows @ weights,

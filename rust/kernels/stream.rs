@@ -14,7 +14,7 @@ pub const CHUNK: usize = 16;
 /// Bytes of a result from which on it is written past the caches: what reads it next would hardly find it there.
 const LARGE: usize = 32 << 20;
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub const LINE: usize = 64;
 /// How far ahead element-wise kernels and reductions ask for their sources, in elements of `T`: 2 KiB.
 pub const fn ahead<T>() -> usize {
     2048 / size_of::<T>()

@@ -6,6 +6,7 @@
 use super::{Gemm, Matrix, dots, panels};
 use crate::kernels::parallel;
 use crate::kernels::simd::{Level, level};
+use crate::kernels::stream::LINE;
 
 /// Multiply-adds, some 25 µs, from which on a product is shared: what one of fewer gains, the operations around it lose to lines that
 /// lie in the other processor's cache.
@@ -23,9 +24,11 @@ const TINY: usize = 1 << 15;
 const ROWS_OF_DOTS: usize = 8;
 const LONG: usize = 256;
 const LONG_FOR_FEWER: usize = 32;
-/// The same where it would be packed here, if inner products have so many terms for each row.
+/// The same where it would be packed here, if inner products have so many terms for each row, and so many where columns of b do not begin
+/// with lines, so that loads reach over two.
 const ROWS_UNPACKED: usize = 16;
 const TERMS_FOR_EACH: usize = 20;
+const TERMS_ACROSS: usize = 55;
 /// Rows from which on a copy of b with columns in one piece each, where there are few, is worth its time, unless they can be masked.
 const FEW_ROWS: usize = 4;
 /// Elements of an output that has few tiles, so that b is read about once, however long it is: it is not packed.
@@ -128,7 +131,10 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
 fn is_quick_by_dots<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     let (rows, terms) = match () {
-        _ if T::has_panels() && m * n > FEW => (ROWS_UNPACKED, m.saturating_mul(TERMS_FOR_EACH)),
+        _ if T::has_panels() && m * n > FEW => {
+            let in_lines = b.col_stride % (LINE / size_of::<T>()) as isize == 0;
+            (ROWS_UNPACKED, m.saturating_mul(if in_lines { TERMS_FOR_EACH } else { TERMS_ACROSS }))
+        }
         _ if m < FEW_ROWS && !T::has_panels() => (ROWS_OF_DOTS, LONG_FOR_FEWER),
         _ => (ROWS_OF_DOTS, LONG),
     };

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benches.peers import report
+from benches.peers import contest, report
 
 
 def main(groups: tuple[str, ...] = (), table: Any = report.table) -> None:
@@ -32,8 +32,6 @@ def main(groups: tuple[str, ...] = (), table: Any = report.table) -> None:
         written, out = json.loads(options.report.read_text()), options.report.parent
     else:
         written, out = _measured(options, groups), options.out
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "peers.json").write_text(json.dumps(written, indent=1))
     text = table(written["machine"], written["rows"])
     (out / "peers.md").write_text(text)
     if options.report or groups:
@@ -43,11 +41,12 @@ def main(groups: tuple[str, ...] = (), table: Any = report.table) -> None:
 
     chart.draw(written["rows"], out / "peers.png")
     print(f"{out}: peers.json, peers.md, peers.png")
+    contest.check_threads(written["rows"])
 
 
 def _measured(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str, Any]:
-    """The machine's facts and the results, printed as they come."""
-    from benches.peers import contest, machine, rows
+    """The machine's facts and the results, printed as they come, and written after each pass: what ends a long run costs one."""
+    from benches.peers import machine, rows
 
     facts = machine.facts()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
@@ -56,14 +55,24 @@ def _measured(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str,
     # Rows in fresh processes come first, and all their rounds at once, while no other process of a library is there.
     results = {row: contest.run(row, [], options.passes * options.rounds) for row in chosen if row.fresh}
     print("\n".join(map(report.line, results.values())), flush=True)
+    written = _written(options.out, facts, list(results.values()))
     steady = [row for row in chosen if not row.fresh]
     contestants = [contest.Contestant(*c) for c in contest.CONTESTANTS] if steady else []
-    for number in range(options.passes):
+    for number in range(options.passes if steady else 0):
         print(f"pass {number + 1} of {options.passes}", flush=True)
         for row in steady:
             results[row] = contest.run(row, contestants, options.rounds, results.get(row))
             print(report.line(results[row]), flush=True)
-    return {"machine": facts, "rows": [results[row] for row in chosen]}
+        written = _written(options.out, facts, [results[row] for row in chosen])
+    return written
+
+
+def _written(out: Path, facts: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What peers.json holds, and writes it."""
+    written = {"machine": facts, "rows": results}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "peers.json").write_text(json.dumps(written, indent=1))
+    return written
 
 
 if __name__ == "__main__":

@@ -35,10 +35,13 @@ def test_what_takes_long_at_its_first_run_alone_is_run_often() -> None:
 
 def test_a_library_that_takes_more_threads_than_it_was_given_is_found() -> None:
     assert worker.measure(lambda: time.sleep(0.01), 3)["busy"] < 0.5
-    row = next(iter(rows()))
-    contest.check_threads(row, {"jax/1": [1.0, 1.9, 1.1], "jax/default": [1.9], "torch/1/plain": [0.9]})
-    with pytest.raises(RuntimeError, match=r"peers: expected one thread of jax/1, got 1.90 busy processors in"):
-        contest.check_threads(row, {"jax/1": [1.0, 1.9, 1.9]})
+    contest.check_threads(
+        [{"name": "a", "busy": {"jax/1": [1.0, 1.9, 1.1], "jax/default": [1.9], "torch/1/plain": [0.9]}}, {"name": "b"}]
+    )
+    with pytest.raises(
+        RuntimeError, match=r"peers: expected one busy processor where there is one thread, got 1.90 of jax/1 in a$"
+    ):
+        contest.check_threads([{"name": "a", "busy": {"jax/1": [1.0, 1.9, 1.9]}}])
 
 
 def test_passes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,10 @@ def _measured(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str,
     chosen = [row for row in rows.rows() if options.only in row.group or options.only in row.name]
     chosen = [row for row in chosen if not groups or row.group in groups]
     # Rows in fresh processes come first, and all their rounds at once, while no other process of a library is there.
-    results = {row: contest.run(row, [], options.passes * options.rounds) for row in chosen if row.fresh}
-    print("\n".join(map(report.line, results.values())), flush=True)
+    results = {}
+    for row in filter(lambda row: row.fresh, chosen):
+        results[row] = contest.run(row, [], options.passes * options.rounds)
+        print(report.line(results[row]), flush=True)
     written = _written(options.out, facts, list(results.values()))
     steady = [row for row in chosen if not row.fresh]
     contestants = [contest.Contestant(*c) for c in contest.CONTESTANTS] if steady else []

@@ -178,6 +178,7 @@ fn lane<T: Float, const K: usize>(windows: &[Lanes<T>; K], l: usize) -> [T; K] {
 /// y = f(x) for every element of a row; K rows x lie behind one another's places.
 #[inline(always)]
 fn map<T: Float, const K: usize>(c: usize, x: [&[T]; K], y: &mut [T], f: impl Fn([T; K]) -> T) {
+    // Not by `windows!`, so that no window of y is looked up.
     let whole = whole_windows(&x, c);
     for (i, y) in y[..c].as_chunks_mut::<W>().0.iter_mut().enumerate() {
         *y = map_lanes(&each(&whole, i), &f);

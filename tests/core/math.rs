@@ -1,7 +1,7 @@
 //! Elementary functions: the errors that `kernels/math.rs` states, over a sweep of all float32, and against values of many
 //! digits for float64. `TREADLE_ALL_FLOATS=1` sweeps every float32.
 
-use treadle::kernels::math::{Math, power};
+use treadle::kernels::math::{Math, inverse_root, power};
 use treadle::kernels::simd::{Avx2, Baseline, Far, Isa, Plain};
 
 type F32 = fn(f32) -> f32;
@@ -37,6 +37,7 @@ fn rows<I: Isa>() -> Vec<(&'static str, F32, F64, f64)> {
         ("erf", f32::erf_on::<I>, erf, 3.0),
         ("sin", sin::<f32, I>, f64::sin, 1.0),
         ("cos", cos::<f32, I>, f64::cos, 1.0),
+        ("inverse_root", |x| inverse_root(f64::from(x.abs())), |x| 1.0 / x.abs().sqrt(), 0.501),
         ("cube", power::cube::<f32, I>, |x| x * x * x, if I::FMA { 1.0 } else { 1.5 }),
         ("fourth", power::fourth::<f32, I>, |x| x * x * (x * x), if I::FMA { 1.0 } else { 2.5 }),
     ]
@@ -134,6 +135,12 @@ fn edges() {
             }
             for (x, want) in [(inf, 1.0), (-inf, 0.0), (nan, f64::NAN), (0.0, 0.5), (-1e4, 0.0)] {
                 check("sigmoid", x.sigmoid_on::<Avx2>(), want);
+            }
+            for (x, want) in [(f64::INFINITY, 0.0), (f64::NAN, f64::NAN), (0.0, f64::INFINITY), (-1.0, f64::NAN), (-f64::INFINITY, f64::NAN)] {
+                check("inverse_root", inverse_root::<$t>(x), want);
+            }
+            for x in [f64::MAX, 1e300, 1e100, 4e76, 1e-60, f64::MIN_POSITIVE] {
+                check("inverse_root far out", inverse_root::<$t>(x), (1.0 / x.sqrt()) as $t as f64);
             }
             for (x, sin, cos) in [(inf, f64::NAN, f64::NAN), (-inf, f64::NAN, f64::NAN), (nan, f64::NAN, f64::NAN), (0.0, 0.0, 1.0), (-0.0, -0.0, 1.0)] {
                 check("sin", x.sin_on::<Avx2>(), sin);

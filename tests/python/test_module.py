@@ -174,6 +174,16 @@ def test_module_without_super_init_or_forward():
         Bare()(treadle.ones(1, 2))
 
 
+@pytest.mark.parametrize(("args", "kwargs"), [((5,), {}), ((), {"inplace": True})])
+def test_a_module_without_init_takes_no_arguments(args, kwargs):
+    class Bare(nn.Module):
+        pass
+
+    for kind in (Bare, nn.ReLU, nn.Module):
+        with pytest.raises(TypeError, match=rf"{kind.__name__}\(\) takes no arguments"):
+            kind(*args, **kwargs)
+
+
 class Frozen(nn.Module):
     """A norm whose statistics stay, in PyTorch's way."""
 

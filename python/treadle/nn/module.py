@@ -53,6 +53,15 @@ class Module(Tree):
 
     if not TYPE_CHECKING:
 
+        def __new__(cls, *args, **kwargs):
+            if (args or kwargs) and cls.__init__ is object.__init__:
+                raise TypeError(f"{cls.__name__}() takes no arguments")
+            self = super().__new__(cls)
+            # Instances of a class share the names of their attributes, and once `__dict__` was asked for, Python 3.11 and 3.12 look
+            # each up anew, which takes two to three times as long: a batch norm reads eleven.
+            object.__setattr__(self, "__dict__", {})
+            return self
+
         def __setattr__(self, name, value):
             held = self.__dict__.get(name)
             if isinstance(held, Member):

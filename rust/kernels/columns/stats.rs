@@ -4,6 +4,7 @@ use super::runs::Channel;
 use super::tiles::Channels;
 use super::{Options, SPAN};
 use crate::array::filled;
+use crate::kernels::math::inverse_root;
 use crate::kernels::parallel::{self, Blocks, Chunks};
 use crate::kernels::simd::Float;
 use crate::{Result, simd};
@@ -74,6 +75,7 @@ pub(super) struct Known<'a, T> {
 impl<'a, T: Float> Known<'a, T> {
     /// Of given statistics, such as running ones; what follows from them goes to `place`.
     pub fn given(mean: &'a [T], var: &[T], eps: f64, place: &'a mut Few<T>) -> Self {
+        place.reserve(2 * mean.len());
         place.resize(mean.len(), T::ZERO);
         place.extend_from_slice(var);
         let (lo, invstd) = place.split_at_mut(mean.len());
@@ -246,7 +248,7 @@ simd! {
     /// v ← 1 / sqrt(v + eps).
     fn invert<T: Float>(v: &mut [T], eps: f64) {
         for v in v.iter_mut() {
-            *v = T::from_f64(1.0 / (v.to_f64() + eps).sqrt());
+            *v = inverse_root(v.to_f64() + eps);
         }
     }
 
@@ -268,7 +270,7 @@ simd! {
             far |= (shift * shift > 16.0 * v) as u64;
             hi[j] = T::from_f64(m);
             lo[j] = T::from_f64((pivot - hi[j].to_f64()) + shift);
-            invstd[j] = T::from_f64(1.0 / (v + eps).sqrt());
+            invstd[j] = inverse_root(v + eps);
             mean[j] = m;
             var[j] = v;
         }

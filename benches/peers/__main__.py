@@ -6,7 +6,7 @@
 Every library runs in a process of its own. In each round every process measures the row once, in turn, so that whatever else the
 machine does hits all of them alike. What it does lasts for seconds, so all rows are gone through several times, and the table shows
 medians over the rounds of all passes; rows in fresh processes are in the first alone. A row is shown whoever wins it. With --report
-nothing is measured: the table, the checks and the chart are made again from what was.
+nothing is measured: the table, the checks and the chart are made of what was.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ def main(groups: tuple[str, ...] = (), table: Any = report.table) -> None:
     parser.add_argument("--passes", type=int, default=3, help="how often to go through all rows (default: 3)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each row and library in a pass (default: 3)")
     parser.add_argument("--out", type=Path, default=Path("runs/peers"), help="folder for the table (default: runs/peers)")
-    parser.add_argument("--report", type=Path, help="a peers.json: makes the table, the checks and the chart of it again")
+    parser.add_argument("--report", type=Path, help="a peers.json, of which table, checks and chart are made")
     options = parser.parse_args()
-    if options.report:
-        written, out = json.loads(options.report.read_text()), options.report.parent
-    else:
-        written, out = _measured(options, groups), options.out
-    text = table(written["machine"], written["rows"])
-    (out / "peers.md").write_text(text)
+    written = json.loads(options.report.read_text()) if options.report else _measured(options, groups)
+    rows = [row for row in written["rows"] if not groups or row["group"] in groups]
+    text = table(written["machine"], rows)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "peers.md").write_text(text)
     if options.report or groups:
         print(text)
-    print(report.checks(written["rows"]))
+    print(report.checks(rows))
     from benches.peers import chart
 
-    chart.draw(written["rows"], out / "peers.png")
-    print(f"{out}: peers.json, peers.md, peers.png")
-    contest.check_threads(written["rows"])
+    chart.draw(rows, options.out / "peers.png")
+    print(f"{options.out}: peers.md, peers.png" + ("" if options.report else ", peers.json"))
+    contest.check_threads(rows)
 
 
 def _measured(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str, Any]:

@@ -36,7 +36,6 @@ TORCH_LOADERS = ("by row", "by batch")
 COPIED = 1_000_000
 # Arrays of a row's size that a process holds at once: two inputs, a result and one between.
 HELD = 4
-FRESH_ROUNDS = 3
 
 
 def environment(extra: dict[str, str]) -> dict[str, str]:
@@ -126,10 +125,10 @@ def run_row(row: Row, contestants: list[Contestant], rounds: int) -> dict[str, A
 
 
 def run_fresh(row: Row, rounds: int) -> dict[str, Any]:
-    """The same for a row whose every measurement is a new process; sizes and bytes take fewer rounds."""
+    """The same for a row whose every measurement is a new process; sizes take one round."""
     samples: dict[str, list[float]] = {}
     notes: dict[str, str] = {}
-    for _ in range(rounds if row.unit == "s" else 1 if row.work in ("wheel", "installed") else min(rounds, FRESH_ROUNDS)):
+    for _ in range(1 if row.work in ("wheel", "installed") else rounds):
         for library, threads, extra in CONTESTANTS:
             if library == "machine" or (row.work != "peak_memory" and threads != "default"):
                 continue

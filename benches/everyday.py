@@ -115,6 +115,8 @@ def works(name: str) -> dict[str, Work]:
         "x ** 1.7, 1e6, float64": lambda: bases**1.7,
         "x ** 1.7, 1e6": lambda: single**1.7,
         "prod, 1e6": lambda: x.prod(),
+        "max of the first 1e5 of 1e6, float64": lambda: double[:100_000].max(),
+        "sum of the first 1e5 of 1e6, float64": lambda: double[:100_000].sum(),
         "sum of rows, (100000, 10)": lambda: narrow.sum(1),
         "argmax of rows, (100000, 10)": lambda: narrow.argmax(1),
         "argmax of columns, (10, 100000)": lambda: wide.argmax(0),

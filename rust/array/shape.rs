@@ -184,6 +184,12 @@ impl Layout {
         self.shape.iter().fold(1, |size, &n| size.saturating_mul(n))
     }
 
+    /// How far before the first element, and how far behind it, others lie, if there are any: not above 0, and not below.
+    pub fn ends(&self) -> (isize, isize) {
+        let ends = || self.shape.iter().zip(self.strides()).map(|(&n, &stride)| (n as isize - 1) * stride);
+        (ends().map(|end| end.min(0)).sum(), ends().map(|end| end.max(0)).sum())
+    }
+
     /// Whether the elements lie one after another in row-major order (from `offset` on), as none do.
     #[inline]
     pub fn is_contiguous(&self) -> bool {

@@ -181,9 +181,9 @@ impl Array {
         if shape.size()? == 0 {
             return Array::unfilled(dtype, shape);
         }
-        let ends = || shape.iter().zip(strides).map(|(&n, &step)| (n as isize - 1) * step);
-        let (before, after): (isize, isize) = (ends().map(|e| e.min(0)).sum(), ends().map(|e| e.max(0)).sum());
-        let layout = Layout::strided(shape, strides, before.unsigned_abs());
+        let mut layout = Layout::strided(shape, strides, 0);
+        let (before, after) = layout.ends();
+        layout.offset = before.unsigned_abs();
         // SAFETY: the first and the last element belong to the array, and so does what lies between them.
         let buffer = unsafe {
             let start = data.wrapping_offset(before * dtype.size() as isize);

@@ -96,7 +96,7 @@ fn fill<T: Element, F: Extreme<T>>(f: F, x: &Array, axis: usize, y: &mut [i64]) 
     let (n, stride) = (x.shape()[axis], x.layout().strides()[axis]);
     let work = x.size() / 2;
     let mut order: SmallVec<[usize; 8]> = (0..x.ndim()).filter(|&a| a != axis).collect();
-    let outer = Plan::new([&sub_layout(x, &order, true)]);
+    let outer = Plan::new([&sub_layout(x, &order, x.layout().offset)]);
     if stride != 1 && outer.inner_stride(0) == 1 && outer.inner() >= WIDE {
         let data = x.data::<T>();
         parallel::for_chunks(y, TILE, work, |i, y| {

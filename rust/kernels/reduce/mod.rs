@@ -109,12 +109,15 @@ fn fold<T: Element, F: Fold<T>>(f: F, x: &Array, axes: &[usize], keepdims: bool)
         fold_small(f, data, span, y);
         return Ok(out);
     }
-    let outer = Plan::new([&sub_layout(x, &kept, true)]);
-    let inner = Plan::new([&sub_layout(x, axes, false)]);
+    // No more than x reaches, since what is large is read otherwise than what is near.
+    let (before, after) = x.layout().ends();
+    let data = &x.data::<T>()[x.layout().offset - before.unsigned_abs()..][..(after - before) as usize + 1];
+    let outer = Plan::new([&sub_layout(x, &kept, before.unsigned_abs())]);
+    let inner = Plan::new([&sub_layout(x, axes, 0)]);
     match Columns::of(&outer, &inner, span) {
-        Some(columns) if columns == Columns::PLAIN => fold_by_columns(f, x.data(), (outer, inner), columns, y),
-        Some(columns) => fold_by_columns(F::Exact::default(), x.data(), (outer, inner), columns, y),
-        None => fold_by_rows(f, x.data(), (&outer, &inner), span, y),
+        Some(columns) if columns == Columns::PLAIN => fold_by_columns(f, data, (outer, inner), columns, y),
+        Some(columns) => fold_by_columns(F::Exact::default(), data, (outer, inner), columns, y),
+        None => fold_by_rows(f, data, (&outer, &inner), span, y),
     }
     Ok(out)
 }
@@ -141,13 +144,13 @@ fn distance(x: &Array, axis: usize) -> isize {
     if x.shape()[axis] == 1 || stride == 0 { isize::MIN } else { -stride.abs() }
 }
 
-/// The layout of some axes of `x` alone; the offset goes to the kept ones.
-fn sub_layout(x: &Array, axes: &[usize], with_offset: bool) -> crate::array::Layout {
+/// The layout of some axes of `x` alone, from `offset` on.
+fn sub_layout(x: &Array, axes: &[usize], offset: usize) -> crate::array::Layout {
     let mut layout = *x.layout();
     for axis in (0..x.ndim()).rev().filter(|a| !axes.contains(a)) {
         layout = layout.remove_axis(axis);
     }
-    layout.offset = if with_offset { x.layout().offset } else { 0 };
+    layout.offset = offset;
     layout
 }
 

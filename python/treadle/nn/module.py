@@ -51,16 +51,12 @@ class Module(Tree):
     training: bool = True
     """Whether the module is in training mode; `train` and `eval` set it."""
 
-    if not TYPE_CHECKING:
+    def __init__(self) -> None:
+        # Instances of a class share the names of their attributes, and once `__dict__` was asked for, Python 3.11 and 3.12 look
+        # each up anew, which takes two to three times as long: a batch norm reads eleven. In a dictionary of their own they do not.
+        object.__setattr__(self, "__dict__", {**self.__dict__})
 
-        def __new__(cls, *args, **kwargs):
-            if (args or kwargs) and cls.__init__ is object.__init__:
-                raise TypeError(f"{cls.__name__}() takes no arguments")
-            self = super().__new__(cls)
-            # Instances of a class share the names of their attributes, and once `__dict__` was asked for, Python 3.11 and 3.12 look
-            # each up anew, which takes two to three times as long: a batch norm reads eleven.
-            object.__setattr__(self, "__dict__", {})
-            return self
+    if not TYPE_CHECKING:
 
         def __setattr__(self, name, value):
             held = self.__dict__.get(name)

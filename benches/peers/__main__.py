@@ -52,7 +52,7 @@ def _measured(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str,
     chosen = [row for row in rows.rows() if options.only in row.group or options.only in row.name]
     chosen = [row for row in chosen if not groups or row.group in groups]
     # Rows in fresh processes come first, while no other process of a library is there. Memory and imports vary less than times of
-    # microseconds, and a round of them takes six minutes.
+    # microseconds, and a round of them takes minutes.
     results = {}
     for row in filter(lambda row: row.fresh, chosen):
         results[row] = contest.run(row, [], options.rounds)

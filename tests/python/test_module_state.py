@@ -1,4 +1,4 @@
-"""Modules: what a state_dict holds, and what is loaded or refused."""
+"""Modules: what a state_dict holds, and what is loaded, assigned or refused."""
 
 from __future__ import annotations
 
@@ -64,3 +64,44 @@ def test_load_state_dict_without_num_batches_tracked():
     bn = nn.BatchNorm1d(3)
     values = {name: t for name, t in bn.state_dict().items() if name != "num_batches_tracked"}
     assert bn.load_state_dict(values) == ([], [])
+
+
+def test_a_parameter_gives_way_to_a_parameter_or_none_only():
+    m = nn.Linear(2, 2)
+    weight, before = m.weight, m.weight.tolist()
+    for value in (treadle.ones(2, 2), np.ones((2, 2)), 1.0, [weight]):
+        with pytest.raises(TypeError, match=r"nn\.Parameter or None for the parameter 'weight', got .*weight\.copy_"):
+            m.weight = value
+    with treadle.no_grad(), pytest.raises(TypeError, match="got Tensor"):
+        m.weight *= 0.5
+    assert m.weight is weight
+    assert weight.tolist() == before
+    m.weight, m.bias = nn.Parameter(treadle.ones(2, 2)), None
+    assert [name for name, _ in m.named_parameters()] == ["weight"]
+    del m.weight
+    m.weight = treadle.ones(2, 2)
+    assert m.state_dict() == {}
+
+
+def test_a_tensor_over_a_buffer_stays_a_buffer():
+    class Scale(nn.Module):
+        def __init__(self):
+            self.mean = nn.Buffer(treadle.zeros(2))
+
+        def forward(self, x):
+            self.mean = 0.5 * self.mean + 0.5 * x.mean(0)
+            return x - self.mean
+
+    m = Scale()
+    for _ in range(2):
+        m(treadle.tensor([[2.0, 4.0]]))
+    assert type(m.mean) is nn.Buffer
+    assert {name: value.tolist() for name, value in m.state_dict().items()} == {"mean": [1.5, 3.0]}
+    with pytest.raises(RuntimeError, match=r"off the tape for the buffer 'mean', got one with gradients; detach\(\) it"):
+        m(treadle.ones(1, 2, requires_grad=True))
+    for value in (np.ones(2), [1.0, 2.0], 0):
+        with pytest.raises(TypeError, match="Tensor or None for the buffer 'mean'"):
+            m.mean = value
+    assert m.mean.tolist() == [1.5, 3.0]
+    m.mean = None
+    assert m.state_dict() == {}

@@ -384,6 +384,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Generat
 
 # fused layers and losses
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
+def linear_relu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
 def batch_norm(
     x: Tensor,
     weight: Tensor | None,

@@ -206,6 +206,11 @@ impl<'a, T> ColumnsMut<'a, T> {
         self.cols
     }
 
+    /// Elements from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// This part's columns of row `i`.
     #[inline(always)]
     pub fn row_mut(&mut self, i: usize) -> &mut [T] {

@@ -1,6 +1,7 @@
 //! y = a b; da = dy bᵀ, db = aᵀ dy. And the affine map of a layer, y = x wᵀ + b, as one node.
 
 use super::shape::{swapaxes, to_shape, unsqueeze};
+use super::unary::{self, relu_gradient};
 use crate::array::{Array, DType, Dims};
 use crate::autograd::{Inputs, Op, Tensor, linear as maps};
 use crate::kernels::gemm::{self, Gemm, as_matrix};
@@ -67,12 +68,14 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     to_shape(&y, shape)
 }
 
-/// y (n, out) = x (n, in) wᵀ + b; dx = dy w, dw = dyᵀ x, db = Σₙ dy.
+/// y (n, out) = x (n, in) wᵀ + b; dx = dy w, dw = dyᵀ x, db = Σₙ dy. With a ReLU after it y = max(·, 0), and dy counts where y > 0.
 struct Linear {
     /// Freed by the last backward before there is a dx.
     x: Option<Array>,
     w: Array,
     b: Option<Array>,
+    /// What there is if a ReLU follows.
+    y: Option<Array>,
 }
 impl Op for Linear {
     fn name(&self) -> &'static str {
@@ -81,16 +84,16 @@ impl Op for Linear {
     fn backward(&self, dy: &Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         if dx.recording() {
             let saved: Vec<&Array> = [self.x(), &self.w].into_iter().chain(&self.b).collect();
-            return dx.give_through(dy, &saved, |i| composed(&i[0], &i[1], i.get(2)));
+            return dx.give_through(dy, &saved, |i| composed(&i[0], &i[1], i.get(2), self.y.is_some()));
         }
-        let dy = map::dense(dy.array(), dy.dtype())?;
+        let dy = self.through_relu(dy.array().clone())?;
         self.of_parameters(&dy, dx)?;
         self.of_input(&dy, dx)
     }
     fn last_backward(&mut self, dy: Tensor, dx: &mut Inputs<'_>) -> Result<()> {
-        let dy = map::dense(dy.array(), dy.dtype())?;
+        let dy = self.through_relu(dy.into_array())?;
         self.of_parameters(&dy, dx)?;
-        self.x = None;
+        (self.x, self.y) = (None, None);
         self.of_input(&dy, dx)
     }
 }
@@ -98,6 +101,15 @@ impl Op for Linear {
 impl Linear {
     fn x(&self) -> &Array {
         self.x.as_ref().expect("there is no backward after the last")
+    }
+
+    /// The gradient of x wᵀ + b, in row-major order.
+    fn through_relu(&self, dy: Array) -> Result<Array> {
+        let dy = match &self.y {
+            Some(y) => relu_gradient(dy, y)?,
+            None => dy,
+        };
+        if dy.is_contiguous() { Ok(dy) } else { map::copy(&dy) }
     }
 
     fn of_parameters(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {
@@ -124,17 +136,26 @@ fn multiply(a: &Array, transposed: bool, b: &Array) -> Result<Tensor> {
     }, else unreachable!("only floats are recorded"))
 }
 
-/// The definition: `x @ wᵀ + b`.
-pub fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    let y = matmul(x, &swapaxes(w, 0, 1)?)?;
-    match b {
-        Some(b) => super::binary::add(&y, b),
-        None => Ok(y),
+/// The definition: `x @ wᵀ + b`, and `relu` of it.
+pub fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+    let mut y = matmul(x, &swapaxes(w, 0, 1)?)?;
+    if let Some(b) = b {
+        y = super::binary::add(&y, b)?;
     }
+    if relu { unary::relu(&y) } else { Ok(y) }
 }
 
 /// `x (…, in) wᵀ + b` for `w (out, in)` and `b (out,)`, as one node.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    affine(x, w, b, false)
+}
+
+/// `max(x wᵀ + b, 0)`, as one node that keeps only what comes out.
+pub fn linear_relu(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    affine(x, w, b, true)
+}
+
+fn affine(x: &Tensor, w: &Tensor, b: Option<&Tensor>, relu: bool) -> Result<Tensor> {
     if w.ndim() != 2 || x.ndim() == 0 || x.shape()[x.ndim() - 1] != w.shape()[1] {
         let want = if w.ndim() == 2 { format!("(..., {})", w.shape()[1]) } else { "a weight of shape (out, in)".into() };
         bail!(Value, "linear: expected {want}, got {} with weight {}", x.shape(), w.shape());
@@ -151,30 +172,31 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     }
     if [x, w].into_iter().chain(b).any(|t| t.dtype() != dtype) {
         let b = b.map(|b| maps::cast(b, dtype)).transpose()?;
-        return linear(&maps::cast(x, dtype)?, &maps::cast(w, dtype)?, b.as_ref());
+        return affine(&maps::cast(x, dtype)?, &maps::cast(w, dtype)?, b.as_ref(), relu);
     }
     if x.ndim() != 2 {
         let (mut shape, last) = (*x.shape(), x.ndim() - 1);
         let rows = to_shape(x, Dims::new(&[shape[..last].iter().product(), shape[last]])?)?;
         shape[last] = w.shape()[0];
-        return to_shape(&linear(&rows, w, b)?, shape);
+        return to_shape(&affine(&rows, w, b, relu)?, shape);
     }
-    let y = with_float!(dtype, T => forward::<T>(x.array(), w.array(), b.map(Tensor::array)), else unreachable!("checked above"))?;
-    let saved = || Linear { x: Some(x.array().clone()), w: w.array().clone(), b: b.map(|b| b.array().clone()) };
-    Ok(match b {
-        Some(b) => Tensor::record(y, &[x, w, b], saved),
-        None => Tensor::record(y, &[x, w], saved),
-    })
+    let y = with_float!(dtype, T => forward::<T>(x.array(), w.array(), b.map(Tensor::array), relu), else unreachable!("checked above"))?;
+    let saved = |y| Linear { x: Some(x.array().clone()), w: w.array().clone(), b: b.map(|b| b.array().clone()), y };
+    let inputs = [x, w, b.unwrap_or(w)];
+    let inputs = &inputs[..2 + usize::from(b.is_some())];
+    if !relu {
+        return Ok(Tensor::record(y, inputs, || saved(None)));
+    }
+    let kept = y.clone();
+    Ok(Tensor::record(y, inputs, || saved(Some(kept))))
 }
 
 /// The bias is written first and the product added to it: one sweep less over the output.
-fn forward<T: Gemm>(x: &Array, w: &Array, b: Option<&Array>) -> Result<Array> {
+fn forward<T: Gemm>(x: &Array, w: &Array, b: Option<&Array>, relu: bool) -> Result<Array> {
     let (n, out) = (x.shape()[0], w.shape()[0]);
     let mut y = Array::unfilled(T::DTYPE, Dims::new(&[n, out])?)?;
-    let (rows, x, w) = (y.fresh::<T>(), as_matrix(x), as_matrix(w).transposed());
-    match b.map(|b| map::dense(b, b.dtype())).transpose()? {
-        Some(b) => gemm::gemm_onto_row(rows, x, w, b.as_slice().expect("made contiguous")),
-        None => gemm::gemm_into(rows, x, w, false),
-    }
+    let b = b.map(|b| map::dense(b, b.dtype())).transpose()?;
+    let row = b.as_deref().map(|b| b.as_slice().expect("made contiguous"));
+    gemm::gemm_affine(y.fresh::<T>(), as_matrix(x), as_matrix(w).transposed(), row, relu);
     Ok(y)
 }

@@ -33,7 +33,7 @@ pub use group_norm::group_norm;
 pub use index::{Index, assign, get, index_work, set};
 pub use layer_norm::{layer_norm, rms_norm};
 pub use loss::{Reduction, bce_with_logits, huber_loss, l1_loss, mse_loss};
-pub use matmul::{linear, matmul};
+pub use matmul::{linear, linear_relu, matmul};
 pub use prod::prod;
 pub use reduce::*;
 pub use shape::*;

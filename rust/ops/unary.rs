@@ -100,6 +100,11 @@ pub fn apply<F: Function>(function: F, x: &Tensor) -> Result<Tensor> {
     Ok(Tensor::record(y, &[x], || Recorded { function, saved }))
 }
 
+/// dx of max(x, 0) by its output, over `dy` where nobody else sees that.
+pub(super) fn relu_gradient(dy: Array, y: &Array) -> Result<Array> {
+    with_float!(dy.dtype(), T => map::binary_owned::<T, _>(Backward(Relu {}), dy, y, Relu::NAME), else unreachable!("only floats are recorded"))
+}
+
 macro_rules! unary {
     ($($(#[$m:meta])* $name:ident($($attr:ident),*) $type:ident, saves $save:ident, cost $cost:expr $(, rare $rare:ident)? $(, integers |$i:ident| $whole:expr)?;
         f = |$x:ident| $f:expr;

@@ -22,13 +22,31 @@ fn optional(t: MaybeTensor<'_, '_>) -> Option<Tensor> {
 #[pyfunction]
 #[pyo3(signature = (x, weight, bias=None))]
 fn linear(py: Python<'_>, x: &Bound<'_, PyAny>, weight: &Bound<'_, PyTensor>, bias: MaybeTensor<'_, '_>) -> PyResult<PyTensor> {
+    affine(py, x, weight, bias, ops::linear)
+}
+
+/// max(x @ weight.T + bias, 0) as one operation; weight is (out, in).
+#[pyfunction]
+#[pyo3(signature = (x, weight, bias=None))]
+fn linear_relu(py: Python<'_>, x: &Bound<'_, PyAny>, weight: &Bound<'_, PyTensor>, bias: MaybeTensor<'_, '_>) -> PyResult<PyTensor> {
+    affine(py, x, weight, bias, ops::linear_relu)
+}
+
+#[inline(always)]
+fn affine(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    weight: &Bound<'_, PyTensor>,
+    bias: MaybeTensor<'_, '_>,
+    apply: impl Fn(&Tensor, &Tensor, Option<&Tensor>) -> crate::Result<Tensor> + Send,
+) -> PyResult<PyTensor> {
     let work = |x: &Tensor, w: &Tensor| x.size().saturating_mul(w.shape().first().copied().unwrap_or(0)) / 64;
     let cells: Cells<'_> = [Some(cell(x, "linear")?), Some(weight.get()), bias.map(Bound::get)].into_iter().flatten().collect();
     if let Some(held) = short(&cells, |held| work(&held[0], &held[1])) {
-        return run_short(|| ops::linear(&held[0], &held[1], held.get(2).map(|b| &**b))).map(PyTensor::new);
+        return run_short(|| apply(&held[0], &held[1], held.get(2).map(|b| &**b))).map(PyTensor::new);
     }
     let (x, w, b) = (only_tensor(x, "linear")?, weight.get().tensor(), optional(bias));
-    run(py, work(&x, &w), move || ops::linear(&x, &w, b.as_ref())).map(PyTensor::new)
+    run(py, work(&x, &w), move || apply(&x, &w, b.as_ref())).map(PyTensor::new)
 }
 
 /// The cells a batch norm reads and writes.
@@ -278,7 +296,7 @@ fn bce_with_logits(
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    add_all!(m, linear, batch_norm, layer_norm, rms_norm, group_norm, embedding);
+    add_all!(m, linear, linear_relu, batch_norm, layer_norm, rms_norm, group_norm, embedding);
     add_all!(m, cross_entropy, nll_loss, mse_loss, l1_loss, huber_loss, bce_with_logits);
     Ok(())
 }

@@ -28,6 +28,7 @@ fn everything() -> Result<Vec<Vec<u64>>> {
     };
     let columns = places(&[200], 200)?;
     let parts = [
+        ops::linear_relu(&x, &w, Some(&b))?,
         ops::sum(&h, Some(&[0]), false)?,
         ops::sum(&h, Some(&[1]), false)?,
         ops::logsumexp(&h, Some(&[1]), false)?,
@@ -65,7 +66,7 @@ fn threads_do_not_change_bits() {
     let _alone = alone();
     parallel::set_num_threads(1);
     let want = everything().unwrap();
-    assert_eq!(want.len(), 27);
+    assert_eq!(want.len(), 28);
     for threads in [2, 3, 8, 1] {
         parallel::set_num_threads(threads);
         assert!(everything().unwrap() == want, "{threads} threads gave other bits");

@@ -148,6 +148,8 @@ fn product_rows() -> Vec<Row> {
         row("matmul of a vector", inputs(&[&[2, 3, 4], &[4]]), |x| ops::matmul(&x[0], &x[1])),
         row("linear", inputs(&[&[5, 4], &[3, 4], &[3]]), |x| ops::linear(&x[0], &x[1], Some(&x[2]))),
         row("linear in batches", inputs(&[&[2, 5, 4], &[3, 4]]), |x| ops::linear(&x[0], &x[1], None)),
+        row("linear_relu", inputs(&[&[5, 4], &[3, 4], &[3]]), |x| ops::linear_relu(&x[0], &x[1], Some(&x[2]))),
+        row("linear_relu in batches", inputs(&[&[2, 5, 4], &[3, 4]]), |x| ops::linear_relu(&x[0], &x[1], None)),
         row("embedding", inputs(&[&[6, 3]]), |x| ops::embedding(&ints(&[2, 2], &[5, 0, 2, 5]), &x[0], None)),
         row("custom", inputs(&[&[3, 4]]), |x| {
             let (y, saved) = (no_grad(|| ops::mul(&x[0], &x[0]))?, x[0].clone());

@@ -3,7 +3,7 @@
 use crate::support::{Noise, alone, assert_close, bits, elements, relaid, settled, uniform};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use treadle::array::{Array, DType, Slice};
-use treadle::kernels::gemm::{self, Gemm, Matrix, gemm_into, gemm_onto_row};
+use treadle::kernels::gemm::{self, Gemm, Matrix, gemm_affine, gemm_into};
 use treadle::kernels::simd::{Level, limit_level};
 use treadle::kernels::turn::{Rows, turn};
 use treadle::{Tensor, ops};
@@ -13,7 +13,8 @@ pub fn matrix<T>(data: &[T], rows: usize, cols: usize, turned: bool) -> Matrix<'
     if turned { Matrix::row_major(data, cols, rows).transposed() } else { Matrix::row_major(data, rows, cols) }
 }
 
-/// The largest error of `c = a·b`, of `c += a·b` and of `c = a·b + row`, in units of the bound k·Σ|a||b|.
+/// The largest error of `c = a·b`, of `c += a·b` and of `c = a·b + row`, in units of the bound k·Σ|a||b|. `max(a·b + row, 0)` has the
+/// bits of the last.
 fn worst<T: Gemm>((m, k, n): (usize, usize, usize), turned: [bool; 2], seed: u64) -> f64 {
     let mut noise = Noise::new(seed);
     let mut draw = |len: usize| noise.values(len, -1.0, 1.0).into_iter().map(T::from_f64).collect::<Vec<T>>();
@@ -24,7 +25,7 @@ fn worst<T: Gemm>((m, k, n): (usize, usize, usize), turned: [bool; 2], seed: u64
     for onto in 0..3 {
         let mut c = before.clone();
         match onto {
-            2 => gemm_onto_row(&mut c, a, b, &before[..n]),
+            2 => gemm_affine(&mut c, a, b, Some(&before[..n]), false),
             _ => gemm_into(&mut c, a, b, onto == 1),
         }
         for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
@@ -32,6 +33,12 @@ fn worst<T: Gemm>((m, k, n): (usize, usize, usize), turned: [bool; 2], seed: u64
             let want = (0..k).fold(old, |sum, p| sum + at(&a, i, p) * at(&b, p, j));
             let bound = (0..k).fold(old.abs(), |sum, p| sum + (at(&a, i, p) * at(&b, p, j)).abs());
             largest = largest.max((c[i * n + j].to_f64() - want).abs() / (bound * (k + 1) as f64));
+        }
+        if onto == 2 {
+            let mut positive = before.clone();
+            gemm_affine(&mut positive, a, b, Some(&before[..n]), true);
+            c.iter_mut().for_each(|c| *c = if *c < T::ZERO { T::ZERO } else { *c });
+            assert!(c == positive, "max(({m}, {k}) @ ({k}, {n}) + row, 0), transposed {turned:?}");
         }
     }
     largest
@@ -236,7 +243,7 @@ fn exact<T: Gemm>((m, k, n): (usize, usize, usize), seed: u64) {
     for onto in 0..3 {
         let mut c = before.clone();
         match onto {
-            2 => gemm_onto_row(&mut c[20..20 + m * n], a, b, &before[20..20 + n]),
+            2 => gemm_affine(&mut c[20..20 + m * n], a, b, Some(&before[20..20 + n]), false),
             _ => gemm_into(&mut c[20..20 + m * n], a, b, onto == 1),
         }
         for (at, (c, &old)) in c.iter().zip(&before).enumerate() {

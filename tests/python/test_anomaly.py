@@ -54,6 +54,10 @@ def test_the_layer_is_named_by_its_path() -> None:
     fused = nn.Sequential(nn.BatchNorm1d(2), nn.ReLU())
     with treadle.detect_anomaly(), pytest.raises(FloatingPointError, match=r"batch_norm: .* in 0 \(BatchNorm1d\)$"):
         fused(treadle.full((4, 2), math.inf))
+    linear = nn.Linear(2, 2, bias=False)
+    linear.weight.copy_(treadle.full((2, 2), -1e38))
+    with treadle.detect_anomaly(), pytest.raises(FloatingPointError, match=r"linear: .* in 0 \(Linear\)$"):
+        nn.Sequential(linear, nn.ReLU())(treadle.full((4, 2), 1e4))
 
 
 def test_a_module_met_inside_another_s_forward_goes_by_its_class() -> None:

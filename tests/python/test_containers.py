@@ -8,6 +8,7 @@ from test_module import model
 
 import treadle
 from treadle import nn
+from treadle.nn import functional as F
 
 
 def test_repr_is_nested():
@@ -50,9 +51,14 @@ def test_sequential_is_its_modules_one_after_another():
         def forward(self, x):
             return 2 * super().forward(x)
 
-    norm, relu = nn.BatchNorm1d(3), nn.ReLU()
+    linear, norm, relu = nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU()
     x = treadle.randn(8, 3)
     for modules in (
+        [linear],
+        [linear, relu],
+        [nn.Linear(3, 3, bias=False), relu, linear, relu, relu],
+        [linear, norm, relu, linear, linear, relu, norm],
+        [linear, Doubling()],
         [norm],
         [norm, norm],
         [norm, relu],
@@ -67,6 +73,37 @@ def test_sequential_is_its_modules_one_after_another():
         assert np.array_equal(nn.Sequential(*modules)(x).detach().numpy(), want.detach().numpy())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(5, 4), (3, 5, 4), (4,), (0, 4), (64, 4)])
+def test_linear_and_relu_together_have_the_gradients_of_each_alone(shape, dtype):
+    linear = nn.Linear(4, 6, dtype=dtype)
+    gradients = []
+    for layers in (nn.Sequential(linear, nn.ReLU()), lambda x: F.relu(linear(x))):
+        treadle.manual_seed(0)
+        x = treadle.randn(*shape, dtype=dtype, requires_grad=True)
+        y = layers(x)
+        leaves = [x, linear.weight, linear.bias]
+        first = treadle.grad(y, leaves, treadle.randn(*y.shape, dtype=dtype), create_graph=True)
+        second = treadle.grad((first[0] ** 2).sum() + (first[1] ** 2).sum(), [x, linear.weight])
+        layers(x).backward(treadle.ones_like(y))
+        gradients.append([y, *first, *second, x.grad, linear.weight.grad, linear.bias.grad])
+        linear.zero_grad()
+    for together, alone in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(together.detach().numpy(), alone.detach().numpy())
+
+
+def test_linear_and_relu_together_pass_nan_on_and_keep_only_what_comes_out():
+    model = nn.Sequential(nn.Linear(64, 512), nn.ReLU())
+    with treadle.no_grad():
+        model[0].weight[:2] = float("nan")
+    x = treadle.randn(256, 64)
+    before = treadle.memory_stats()["live_bytes"]
+    y = model(x)
+    assert np.isnan(y[:, :2].detach().numpy()).all()
+    assert (y[:, 2:].detach().numpy() >= 0).all()
+    assert treadle.memory_stats()["live_bytes"] - before < 1.5 * y.nbytes
+
+
 @pytest.mark.parametrize("patched", range(3))
 def test_sequential_uses_the_forward_that_an_instance_was_given(patched):
     modules = nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU()
@@ -76,6 +113,9 @@ def test_sequential_uses_the_forward_that_an_instance_was_given(patched):
     for module in modules:
         want = module(want)
     np.testing.assert_array_equal(nn.Sequential(*modules)(x).numpy(), want.numpy())
+    if patched != 1:
+        two = nn.Sequential(modules[0], modules[2])
+        np.testing.assert_array_equal(two(x).numpy(), modules[2](modules[0](x)).numpy())
 
 
 def test_sequential_calls_a_module_that_has_a_call_of_its_own():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, cast
+from typing import Any
 
 from treadle._core import Tensor
 from treadle.nn import calls
 from treadle.nn.activation import ReLU
+from treadle.nn.linear import Linear
 from treadle.nn.module import Module
 from treadle.nn.norm import BatchNorm1d
 from treadle.nn.spatial_norm import BatchNorm2d
@@ -130,7 +131,8 @@ _CALL = Module.__call__
 
 
 class Sequential(_Indexed):
-    """Modules one after another. A `BatchNorm1d` followed by a `ReLU` runs as one kernel, with the same result.
+    """Modules one after another. A `Linear`, `BatchNorm1d` or `BatchNorm2d` and a `ReLU` after it are one operation, with the same
+    result.
 
     Args:
         *modules: What is applied, in order; or one dict of modules by name. Without names they are "0", "1", …
@@ -160,23 +162,25 @@ class Sequential(_Indexed):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the last module makes of it."""
-        norm: BatchNorm1d | BatchNorm2d | None = None  # one that waits for the next module: together with a ReLU it is one kernel
+        held: Any = None  # a module that waits for the next one: together with a ReLU it is one operation
         named = calls.named
         for module in tuple(self._items.values()):
             # Exact types only, as a subclass may define another forward, and so may an instance.
             kind = type(module)
-            if norm is not None:
-                if kind is ReLU and "forward" not in module.__dict__:
-                    x, norm = norm.forward(x, None, True) if named is None else named(norm, norm.forward, (x, None, True), {}), None
+            if held is not None:
+                # Not while anomalies are looked for: a ReLU makes 0 of minus infinity.
+                if kind is ReLU and named is None and "forward" not in module.__dict__ and "forward" not in held.__dict__:
+                    x = held.forward_relu(x) if type(held) is Linear else held.forward(x, None, True)
+                    held = None
                     continue
-                x, norm = norm(x), None
-            if (kind is BatchNorm1d or kind is BatchNorm2d) and "forward" not in module.__dict__:
-                norm = cast("BatchNorm1d | BatchNorm2d", module)
+                x, held = held.forward(x) if named is None else held(x), None
+            if kind is Linear or kind is BatchNorm1d or kind is BatchNorm2d:
+                held = module
             elif named is None and kind.__call__ is _CALL:
                 x = module.forward(x)  # what a call would do, without one
             else:
                 x = module(x)
-        return x if norm is None else norm(x)
+        return x if held is None else held(x)
 
 
 class Residual(Module):

@@ -61,6 +61,10 @@ class Linear(Module):
         """(*, in_features) → (*, out_features)."""
         return _core.linear(x, self.weight, self.bias)
 
+    def forward_relu(self, x: Tensor) -> Tensor:
+        """max(forward(x), 0) as one operation, of which only the output is kept: what `Sequential` calls where a ReLU follows."""
+        return _core.linear_relu(x, self.weight, self.bias)
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 

@@ -47,8 +47,9 @@ impl<T> Default for Options<'_, T> {
     }
 }
 
-/// Bytes of a strip of channels that still lie in the second-level cache when they are read again.
-const CACHED: usize = 512 << 10;
+/// Bytes of a strip of channels that still lie in the second-level cache when they are read again, beside as many that are written: rows
+/// a multiple of 4 KiB apart fall into few of its sets.
+const CACHED: usize = 256 << 10;
 /// Strips narrower than this many channels fall into too few sets of the cache.
 const NARROW: usize = 128;
 /// Widest strip, so that its sums stay near.

@@ -1,6 +1,6 @@
 //! Products of arrays: their last two axes are matrices, the others are broadcast.
 
-use super::{Gemm, Matrix, gemm_into, nanoseconds, planned};
+use super::{Ends, Gemm, Matrix, gemm_into, nanoseconds, planned};
 use crate::array::{Array, DType, Dims, Element};
 use crate::kernels::parallel::{self, Chunks};
 use crate::kernels::plan::Plan as Walk;
@@ -74,9 +74,10 @@ fn batched<T: Gemm>(x: &Array, y: &Array, c: &mut [T]) {
         if each * a.cols <= TINY {
             return pairs.walk(first, part.slice, tiny);
         }
+        let ends = Ends { accumulate: false, row: None, relu: false };
         planned(&a, &b, |how, scratch| {
             // SAFETY: sizes agree; every element of an array lies inside its buffer.
-            pairs.walk(first, part.slice, |c, a, b| unsafe { how.run(c, a, b, false, None, scratch) });
+            pairs.walk(first, part.slice, |c, a, b| unsafe { how.run(c, a, b, ends, scratch) });
         });
     });
 }

@@ -15,6 +15,7 @@ use super::interrupt;
 use super::parallel::{self, Blocks, Chunks};
 use super::simd;
 use crate::array::Scratch;
+use crate::simd;
 pub use arrays::{as_matrix, matmul};
 use direct::{Onto, Target};
 use plan::{Cut, Plan, Way};
@@ -197,30 +198,70 @@ impl<T: Send> Blocks for Bands<T> {
 
 /// `c (m, n), row-major = a·b`, or `c += a·b` with `accumulate`. Panics if the sizes do not agree.
 pub fn gemm_into<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool) {
-    if a.cols == 0 && !accumulate {
-        c.fill(T::ZERO);
-    }
-    product(c, a, b, accumulate, None);
+    product(c, a, b, Ends { accumulate, row: None, relu: false });
 }
 
-/// `c (m, n), row-major = a·b + row` for every row. Panics if the sizes do not agree.
-pub fn gemm_onto_row<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, row: &[T]) {
-    assert!(row.len() == b.cols, "matrix product of sizes that do not agree");
-    if a.cols == 0 && !row.is_empty() {
-        c.chunks_exact_mut(row.len()).for_each(|c| c.copy_from_slice(row));
-    }
-    product(c, a, b, true, Some(row));
+/// `c (m, n), row-major = a·b`, plus `row` for every row if there is one, then max(c, 0) with `relu`. Panics if the sizes do not agree.
+pub fn gemm_affine<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, row: Option<&[T]>, relu: bool) {
+    assert!(row.is_none_or(|row| row.len() == b.cols), "matrix product of sizes that do not agree");
+    product(c, a, b, Ends { accumulate: false, row, relu });
 }
 
-fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>) {
+/// What an output is besides a product.
+#[derive(Clone, Copy)]
+struct Ends<'a, T> {
+    /// Whether the product is added to what is there,
+    accumulate: bool,
+    /// or else to this row, for every row.
+    row: Option<&'a [T]>,
+    /// Whether max(·, 0) follows.
+    relu: bool,
+}
+
+impl<'a, T: Gemm> Ends<'a, T> {
+    /// Of columns `from..to`.
+    fn of_columns(self, from: usize, to: usize) -> Ends<'a, T> {
+        Ends { row: self.row.map(|row| &row[from..to]), ..self }
+    }
+
+    /// Where there is nothing to be multiplied.
+    fn of_nothing(self, c: &mut [T]) {
+        match self.row {
+            Some(row) => c.chunks_exact_mut(row.len()).for_each(|c| c.copy_from_slice(row)),
+            None if self.accumulate => {}
+            None => c.fill(T::ZERO),
+        }
+        self.finish(c);
+    }
+
+    fn finish(self, c: &mut [T]) {
+        if self.relu {
+            relu(c);
+        }
+    }
+}
+
+simd! {
+    /// max(c, 0), where NaN stays NaN.
+    fn relu<T: Gemm>(c: &mut [T]) {
+        for c in c {
+            *c = if *c < T::ZERO { T::ZERO } else { *c };
+        }
+    }
+}
+
+fn product<T: Gemm>(c: &mut [T], a: Matrix<T>, b: Matrix<T>, ends: Ends<T>) {
     assert!(b.rows == a.cols && a.rows.checked_mul(b.cols) == Some(c.len()), "matrix product of sizes that do not agree");
-    if c.is_empty() || a.cols == 0 {
+    if c.is_empty() {
         return;
+    }
+    if a.cols == 0 {
+        return ends.of_nothing(c);
     }
     a.check();
     b.check();
     // SAFETY: sizes agree, and `a` and `b` were checked.
-    planned(&a, &b, |how, scratch| unsafe { how.run(c, a, b, accumulate, row, scratch) });
+    planned(&a, &b, |how, scratch| unsafe { how.run(c, a, b, ends, scratch) });
 }
 
 /// Calls `f` with how products of matrices that lie like these are computed, and the memory it takes.
@@ -246,30 +287,34 @@ struct Planned {
 }
 
 impl Planned {
-    /// `c (m, n), row-major = row + a·b`, or with `accumulate` `c += a·b`.
+    /// `c (m, n), row-major = a·b`, ended as is said.
     ///
     /// # Safety
     /// Sizes must agree, and `a` and `b` lie inside their slices and like those that this was planned for.
-    unsafe fn run<T: Gemm>(self, c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>, scratch: &mut [T]) {
+    unsafe fn run<T: Gemm>(self, c: &mut [T], a: Matrix<T>, b: Matrix<T>, ends: Ends<T>, scratch: &mut [T]) {
         let (Planned { cut, plan, each }, n) = (self, b.cols);
         if cut.pieces > 1 {
             // SAFETY: the caller vouches for it.
-            return unsafe { self.in_pieces(c, a, b, accumulate, row, scratch) };
+            return unsafe { self.in_pieces(c, a, b, ends, scratch) };
         }
         // `c`, or a part of it that begins at `start`.
-        let run = |start: *mut T, a: Matrix<T>, b: Matrix<T>, row: Option<&[T]>, scratch: &mut [T]| {
+        let run = |start: *mut T, a: Matrix<T>, b: Matrix<T>, ends: Ends<T>, scratch: &mut [T]| {
             let c = Target::fresh(start, n);
-            let c = match row {
+            let c = match ends.row {
                 Some(row) => Target { onto: Some(Onto { start: row.as_ptr(), stride: 0 }), ..c },
-                None if accumulate => c.accumulating(),
+                None if ends.accumulate => c.accumulating(),
                 None => c,
             };
             // SAFETY: `start` begins a.rows rows of b.cols elements of `c`, `row` as many; the caller vouches for `a` and `b`; `scratch`
-            // is as planned.
-            unsafe { in_calls(c, a, b, plan, scratch) }
+            // is as planned. Whole rows lie side by side.
+            unsafe {
+                in_calls(c, a, b, plan, scratch);
+                let (rows, cols) = if b.cols == n { (1, a.rows * n) } else { (a.rows, b.cols) };
+                (0..rows).for_each(|i| ends.finish(std::slice::from_raw_parts_mut(start.add(i * n), cols)));
+            }
         };
         if cut.parts == 1 {
-            return run(c.as_mut_ptr(), a, b, row, scratch);
+            return run(c.as_mut_ptr(), a, b, ends, scratch);
         }
         let bands = Bands { ptr: c.as_mut_ptr(), first: 0, count: cut.parts };
         let work = nanoseconds::<T>(c.len().saturating_mul(a.cols));
@@ -281,9 +326,9 @@ impl Planned {
                 }
                 let skip = if cut.by_rows { from * n } else { from };
                 let (a, b) = if cut.by_rows { (a.part(true, from, to), b) } else { (a, b.part(false, from, to)) };
-                let row = row.map(|row| if cut.by_rows { row } else { &row[from..to] });
+                let ends = if cut.by_rows { ends } else { ends.of_columns(from, to) };
                 // Bands are disjoint rows or columns of `c`, whose borrow outlives `drive`.
-                run(band.ptr.wrapping_add(skip), a, b, row, &mut *scratch.slice);
+                run(band.ptr.wrapping_add(skip), a, b, ends, &mut *scratch.slice);
             }
         });
     }
@@ -292,7 +337,7 @@ impl Planned {
     ///
     /// # Safety
     /// As for `run`.
-    unsafe fn in_pieces<T: Gemm>(self, c: &mut [T], a: Matrix<T>, b: Matrix<T>, accumulate: bool, row: Option<&[T]>, scratch: &mut [T]) {
+    unsafe fn in_pieces<T: Gemm>(self, c: &mut [T], a: Matrix<T>, b: Matrix<T>, ends: Ends<T>, scratch: &mut [T]) {
         let (Planned { cut: Cut { pieces, .. }, plan, each }, n, size) = (self, b.cols, c.len());
         let (sums, room) = scratch.split_at_mut(pieces * size);
         let blocks = (Chunks { slice: &mut *sums, chunk: size }, Chunks { slice: room, chunk: each.max(1) });
@@ -305,8 +350,9 @@ impl Planned {
             }
         });
         for (i, c) in c.iter_mut().enumerate() {
-            let start = row.map_or(if accumulate { *c } else { T::ZERO }, |row| row[i % n]);
+            let start = ends.row.map_or(if ends.accumulate { *c } else { T::ZERO }, |row| row[i % n]);
             *c = sums[i..].iter().step_by(size).fold(start, |sum, &piece| sum.plus(piece));
         }
+        ends.finish(c);
     }
 }

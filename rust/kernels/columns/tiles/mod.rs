@@ -5,6 +5,7 @@
 
 use super::layout::Tile;
 use crate::kernels::simd::{Float, Isa};
+use crate::kernels::stream;
 use std::ops::Range;
 
 /// Calls `$f::<I, T, G, $flag…>(c, …)` for groups of G channels: as wide as the registers allow, then narrower.
@@ -42,6 +43,17 @@ pub(super) use sums::{moments, moments_wide, pivots, sums};
 pub(super) const TALL: usize = 32;
 /// A tile of so many bytes, or a strip of a wider matrix, lies in the second-level cache: any order of reading it will do.
 const NEAR: usize = 128 << 10;
+
+/// Rows ahead of those in hand that are asked for, of a tile inside more than so many bytes: the processor itself asks for what follows
+/// in memory, and that is the rest of a row which other groups of channels come to.
+const AHEAD: usize = 4;
+const FAR: usize = 256 << 10;
+
+/// Elements from a row to the one that is to be asked for, if any.
+#[inline(always)]
+fn ahead<T: Float>(x: Tile<T>) -> Option<usize> {
+    (size_of_val(x.data) > FAR).then_some(AHEAD * x.stride)
+}
 
 #[inline(always)]
 fn near<T: Float>(x: Tile<T>, rows: usize, cols: usize) -> bool {

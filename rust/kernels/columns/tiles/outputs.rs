@@ -3,7 +3,7 @@
 //! Invariant: each element depends on its own inputs and its column's values alone.
 
 use super::super::layout::Tile;
-use super::{Channels, Pull, group, group_mut, kept, near, pass, relu};
+use super::{AHEAD, Channels, Pull, ahead, group, group_mut, kept, near, pass, relu, stream};
 use crate::kernels::parallel::ColumnsMut;
 use crate::kernels::simd::{Float, Isa};
 use crate::simd;
@@ -72,8 +72,12 @@ fn normalise_group<I: Isa, T: Float, const G: usize, const RELU: bool>(
 ) {
     let (hi, lo): ([T; G], [T; G]) = (*group(channels.hi, c), *group(channels.lo, c));
     let (scale, shift): ([T; G], [T; G]) = (*group(channels.scale, c), *group(channels.shift, c));
+    let next = ahead(x).map(|_| AHEAD * y.stride());
     for r in rows {
         let y: &mut [T; G] = group_mut(y.row_mut(top + r), left + c);
+        if let Some(ahead) = next {
+            stream::claim(y, ahead, G);
+        }
         if !kept(keep, r) {
             *y = [T::ZERO; G];
             continue;
@@ -162,8 +166,12 @@ fn pulled_group<I: Isa, T: Float, const G: usize, const RELU: bool>(
     let invstd: [T; G] = *group(channels.invstd, c);
     let (scale, shift): ([T; G], [T; G]) = (*group(channels.scale, c), *group(channels.shift, c));
     let (constant, slope): ([T; G], [T; G]) = (*group(pull.constant, c), *group(pull.slope, c));
+    let next = ahead(x).map(|_| AHEAD * dx.stride());
     for r in rows {
         let dx: &mut [T; G] = group_mut(dx.row_mut(top + r), left + c);
+        if let Some(ahead) = next {
+            stream::claim(dx, ahead, G);
+        }
         if !kept(keep, r) {
             *dx = [T::ZERO; G];
             continue;

@@ -4,7 +4,7 @@
 
 use super::super::layout::Tile;
 use super::super::stats::{Few, mean_of_eight};
-use super::{Channels, TALL, group, group_mut, kept, near, pass};
+use super::{Channels, TALL, ahead, group, group_mut, kept, near, pass, stream};
 use crate::kernels::simd::{Float, Isa};
 use crate::simd;
 use std::ops::Range;
@@ -129,8 +129,12 @@ simd! {
 fn moments_group<I: Isa, T: Float, const G: usize>(c: usize, x: Tile<T>, rows: Range<usize>, keep: Option<&[bool]>, pivots: &[T], part: &mut Part<T>) {
     let p: [T; G] = *group(pivots, c);
     let (mut a1, mut a2): ([T; G], [T; G]) = part.load(c);
+    let ahead = ahead(x);
     for r in rows.filter(|&r| kept(keep, r)) {
         let x: &[T; G] = x.group(r, c);
+        if let Some(ahead) = ahead {
+            stream::ask(x, ahead, G);
+        }
         for j in 0..G {
             let d = x[j] - p[j];
             a1[j] += d;
@@ -154,8 +158,14 @@ fn sums_group<I: Isa, T: Float, const G: usize, const RELU: bool>(
     let (hi, lo): ([T; G], [T; G]) = (*group(channels.hi, c), *group(channels.lo, c));
     let (scale, shift): ([T; G], [T; G]) = (*group(channels.scale, c), *group(channels.shift, c));
     let (mut a1, mut a2): ([T; G], [T; G]) = part.load(c);
+    let (next_dy, next_x) = (ahead(dy), ahead(x));
     for r in rows.filter(|&r| kept(keep, r)) {
         let (dy, x): (&[T; G], &[T; G]) = (dy.group(r, c), x.group(r, c));
+        for (x, next) in [(dy, next_dy), (x, next_x)] {
+            if let Some(ahead) = next {
+                stream::ask(x, ahead, G);
+            }
+        }
         for j in 0..G {
             let d = (x[j] - hi[j]) - lo[j];
             let g = if RELU { pass::<I, T>(dy[j], d, scale[j], shift[j]) } else { dy[j] };

@@ -175,6 +175,11 @@ pub trait Ring: Element {
     fn plus(self, other: Self) -> Self;
     /// `self * b + c`: fused where the instruction set has it, two roundings elsewhere.
     fn mul_add_on<I: Isa>(self, b: Self, c: Self) -> Self;
+    /// max(self, 0), written so that NaN stays NaN.
+    #[inline(always)]
+    fn relu(self) -> Self {
+        if self < Self::ZERO { Self::ZERO } else { self }
+    }
 }
 impl Ring for i64 {
     const ZERO: Self = 0;

@@ -87,11 +87,13 @@ impl Op for Linear {
             return dx.give_through(dy, &saved, |i| composed(&i[0], &i[1], i.get(2), self.y.is_some()));
         }
         let dy = self.through_relu(dy.array().clone())?;
+        let dy = map::dense(&dy, dy.dtype())?;
         self.of_parameters(&dy, dx)?;
         self.of_input(&dy, dx)
     }
     fn last_backward(&mut self, dy: Tensor, dx: &mut Inputs<'_>) -> Result<()> {
         let dy = self.through_relu(dy.into_array())?;
+        let dy = map::dense(&dy, dy.dtype())?;
         self.of_parameters(&dy, dx)?;
         (self.x, self.y) = (None, None);
         self.of_input(&dy, dx)
@@ -103,13 +105,12 @@ impl Linear {
         self.x.as_ref().expect("there is no backward after the last")
     }
 
-    /// The gradient of x wᵀ + b, in row-major order.
+    /// The gradient of x wᵀ + b.
     fn through_relu(&self, dy: Array) -> Result<Array> {
-        let dy = match &self.y {
-            Some(y) => relu_gradient(dy, y)?,
-            None => dy,
-        };
-        if dy.is_contiguous() { Ok(dy) } else { map::copy(&dy) }
+        match &self.y {
+            Some(y) => relu_gradient(dy, y),
+            None => Ok(dy),
+        }
     }
 
     fn of_parameters(&self, dy: &Array, dx: &mut Inputs<'_>) -> Result<()> {

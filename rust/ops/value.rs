@@ -135,8 +135,7 @@ impl<T: Math, I: Isa> Value for Lane<T, I> {
     }
     #[inline(always)]
     fn relu(self) -> Self {
-        // Written so that NaN stays NaN.
-        Lane::new(if self.0 < T::ZERO { T::ZERO } else { self.0 })
+        Lane::new(self.0.relu())
     }
     #[inline(always)]
     fn cube(self) -> Self {

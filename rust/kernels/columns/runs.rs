@@ -5,7 +5,7 @@
 
 use super::Options;
 use super::layout::RUN;
-use super::tiles::{TALL, pass, relu};
+use super::tiles::{TALL, pass};
 use crate::kernels::simd::{Float, Isa, LANES};
 use crate::simd;
 use smallvec::SmallVec;
@@ -169,7 +169,7 @@ simd! {
         let value = |i: usize| ((x[i] - hi) - lo).mul_add_on::<I>(scale, shift);
         match channel.relu {
             false => write(keep, y, value),
-            true => write(keep, y, |i| relu(value(i))),
+            true => write(keep, y, |i| value(i).relu()),
         }
     }
 

@@ -242,10 +242,10 @@ impl<'a, T: Gemm> Ends<'a, T> {
 }
 
 simd! {
-    /// max(c, 0), where NaN stays NaN.
+    /// max(c, 0) of all.
     fn relu<T: Gemm>(c: &mut [T]) {
         for c in c {
-            *c = if *c < T::ZERO { T::ZERO } else { *c };
+            *c = c.relu();
         }
     }
 }

@@ -104,11 +104,6 @@ fn group_mut<T, const G: usize>(v: &mut [T], c: usize) -> &mut [T; G] {
 }
 
 #[inline(always)]
-pub(super) fn relu<T: Float>(y: T) -> T {
-    if y < T::ZERO { T::ZERO } else { y }
-}
-
-#[inline(always)]
 fn kept(keep: Option<&[bool]>, r: usize) -> bool {
     keep.is_none_or(|k| k[r])
 }

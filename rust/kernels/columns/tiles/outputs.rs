@@ -3,7 +3,7 @@
 //! Invariant: each element depends on its own inputs and its column's values alone.
 
 use super::super::layout::Tile;
-use super::{AHEAD, Channels, Pull, ahead, group, group_mut, kept, near, pass, relu, stream};
+use super::{AHEAD, Channels, Pull, ahead, group, group_mut, kept, near, pass, stream};
 use crate::kernels::parallel::ColumnsMut;
 use crate::kernels::simd::{Float, Isa};
 use crate::simd;
@@ -85,7 +85,7 @@ fn normalise_group<I: Isa, T: Float, const G: usize, const RELU: bool>(
         let x: &[T; G] = x.group(r, c);
         for j in 0..G {
             let v = ((x[j] - hi[j]) - lo[j]).mul_add_on::<I>(scale[j], shift[j]);
-            y[j] = if RELU { relu(v) } else { v };
+            y[j] = if RELU { v.relu() } else { v };
         }
     }
 }
@@ -110,7 +110,7 @@ fn normalise_row<I: Isa, T: Float, const RELU: bool>(
     let (scale, shift) = (&channels.scale[..n], &channels.shift[..n]);
     for j in 0..n {
         let v = ((x[j] - hi[j]) - lo[j]).mul_add_on::<I>(scale[j], shift[j]);
-        y[j] = if RELU { relu(v) } else { v };
+        y[j] = if RELU { v.relu() } else { v };
     }
 }
 

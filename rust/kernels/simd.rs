@@ -18,6 +18,8 @@ pub enum Level {
     Baseline = 1,
     Avx2 = 2,
     Avx512 = 3,
+    /// AVX-512, and a matrix unit for products of bfloat16.
+    Amx = 4,
 }
 
 impl Level {
@@ -27,6 +29,7 @@ impl Level {
             Level::Baseline => "baseline",
             Level::Avx2 => "avx2+fma",
             Level::Avx512 => "avx512",
+            Level::Amx => "avx512+amx",
         }
     }
 }
@@ -91,7 +94,7 @@ fn detect() -> Level {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw");
         if avx2 && avx512 {
-            return Level::Avx512;
+            return if has_amx() { Level::Amx } else { Level::Avx512 };
         }
         if avx2 {
             return Level::Avx2;
@@ -100,10 +103,30 @@ fn detect() -> Level {
     Level::Baseline
 }
 
+/// Whether the processor has tiles and multiplies bfloat16 by them, and the system lets this process use them, which has to be asked for.
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
+    let processor = std::arch::x86_64::__cpuid_count(7, 0).edx & BF16_AND_TILES == BF16_AND_TILES;
+    #[cfg(target_os = "linux")]
+    {
+        const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
+        const TILE_DATA: libc::c_ulong = 18;
+        // SAFETY: what the call takes; it changes nothing but which registers may be used.
+        processor && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) } == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = processor;
+        false
+    }
+}
+
 /// The instruction set in use.
 #[inline]
 pub fn level() -> Level {
     match LEVEL.load(Ordering::Relaxed) {
+        4 => Level::Amx,
         3 => Level::Avx512,
         2 => Level::Avx2,
         1 => Level::Baseline,
@@ -157,9 +180,9 @@ macro_rules! simd {
                 body::<$crate::kernels::simd::Avx2 $(, $($g),+)?>($($arg),*)
             }
             match $crate::kernels::simd::level() {
-                // SAFETY: `level()` answers Avx512 or Avx2 only after `detect` saw those features on this CPU.
+                // SAFETY: `level()` answers Amx, Avx512 or Avx2 only after `detect` saw those features on this CPU.
                 #[cfg(target_arch = "x86_64")]
-                $crate::kernels::simd::Level::Avx512 => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
+                $crate::kernels::simd::Level::Amx | $crate::kernels::simd::Level::Avx512 => unsafe { avx512 $(::<$($g),+>)? ($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::kernels::simd::Level::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),*) },

@@ -33,7 +33,7 @@ pub fn turn<T: Element>(x: Rows<T>, y: &mut [T], stride: usize, width: usize) {
     assert!(end(x.from, x.rows - 1, x.stride, x.cols).is_some_and(|end| end <= x.data.len()), "matrix reaches outside its slice");
     assert!(end(0, x.cols - 1, stride, width).is_some_and(|end| end <= y.len()), "turned matrix reaches outside its slice");
     #[cfg(target_arch = "x86_64")]
-    if size_of::<T>() == SHUFFLED && level() == Level::Avx512 {
+    if size_of::<T>() == SHUFFLED && level() >= Level::Avx512 {
         return blocks(x, y, stride, width);
     }
     plain(x, y, stride);

@@ -20,6 +20,7 @@ const UNSAFE: &[&str] = &[
     "kernels/gemm/dots.rs",
     "kernels/gemm/mod.rs",
     "kernels/gemm/panels.rs",
+    "kernels/gemm/split.rs",
     "kernels/gemm/thin.rs",
     "kernels/parallel.rs",
     "kernels/simd.rs",

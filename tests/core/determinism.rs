@@ -93,8 +93,8 @@ fn threads_do_not_change_bits_of_products() {
     let long = [(2, 4096, 128), (128, 5000, 3), (3, 1500, 160), (1, 3000, 700), (700, 3000, 1), (16, 300, 900), (9, 1025, 97)];
     let deep = [(3, 60_000, 12), (1, 12, 60_000), (8, 20, 20_000), (10, 20_000, 10), (1, 300_000, 1), (60, 9000, 33), (1, 700, 700)];
     let wide = [(4000, 20, 10), (4000, 64, 15), (64, 784, 100), (100, 784, 100), (130, 513, 127), (96, 1024, 96), (600, 300, 70)];
-    let square = [(130, 60, 784), (784, 60, 130), (520, 70, 530), (1030, 40, 260), (260, 40, 2100), (300, 2, 2000), (200, 1100, 200)];
-    for level in [simd::Level::Avx512, simd::Level::Avx2, simd::Level::Baseline] {
+    let square = [(130, 60, 784), (784, 60, 130), (520, 70, 530), (1030, 40, 260), (260, 40, 2100), (300, 2, 2000), (200, 1100, 200), (290, 900, 340)];
+    for level in [simd::Level::Amx, simd::Level::Avx512, simd::Level::Avx2, simd::Level::Baseline] {
         simd::limit_level(level);
         for shape in long.into_iter().chain(deep).chain(wide).chain(square) {
             parallel::set_num_threads(1);

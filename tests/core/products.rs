@@ -275,3 +275,66 @@ fn of_few_columns_read_and_write_only_what_is_theirs() {
         }
     }
 }
+
+/// Shapes whose operands are split, where the processor has a matrix unit: whole blocks, and blocks cut off on every side.
+const SPLIT: [(usize, usize, usize); 4] = [(128, 64, 256), (211, 131, 245), (300, 450, 160), (160, 70, 1100)];
+
+#[test]
+fn of_operands_in_parts_are_as_exact_as_their_terms_wherever_they_lie() {
+    for (seed, shape) in SPLIT.into_iter().enumerate() {
+        for turned in [[false, false], [true, false], [true, true], [false, true]] {
+            check(shape, turned, [seed as u64, seed as u64]);
+        }
+        (0..6).for_each(|more| exact::<f32>(shape, 6 * seed as u64 + more));
+    }
+}
+
+#[test]
+fn of_operands_in_parts_are_as_exact_at_any_magnitude() {
+    let (m, k, n) = SPLIT[1];
+    // Powers of two of the rows of a, block by block, and of the columns of b: from where parts, or their products, underflow to where
+    // they overflow.
+    let powers = [[-20, 0, -120, -60, 40, 100, -140], [10, -30, 24, -70, 60, -40, 120]];
+    let mut noise = Noise::new(11);
+    let scaled = |noise: &mut Noise, power: i32| (noise.uniform(0.5, 1.0) * if noise.below(2) == 0 { 1.0 } else { -1.0 } * 2f64.powi(power)) as f32;
+    let x: Vec<f32> = (0..m * k).map(|i| scaled(&mut noise, powers[0][i / k / 32])).collect();
+    let y: Vec<f32> = (0..k * n).map(|i| scaled(&mut noise, powers[1][i % n / 32 % 7])).collect();
+    let mut c = vec![0.0f32; m * n];
+    gemm_into(&mut c, Matrix::row_major(&x, m, k), Matrix::row_major(&y, k, n), false);
+    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+        let terms = (0..k).map(|p| x[i * k + p] as f64 * y[p * n + j] as f64);
+        let (want, size) = (terms.clone().sum::<f64>(), terms.map(f64::abs).sum::<f64>());
+        let got = c[i * n + j] as f64;
+        // Below the smallest normal number float32 has steps, above the largest there is infinity.
+        let bound = size * 1e-6 + k as f64 * 2f64.powi(-149);
+        assert!((got - want).abs() < bound || (size > f32::MAX as f64 && !got.is_finite()), "({i}, {j}): {got}, expected {want} within {bound}");
+    }
+}
+
+#[test]
+fn of_operands_in_parts_keep_what_is_not_finite_to_its_rows_and_columns() {
+    let (m, k, n) = SPLIT[2];
+    let mut noise = Noise::new(12);
+    let mut draw = |len: usize| noise.values(len, -1.0, 1.0).into_iter().map(|v| v as f32).collect::<Vec<f32>>();
+    let (mut x, mut y) = (draw(m * k), draw(k * n));
+    let product = |x: &[f32], y: &[f32]| {
+        let mut c = vec![0.0f32; m * n];
+        gemm_into(&mut c, Matrix::row_major(x, m, k), Matrix::row_major(y, k, n), false);
+        c
+    };
+    let before = product(&x, &y);
+    // Every NaN stays one, whatever its bits; infinity times what is finite is infinity, of either sign.
+    let marks = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::from_bits(0x7fff_ffff), f32::from_bits(0xffff_ffff)];
+    marks.into_iter().enumerate().for_each(|(i, mark)| x[(3 + 50 * i) * k + 7 + 70 * i] = mark);
+    y[33 * n + 99] = f32::NEG_INFINITY;
+    for (at, (got, before)) in product(&x, &y).into_iter().zip(before).enumerate() {
+        let (i, j) = (at / n, at % n);
+        match (i % 50 == 3 && i < 250).then_some(i / 50) {
+            Some(0 | 1) if j != 99 => assert_eq!(got, marks[i / 50] * y[(7 + 70 * (i / 50)) * n + j].signum(), "({i}, {j})"),
+            Some(2..) => assert!(got.is_nan(), "({i}, {j}): {got}, expected NaN"),
+            None if j == 99 => assert_eq!(got, f32::NEG_INFINITY * x[i * k + 33].signum(), "({i}, {j})"),
+            Some(_) => {}
+            None => assert!((got - before).abs() < 1e-4, "({i}, {j}): {got}, expected {before}"),
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod direct;
 mod dots;
 mod panels;
 mod plan;
+mod split;
 mod thin;
 
 use super::interrupt;
@@ -107,6 +108,19 @@ pub trait Gemm: direct::Tiles {
     unsafe fn panels(_c: Target<Self>, _a: Matrix<Self>, _b: Matrix<Self>, _scratch: &mut [Self]) {
         unreachable!("planned only where there are panels")
     }
+
+    /// Whether there is [`Gemm::split`] for this processor.
+    fn has_split() -> bool {
+        false
+    }
+
+    /// The same, of operands that lie as `split::product` wants them.
+    ///
+    /// # Safety
+    /// As for `split::product`.
+    unsafe fn split(_c: Target<Self>, _a: Matrix<Self>, _b: Matrix<Self>, _scratch: &mut [Self]) {
+        unreachable!("planned only where it can be done")
+    }
 }
 impl Gemm for i64 {
     // SAFETY: what the trait asks for.
@@ -122,13 +136,22 @@ impl Gemm for i64 {
 impl Gemm for f64 {}
 impl Gemm for f32 {
     fn has_panels() -> bool {
-        cfg!(target_arch = "x86_64") && simd::level() == simd::Level::Avx512
+        cfg!(target_arch = "x86_64") && simd::level() >= simd::Level::Avx512
     }
     // SAFETY: what the trait asks for.
     #[cfg(target_arch = "x86_64")]
     unsafe fn panels(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>, scratch: &mut [Self]) {
         // SAFETY: the caller vouches for everything.
         unsafe { panels::product(c, a, b, scratch) }
+    }
+    fn has_split() -> bool {
+        simd::level() == simd::Level::Amx
+    }
+    // SAFETY: what the trait asks for.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn split(c: Target<Self>, a: Matrix<Self>, b: Matrix<Self>, scratch: &mut [Self]) {
+        // SAFETY: there is AMX, or it would not be planned; the caller vouches for everything.
+        unsafe { split::product(c, a, b, scratch) }
     }
 }
 
@@ -172,6 +195,7 @@ unsafe fn in_calls<T: Gemm>(c: Target<T>, a: Matrix<T>, b: Matrix<T>, plan: Plan
                 Way::Transposed => direct::transposed(c, a, b, scratch),
                 Way::Copied(least) => direct::copied(c, a, b, b.cols.max(least), scratch),
                 Way::Panels => T::panels(c, a, b, scratch),
+                Way::Split => T::split(c, a, b, scratch),
                 Way::Crate => T::packed(c, a, b),
             }
         }

@@ -3,7 +3,7 @@
 //! Invariant: it follows from the shape and strides of the whole and the instruction set alone, but for the number of parts, which
 //! no bit depends on.
 
-use super::{Gemm, Matrix, dots, panels};
+use super::{Gemm, Matrix, dots, panels, split};
 use crate::kernels::parallel;
 use crate::kernels::simd::{Level, level};
 use crate::kernels::stream::LINE;
@@ -42,6 +42,10 @@ const BRIEF: usize = 16;
 /// Bytes of a row, up to which tiles are worth their time by a single column.
 const NEAR: usize = 96;
 
+/// Columns of the output whose products take as long, where operands are split, as splitting a row does, if threads share the product,
+/// so that each has half of them; and the least terms that are worth it.
+const SPLIT: usize = 64;
+
 /// Longest inner dimension of a call to a packed product, which the crate would cut there anyway; of one to a direct product, where b is
 /// more than [`CLOSE`], and of integers, of which any is cut so that a panel of b stays in the first-level cache; and of one by a single
 /// row or column, which nobody packs.
@@ -63,6 +67,8 @@ pub enum Way {
     Copied(usize),
     /// b is packed into panels, and a into tiles if it lies transposed.
     Panels,
+    /// Both are split into parts of bfloat16.
+    Split,
     /// As the crate packs; integers one by one.
     Crate,
 }
@@ -91,10 +97,12 @@ impl Plan {
             Way::Dots => DEEPEST_VECTOR,
             Way::Crate if a.rows == 1 || b.cols == 1 => DEEPEST_VECTOR,
             Way::Crate | Way::Panels => DEEPEST,
+            Way::Split => split::DEEPEST,
             Way::Rows if a.cols.saturating_mul(b.cols) > CLOSE => DEEPEST_FAR,
             Way::Rows | Way::Transposed | Way::Copied(_) => DEEPEST_DIRECT,
         };
-        Plan { way, depth: a.cols.div_ceil(a.cols.div_ceil(deepest)) }
+        let depth = a.cols.div_ceil(a.cols.div_ceil(deepest));
+        Plan { way, depth: if way == Way::Split { depth.next_multiple_of(split::SIDE) } else { depth } }
     }
 
     /// Elements that a call for one part of the output needs to work in.
@@ -106,6 +114,7 @@ impl Plan {
             Way::Transposed if a.rows == 1 => 0,
             Way::Transposed => largest().0 * largest().1,
             Way::Copied(least) => self.depth * largest().1.max(least),
+            Way::Split => split::scratch(self.depth, largest().1),
             Way::Panels => panels::scratch(a, b, self.depth, largest()),
         }
     }
@@ -116,10 +125,10 @@ fn way<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
     match () {
         _ if !T::DTYPE.is_float() => of_integers(a, b),
         _ if level > Level::Baseline && (is_quick_by_dots(a, b) || is_quick_by_turned_dots(a, b)) => Way::Dots,
-        _ if level == Level::Avx512 && turned(b) && is_quick_transposed(a, b) => Way::Transposed,
+        _ if level >= Level::Avx512 && turned(b) && is_quick_transposed(a, b) => Way::Transposed,
         _ => match of_few_elements(a, b) {
             Some(way) => way,
-            None if n < width && level == Level::Avx512 => of_few_columns(a, b),
+            None if n < width && level >= Level::Avx512 => of_few_columns(a, b),
             None if level == Level::Baseline || n == 1 => Way::Crate,
             None if n < width => of_padded_columns(a, b),
             None => of_wide_rows(a, b),
@@ -143,7 +152,7 @@ fn is_quick_by_dots<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
 
 /// Whether b, whose rows lie in order, is so narrow that a copy with columns in one piece each is worth its time.
 fn is_quick_by_turned_dots<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
-    let least = if level() == Level::Avx512 { ROWS_OF_DOTS + 1 } else { FEW_ROWS };
+    let least = if level() >= Level::Avx512 { ROWS_OF_DOTS + 1 } else { FEW_ROWS };
     let ordered = a.col_stride == 1 && b.col_stride == 1 && b.row_stride > 0;
     ordered && a.rows >= least && (2..=dots::COLUMNS).contains(&b.cols) && a.cols >= 4 * T::NARROW
 }
@@ -181,6 +190,7 @@ fn of_wide_rows<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         _ => MOST,
     };
     match () {
+        _ if is_quick_split(a, b) => Way::Split,
         _ if panels && turned(b) => Way::Panels,
         _ if b.col_stride != 1 && k <= SHORT && m >= 4 * width => Way::Copied(1),
         _ if b.col_stride != 1 => Way::Crate,
@@ -188,6 +198,15 @@ fn of_wide_rows<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> Way {
         _ if panels => Way::Panels,
         _ => Way::Crate,
     }
+}
+
+/// Whether splitting both into parts pays, which must lie as `split::product` wants them.
+fn is_quick_split<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
+    let lie = |x: &Matrix<T>| x.col_stride == 1 || (x.row_stride == 1 && x.col_stride > 0);
+    let [m, k, n] = [a.rows, a.cols, b.cols].map(|side| side.checked_next_multiple_of(split::SIDE).unwrap_or(side));
+    let work = |m: usize, k: usize, n: usize| m.saturating_mul(k).saturating_mul(n);
+    let split = work(m, k, n).saturating_add(work(m + n, k, SPLIT));
+    T::has_split() && a.cols >= SPLIT && split < work(a.rows, a.cols, b.cols) / 8 * 15 && lie(a) && lie(b)
 }
 
 /// Whether bᵀ, which lies in order, has few enough rows, or aᵀ few enough terms, to be read as it lies instead of turned for a few rows.

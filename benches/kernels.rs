@@ -4,6 +4,7 @@ mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use support::random;
+use treadle::kernels::simd::{Level, limit_level};
 use treadle::{Result, Tensor, ops};
 
 type Op = fn(&Tensor) -> Result<Tensor>;
@@ -36,13 +37,18 @@ fn reductions(c: &mut Criterion) {
     group.finish();
 }
 
+/// By every instruction set that the processor has.
 fn gemm(c: &mut Criterion) {
     let mut group = c.benchmark_group("gemm");
     for [m, k, n] in [[1usize, 784, 100], [64, 64, 64], [64, 784, 100], [256, 256, 256], [1024, 1024, 1024]] {
         let (x, w) = (random(&[m, k], 3), random(&[n, k], 4));
         group.throughput(Throughput::Elements((2 * m * k * n) as u64));
-        group.bench_function(format!("{m} by {k} times {k} by {n}, transposed"), |b| b.iter(|| ops::linear(&x, &w, None)));
+        for level in [Level::Avx2, Level::Avx512, Level::Amx].into_iter().filter(|&level| limit_level(level) == level) {
+            let label = format!("{m} by {k} times {k} by {n}, transposed");
+            group.bench_function(BenchmarkId::new(label, level.name()), |b| b.iter(|| ops::linear(&x, &w, None)));
+        }
     }
+    limit_level(Level::Amx);
     group.finish();
 }
 

@@ -206,7 +206,7 @@ fn is_quick_split<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
     let [m, k, n] = [a.rows, a.cols, b.cols].map(|side| side.checked_next_multiple_of(split::SIDE).unwrap_or(side));
     let work = |m: usize, k: usize, n: usize| m.saturating_mul(k).saturating_mul(n);
     let split = work(m, k, n).saturating_add(work(m + n, k, SPLIT));
-    T::has_split() && a.cols >= SPLIT && split < work(a.rows, a.cols, b.cols) / 8 * 15 && lie(a) && lie(b)
+    T::has_split() && a.cols >= SPLIT && split / 15 < work(a.rows, a.cols, b.cols) / 8 && lie(a) && lie(b)
 }
 
 /// Whether bᵀ, which lies in order, has few enough rows, or aᵀ few enough terms, to be read as it lies instead of turned for a few rows.

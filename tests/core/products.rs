@@ -277,7 +277,7 @@ fn of_few_columns_read_and_write_only_what_is_theirs() {
 }
 
 /// Shapes whose operands are split, where the processor has a matrix unit: whole blocks, and blocks cut off on every side.
-const SPLIT: [(usize, usize, usize); 4] = [(128, 64, 256), (211, 131, 245), (300, 450, 160), (160, 70, 1100)];
+const SPLIT: [(usize, usize, usize); 4] = [(256, 200, 256), (211, 261, 245), (300, 450, 160), (160, 70, 1100)];
 
 #[test]
 fn of_operands_in_parts_are_as_exact_as_their_terms_wherever_they_lie() {

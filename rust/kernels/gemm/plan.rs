@@ -45,6 +45,8 @@ const NEAR: usize = 96;
 /// Columns of the output whose products take as long, where operands are split, as splitting a row does, if threads share the product,
 /// so that each has half of them; and the least terms that are worth it.
 const SPLIT: usize = 64;
+/// Multiply-adds from which on it is: two threads, each of which splits for itself, gain nothing by less.
+const LEAST_SPLIT: usize = 12_000_000;
 
 /// Longest inner dimension of a call to a packed product, which the crate would cut there anyway; of one to a direct product, where b is
 /// more than [`CLOSE`], and of integers, of which any is cut so that a panel of b stays in the first-level cache; and of one by a single
@@ -206,7 +208,8 @@ fn is_quick_split<T: Gemm>(a: &Matrix<T>, b: &Matrix<T>) -> bool {
     let [m, k, n] = [a.rows, a.cols, b.cols].map(|side| side.checked_next_multiple_of(split::SIDE).unwrap_or(side));
     let work = |m: usize, k: usize, n: usize| m.saturating_mul(k).saturating_mul(n);
     let split = work(m, k, n).saturating_add(work(m + n, k, SPLIT));
-    T::has_split() && a.cols >= SPLIT && split / 15 < work(a.rows, a.cols, b.cols) / 8 && lie(a) && lie(b)
+    let whole = work(a.rows, a.cols, b.cols);
+    T::has_split() && whole >= LEAST_SPLIT && a.cols >= SPLIT && split / 15 < whole / 8 && lie(a) && lie(b)
 }
 
 /// Whether bᵀ, which lies in order, has few enough rows, or aᵀ few enough terms, to be read as it lies instead of turned for a few rows.

@@ -281,6 +281,7 @@ const SPLIT: [(usize, usize, usize); 4] = [(256, 200, 256), (211, 261, 245), (30
 
 #[test]
 fn of_operands_in_parts_are_as_exact_as_their_terms_wherever_they_lie() {
+    let _settled = settled();
     for (seed, shape) in SPLIT.into_iter().enumerate() {
         for turned in [[false, false], [true, false], [true, true], [false, true]] {
             check(shape, turned, [seed as u64, seed as u64]);
@@ -291,6 +292,7 @@ fn of_operands_in_parts_are_as_exact_as_their_terms_wherever_they_lie() {
 
 #[test]
 fn of_operands_in_parts_are_as_exact_at_any_magnitude() {
+    let _settled = settled();
     let (m, k, n) = SPLIT[1];
     // Powers of two of the rows of a, block by block, and of the columns of b: from where parts, or their products, underflow to where
     // they overflow.
@@ -313,6 +315,7 @@ fn of_operands_in_parts_are_as_exact_at_any_magnitude() {
 
 #[test]
 fn of_operands_in_parts_keep_what_is_not_finite_to_its_rows_and_columns() {
+    let _settled = settled();
     let (m, k, n) = SPLIT[2];
     let mut noise = Noise::new(12);
     let mut draw = |len: usize| noise.values(len, -1.0, 1.0).into_iter().map(|v| v as f32).collect::<Vec<f32>>();

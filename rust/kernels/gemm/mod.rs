@@ -2,7 +2,7 @@
 //!
 //! Invariant: threads own rows or columns of the output, whole, or pieces of the inner dimension, which are summed in their order.
 //! Which way a product is computed and where its inner dimension is cut depend on its shape and strides alone, and within a piece every
-//! element is one chain of multiply-adds. So bits depend neither on how many threads there are nor on other matrices of a batch.
+//! element is added up in one order. So bits depend neither on how many threads there are nor on other matrices of a batch.
 
 mod arrays;
 mod direct;

@@ -277,7 +277,7 @@ fn of_few_columns_read_and_write_only_what_is_theirs() {
 }
 
 /// Shapes whose operands are split, where the processor has a matrix unit: whole blocks, and blocks cut off on every side.
-const SPLIT: [(usize, usize, usize); 4] = [(256, 200, 256), (211, 261, 245), (300, 450, 160), (160, 70, 1100)];
+const SPLIT: [(usize, usize, usize); 4] = [(256, 200, 256), (211, 285, 245), (300, 450, 160), (160, 93, 1100)];
 
 #[test]
 fn of_operands_in_parts_are_as_exact_as_their_terms_wherever_they_lie() {
@@ -339,5 +339,25 @@ fn of_operands_in_parts_keep_what_is_not_finite_to_its_rows_and_columns() {
             Some(_) => {}
             None => assert!((got - before).abs() < 1e-4, "({i}, {j}): {got}, expected {before}"),
         }
+    }
+}
+
+#[test]
+fn of_operands_in_parts_have_bits_of_their_own() {
+    let _alone = alone();
+    if limit_level(Level::Amx) != Level::Amx {
+        return;
+    }
+    let mut noise = Noise::new(13);
+    for (m, k, n) in SPLIT {
+        let mut draw = |len: usize| noise.values(len, -1.0, 1.0).into_iter().map(|v| v as f32).collect::<Vec<f32>>();
+        let (x, y) = (draw(m * k), draw(k * n));
+        let [split, whole] = [Level::Amx, Level::Avx512].map(|level| {
+            limit_level(level);
+            let mut c = vec![0.0f32; m * n];
+            gemm_into(&mut c, Matrix::row_major(&x, m, k), Matrix::row_major(&y, k, n), false);
+            c
+        });
+        assert!(split != whole, "({m}, {k}) @ ({k}, {n}) was not split, so nothing here tests it");
     }
 }
